@@ -1,0 +1,312 @@
+"""Discrepancy-confusion uncertainty of a pool, in blocks.
+
+All arrays of a block are class-major, [classes, rows]: the sums over classes
+then run over whole vectors of rows.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from decern_jax.ops.anchors import Anchors
+from decern_jax.ops.block import compaction, fold_blocks, rows_at, set_rows_at
+from decern_jax.ops.collective import AxisName, varying
+from decern_jax.ops.fusion import anchor_shifts, fusion_ratio, split_bins
+from decern_jax.ops.head import LinearHead, logits
+from decern_jax.ops.saliency import top_bins, upsampling_bins
+from decern_jax.ops.similarity import cosine_similarity
+
+# The floor inside the logarithm of a probability (official code).
+EPSILON = 1e-10
+
+# The sums over classes are cut in so many interleaved parts. XLA then fuses
+# exp and log into the sums and writes no array of [anchors, classes, rows]
+# but the product itself: 12 % less time on a CPU.
+NUM_PARTS = 4
+
+# Rows whose products with the head and the anchors are held at once.
+CHUNK_ROWS = 8192
+
+
+class _Rows(NamedTuple):
+  """What the score needs of a chunk of the pool, class-major.
+
+  Attributes:
+    logits: [classes, rows], z; -inf in the classes that pad to whole parts.
+    salient: [classes, rows], (s · x) W; 0 in padding.
+    probs: [classes, rows], p; 0 in padding.
+    exponent: [anchors, rows], the distance d of a row to each anchor.
+    bins: [bins, rows], 1 at the top bins, else 0.
+    fraction: [rows], rho, the salient fraction of the coordinates.
+  """
+
+  logits: jax.Array
+  salient: jax.Array
+  probs: jax.Array
+  exponent: jax.Array
+  bins: jax.Array
+  fraction: jax.Array
+
+
+class _Tile(NamedTuple):
+  """Some of the anchors.
+
+  Attributes:
+    shifts: [anchors · classes, bins], `fusion.anchor_shifts`, flattened.
+    probs: [anchors, classes], the probability anchors q; 0 in padding.
+    first: [], the class of the first anchor.
+    fresh: [anchors], False at anchors that an earlier tile has counted.
+  """
+
+  shifts: jax.Array
+  probs: jax.Array
+  first: jax.Array
+  fresh: jax.Array
+
+
+def discrepancy_confusion(
+  features: Float[Array, "pool dim"],
+  probs: Float[Array, "pool classes"],
+  anchors: Anchors,
+  head: LinearHead,
+  *,
+  valid: Bool[Array, " pool"] | None,
+  num_bins: int,
+  num_top_bins: int,
+  block_size: int,
+  tile_size: int,
+  axis_name: AxisName = None,
+) -> Float[Array, " pool"]:
+  """Scores how much the pool's examples are torn between the classes.
+
+  Each example is fused with each class anchor (`ops.fusion`), and P, the
+  prediction on the fused feature, is compared with mixtures u of the example's
+  and the anchor's predictions: score = mean over anchors of
+
+    (1 - rho) (CE(p, P)^d + conf) + rho (CE(whole, P)^d + conf)
+      + (CE(part, P)^d + conf),
+
+  with whole = (1 - lam) p + lam q, part = (1 - rho lam) p + rho lam q,
+  conf = H(P)^(1 - d), CE(u, P) = -sum u log(P + 1e-10), and d the cosine
+  distance (1 - cos) / 2 of example and anchor.
+
+  Args:
+    features: Features x of the pool, as the head consumes them.
+    probs: Their predicted probabilities p.
+    anchors: Feature anchors a and probability anchors q.
+    head: The linear head.
+    valid: True at the rows that exist; None: all do. Only blocks that hold
+      valid rows are computed.
+    num_bins: Bins of the saliency mask.
+    num_top_bins: Salient bins.
+    block_size: Rows of the pool in a block.
+    tile_size: Anchors in a tile; `tile_size · classes · block_size` floats are
+      held at once.
+    axis_name: Mesh axes that the pool is split over, inside `shard_map`.
+
+  Returns:
+    The score of each row, at least 0; 0 where `valid` is False.
+
+  References:
+    Jin and Yang, "Combining Discrepancy-Confusion Uncertainty and Calibration
+    Diversity for Active Fine-Grained Image Classification", ECCV 2026,
+    https://arxiv.org/abs/2509.24181.
+  """
+  pool = len(features)
+  order = None if valid is None else compaction(valid)
+  num_rows = pool if valid is None else jnp.sum(valid)
+  kernel_bins = split_bins(_pad_classes(head.kernel.T), num_bins)
+  anchor_bins = split_bins(anchors.features, num_bins)
+  anchor_probs = _pad_classes(anchors.probs.T).T
+  num_chunks = -(-pool // CHUNK_ROWS)
+  chunk_size = -(-pool // num_chunks)
+
+  def read(array, start):
+    if order is None:
+      return rows_at(array, start, chunk_size)
+    return array[rows_at(order, start, chunk_size)]
+
+  def score_chunk(scores, start, fresh):
+    rows = _prepare(
+      read(features, start),
+      read(probs, start),
+      anchors,
+      head,
+      num_bins=num_bins,
+      num_top_bins=num_top_bins,
+    )
+
+    def add_tile(total, first, fresh):
+      size = len(fresh)
+      bins = jax.lax.dynamic_slice_in_dim(anchor_bins, first, size, axis=1)
+      shifts = anchor_shifts(bins, kernel_bins).reshape(-1, num_bins)
+      tile = _Tile(shifts, rows_at(anchor_probs, first, size), first, fresh)
+      return _add_scores(
+        total,
+        rows,
+        tile,
+        num_rows=jnp.clip(num_rows - start, 0, chunk_size),
+        block_size=block_size,
+      )
+
+    total = fold_blocks(
+      add_tile,
+      varying(jnp.zeros(chunk_size), axis_name),
+      num_rows=len(anchors.features),
+      max_rows=len(anchors.features),
+      block_size=tile_size,
+    )
+    # A chunk that was moved back computes its first rows again, equal.
+    return set_rows_at(scores, total / len(anchors.features), start)
+
+  scores = fold_blocks(
+    score_chunk,
+    varying(jnp.zeros(pool), axis_name),
+    num_rows=num_rows,
+    max_rows=pool,
+    block_size=chunk_size,
+  )
+  if order is None:
+    return scores
+  scores = jnp.zeros_like(scores).at[order].set(scores)
+  return jnp.where(valid, scores, 0.0)
+
+
+def _pad_classes(rows: Array, value: float = 0.0) -> Array:
+  """Pads the first axis, of classes, to whole parts."""
+  padding = -len(rows) % NUM_PARTS
+  return jnp.pad(rows, ((0, padding), (0, 0)), constant_values=value)
+
+
+def _prepare(features, probs, anchors, head, *, num_bins, num_top_bins):
+  """Computes what the score needs of a chunk of the pool, as `_Rows`."""
+  z = logits(head, features)
+  bins = top_bins(z, probs, head, num_bins=num_bins, num_top_bins=num_top_bins)
+  mask = bins[:, upsampling_bins(features.shape[-1], num_bins)]
+  salient = jnp.matmul(
+    jnp.where(mask, features, 0.0),
+    head.kernel,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  cosine = cosine_similarity(features, anchors.features)
+  return _Rows(
+    logits=_pad_classes(z.T, -jnp.inf),
+    salient=_pad_classes(salient.T),
+    probs=_pad_classes(probs.T),
+    exponent=jnp.clip((1.0 - cosine.T) / 2.0, 0.0, 1.0),
+    bins=bins.T.astype(features.dtype),
+    fraction=jnp.mean(mask, axis=-1, dtype=features.dtype),
+  )
+
+
+def _add_scores(
+  total: Float[Array, " rows"],
+  rows: _Rows,
+  tile: _Tile,
+  *,
+  num_rows: Int[Array, ""],
+  block_size: int,
+) -> Float[Array, " rows"]:
+  """Adds one tile's share of the score to every row of a chunk."""
+
+  def add_block(total, start, fresh):
+    size = len(fresh)
+    block = jax.tree.map(
+      lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, size, axis=-1),
+      rows,
+    )
+    share = rows_at(total, start, size)
+    share = share + jnp.where(fresh, _block_scores(block, tile), 0.0)
+    return set_rows_at(total, share, start)
+
+  return fold_blocks(
+    add_block,
+    total,
+    num_rows=num_rows,
+    max_rows=len(total),
+    block_size=block_size,
+  )
+
+
+def _block_scores(block: _Rows, tile: _Tile) -> Float[Array, " rows"]:
+  """Returns the sum over the tile's anchors of the score of a block."""
+  num_anchors = len(tile.fresh)
+  ratio = fusion_ratio(rows_at(block.probs, tile.first, num_anchors))
+  d = rows_at(block.exponent, tile.first, num_anchors)
+  entropy, cross_own, cross_anchor = _cross_entropies(block, tile, ratio)
+  rho = block.fraction[None]
+
+  def mixture(weight):
+    return (1.0 - weight) * cross_own + weight * cross_anchor
+
+  confusion = _power(entropy, 1.0 - d)
+  scores = (
+    (1.0 - rho) * (_power(cross_own, d) + confusion)
+    + rho * (_power(mixture(ratio), d) + confusion)
+    + (_power(mixture(rho * ratio), d) + confusion)
+  )
+  return jnp.sum(jnp.where(tile.fresh[:, None], scores, 0.0), axis=0)
+
+
+def _power(base: Array, exponent: Array) -> Array:
+  """Raises a base clamped at 0 to a power, with 0^0 = 1 on every backend."""
+  safe = jnp.maximum(base, 0.0)
+  return jnp.where(exponent == 0.0, 1.0, jnp.power(safe, exponent))
+
+
+def _cross_entropies(
+  block: _Rows, tile: _Tile, ratio: Float[Array, "anchors rows"]
+) -> tuple[Array, Array, Array]:
+  """Returns H(P), CE(p, P) and CE(q, P), each [anchors, rows].
+
+  The log-probability of the largest class is -log1p(sum of the others), the
+  sum taken without it: nothing cancels when the softmax saturates. The others
+  are at most 1/2, where log(P + epsilon) loses nothing.
+  """
+  fused = _fused_logits(block, tile, ratio)
+  top = functools.reduce(jnp.maximum, fused).max(axis=1)[:, None]
+  others, num_top = 0.0, 0.0
+  for part in fused:
+    is_top = part >= top
+    others = others + jnp.where(is_top, 0.0, jnp.exp(part - top))
+    num_top = num_top + jnp.where(is_top, 1.0, 0.0)
+  rest = others.sum(axis=1) + (num_top.sum(axis=1) - 1.0)
+  top_log = (EPSILON * (1.0 + rest) - jnp.log1p(rest))[:, None]
+  scale = (1.0 / (1.0 + rest))[:, None]
+
+  own, anchor = _parts(block.probs[None], 1), _parts(tile.probs[..., None], 1)
+  sums = (0.0, 0.0, 0.0)
+  for part, p, q in zip(fused, own, anchor, strict=True):
+    prob = jnp.exp(part - top) * scale
+    log = jnp.where(part >= top, top_log, jnp.log(prob + EPSILON))
+    terms = (prob * log, p * log, q * log)
+    sums = tuple(s - t for s, t in zip(sums, terms, strict=True))
+  return tuple(s.sum(axis=1) for s in sums)
+
+
+def _fused_logits(block: _Rows, tile: _Tile, ratio: Array) -> list[Array]:
+  """Returns the logits of the fused features, [anchors, classes, rows] cut."""
+  num_rows = block.bins.shape[-1]
+  shift = jnp.matmul(
+    tile.shifts, block.bins, precision=jax.lax.Precision.HIGHEST
+  )
+  shift = shift.reshape(len(tile.fresh), -1, num_rows)
+  ratio = ratio[:, None]
+  parts = (_parts(shift, 1), *(_parts(a[None], 1) for a in block[:2]))
+  return [
+    z + ratio * (moved - salient)
+    for moved, z, salient in zip(*parts, strict=True)
+  ]
+
+
+def _parts(array: Array, axis: int) -> list[Array]:
+  """Cuts the axis of classes into `NUM_PARTS` interleaved parts."""
+  shape = array.shape
+  array = array.reshape(*shape[:axis], -1, NUM_PARTS, *shape[axis + 1 :])
+  return [
+    jax.lax.index_in_dim(array, part, axis + 1, keepdims=False)
+    for part in range(NUM_PARTS)
+  ]

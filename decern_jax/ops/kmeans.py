@@ -1,0 +1,269 @@
+"""Weighted k-means: Lloyd's algorithm over a pool that may be sharded."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
+from decern_jax.ops.collective import (
+  AxisName,
+  psum,
+  row_offset,
+  top_rows,
+  varying,
+)
+from decern_jax.ops.seeding import greedy_centers
+
+
+class Clusters(NamedTuple):
+  """The result of a clustering.
+
+  Attributes:
+    centers: The (weighted) mean of each cluster, as it is: not normalised.
+    assignments: The cluster of each point, the nearest center's.
+    inertia: Weighted sum of the squared distances to the nearest center.
+    num_steps: Steps that Lloyd's algorithm took.
+  """
+
+  centers: Float[Array, "clusters dim"]
+  assignments: Int[Array, " points"]
+  inertia: Float[Array, ""]
+  num_steps: Int[Array, ""]
+
+
+class _Assignment(NamedTuple):
+  """One pass over the points.
+
+  Attributes:
+    assignments: [points], the nearest center of each point.
+    distances: [points], squared distance to it; -1 in rows that do not count.
+    sums: [clusters, dim], weighted sum of each cluster's points, this shard's.
+    weights: [clusters], sum of their weights, this shard's.
+  """
+
+  assignments: jax.Array
+  distances: jax.Array
+  sums: jax.Array
+  weights: jax.Array
+
+
+def weighted_kmeans(
+  key: Key[Array, ""],
+  points: Float[Array, "points dim"],
+  weights: Float[Array, " points"],
+  *,
+  num_points: int | Int[Array, ""],
+  num_clusters: int,
+  max_steps: int,
+  tolerance: float,
+  block_size: int,
+  axis_name: AxisName = None,
+) -> Clusters:
+  """Clusters the first `num_points` points.
+
+  Starts from `seeding.greedy_centers`. A cluster that falls empty is moved to
+  the point that lies farthest from its center. Ends when no assignment
+  changes, or when the centers' squared shift is at most `tolerance` times the
+  mean variance of the coordinates, or after `max_steps`.
+
+  Args:
+    key: Random key of the start.
+    points: The points; those that count come first (`block.compaction`).
+    weights: Weight of each point, positive in the points that count.
+    num_points: Points that count, on this shard. The others are assigned to
+      their nearest center in the end, and move nothing.
+    num_clusters: Number of clusters.
+    max_steps: Largest number of steps.
+    tolerance: Relative bound of the shift.
+    block_size: Points whose products with the centers are held at once.
+    axis_name: Mesh axes that the points are split over, inside `shard_map`.
+
+  Returns:
+    The clusters; all but `assignments` are equal on every shard.
+
+  References:
+    Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 1982.
+    The stopping rules and the moving of empty clusters are scikit-learn's.
+  """
+  counts = jnp.arange(len(points)) < num_points
+  weights = jnp.where(counts, weights, 0.0)
+  centers = greedy_centers(
+    key,
+    points,
+    weights,
+    num_points=num_points,
+    num_clusters=num_clusters,
+    block_size=block_size,
+    axis_name=axis_name,
+  )
+  # What every pass over the points needs.
+  shared = {"block_size": block_size, "axis_name": axis_name}
+  variance = _mean_variance(points, num_points, **shared)
+  bound = tolerance * variance
+
+  def is_moving(state):
+    _, _, shift, changed, step = state
+    return (step < max_steps) & changed & (shift > bound)
+
+  def move(state):
+    centers, previous, _, _, step = state
+    found = _assign(points, weights, centers, num_points, **shared)
+    moved = _new_centers(points, weights, centers, found, axis_name)
+    changed = psum(jnp.sum(found.assignments != previous), axis_name) > 0
+    shift = jnp.sum((moved - centers) ** 2)
+    return moved, found.assignments, shift, changed, step + 1
+
+  unassigned = jnp.full(len(points), -1, jnp.int32)
+  start = (
+    centers,
+    varying(unassigned, axis_name),
+    jnp.array(jnp.inf, points.dtype),
+    jnp.array(True),
+    jnp.array(0, jnp.int32),
+  )
+  centers, _, _, _, num_steps = jax.lax.while_loop(is_moving, move, start)
+  found = _assign(points, weights, centers, len(points), **shared)
+  inertia = _inertia(points, weights, centers, found, num_points, **shared)
+  return Clusters(centers, found.assignments, inertia, num_steps)
+
+
+def _assign(
+  points, weights, centers, num_points, *, block_size, axis_name
+) -> _Assignment:
+  """Finds the nearest center of each point, and sums the points by cluster."""
+  highest = jax.lax.Precision.HIGHEST
+  half_norms = 0.5 * jnp.sum(centers**2, axis=-1)
+
+  def step(found, start, fresh):
+    size = len(fresh)
+    rows = rows_at(points, start, size)
+    product = jnp.matmul(rows, centers.T, precision=highest)
+    score = product - half_norms[None]
+    nearest = jnp.argmax(score, axis=-1)
+    member = jax.nn.one_hot(nearest, len(centers), dtype=rows.dtype)
+    weight = jnp.where(fresh, rows_at(weights, start, size), 0.0)
+    member = member * weight[:, None]
+    # |x|^2 cancels digits, which only the order of far points would notice.
+    distance = jnp.sum(rows**2, axis=-1) - 2.0 * jnp.max(score, axis=-1)
+    return _Assignment(
+      set_rows_at(found.assignments, nearest.astype(jnp.int32), start),
+      set_rows_at(found.distances, distance, start),
+      found.sums + jnp.matmul(member.T, rows, precision=highest),
+      found.weights + member.sum(axis=0),
+    )
+
+  empty = _Assignment(
+    jnp.full(len(points), -1, jnp.int32),
+    jnp.full(len(points), -1.0, points.dtype),
+    jnp.zeros_like(centers),
+    jnp.zeros_like(half_norms),
+  )
+  found = fold_blocks(
+    step,
+    varying(empty, axis_name),
+    num_rows=num_points,
+    max_rows=len(points),
+    block_size=block_size,
+  )
+  counts = jnp.arange(len(points)) < num_points
+  return found._replace(
+    assignments=jnp.where(counts, found.assignments, -1),
+    distances=jnp.where(counts, found.distances, -1.0),
+  )
+
+
+def _inertia(
+  points, weights, centers, found, num_points, *, block_size, axis_name
+):
+  """Returns the weighted sum of squared distances, by differences."""
+
+  def step(total, start, fresh):
+    size = len(fresh)
+    nearest = centers[rows_at(found.assignments, start, size)]
+    square = jnp.sum((rows_at(points, start, size) - nearest) ** 2, axis=-1)
+    weight = jnp.where(fresh, rows_at(weights, start, size), 0.0)
+    return total + jnp.sum(weight * square)
+
+  total = fold_blocks(
+    step,
+    varying(jnp.zeros((), points.dtype), axis_name),
+    num_rows=num_points,
+    max_rows=len(points),
+    block_size=block_size,
+  )
+  return psum(total, axis_name)
+
+
+def _new_centers(points, weights, centers, found, axis_name):
+  """Returns the cluster means, with empty clusters moved to far points."""
+  sums = psum(found.sums, axis_name)
+  totals = psum(found.weights, axis_name)
+
+  def relocate(sums, totals):
+    return _relocate(points, weights, found, sums, totals, axis_name)
+
+  sums, totals = jax.lax.cond(
+    jnp.any(totals == 0.0), relocate, lambda *same: same, sums, totals
+  )
+  means = sums / jnp.where(totals > 0.0, totals, 1.0)[:, None]
+  return jnp.where((totals > 0.0)[:, None], means, centers)
+
+
+def _relocate(points, weights, found, sums, totals, axis_name):
+  """Gives the r-th empty cluster the r-th farthest point of the others.
+
+  A cluster gives a point away only while other points stay with it, so that
+  filling one cluster never empties another.
+  """
+  num_clusters = len(totals)
+  count = min(num_clusters, len(points))
+  distance, position = top_rows(found.distances, count, axis_name)
+  local = position - row_offset(len(points), axis_name)
+  mine = (local >= 0) & (local < len(points))
+  local = jnp.clip(local, 0, len(points) - 1)
+
+  def of_all_shards(rows):
+    kept = mine.reshape(-1, *[1] * (rows.ndim - 1))
+    return psum(jnp.where(kept, rows, jnp.zeros_like(rows)), axis_name)
+
+  rows = of_all_shards(points[local])
+  weight = of_all_shards(weights[local])
+  owner = of_all_shards(found.assignments[local])
+
+  def give(donor, state):
+    sums, totals = state
+    empty = jnp.argmin(totals)
+    old = owner[donor]
+    # A weight that is the cluster's whole weight is its last point's.
+    is_spare = totals[old] > weight[donor] * (1.0 + 1e-6)
+    gives = (totals[empty] == 0.0) & (distance[donor] > 0.0) & is_spare
+    mass = jnp.where(gives, weight[donor], 0.0)
+    moved = mass * rows[donor]
+    sums = sums.at[old].add(-moved).at[empty].add(moved)
+    totals = totals.at[old].add(-mass).at[empty].add(mass)
+    return sums, totals
+
+  return jax.lax.fori_loop(0, count, give, (sums, totals))
+
+
+def _mean_variance(points, num_points, *, block_size, axis_name):
+  """Returns the mean over coordinates of the variance of the points."""
+  total = jnp.maximum(psum(num_points, axis_name), 1)
+
+  def step(sums, start, fresh):
+    rows = rows_at(points, start, len(fresh))
+    rows = jnp.where(fresh[:, None], rows, 0.0)
+    return sums[0] + rows.sum(axis=0), sums[1] + (rows**2).sum(axis=0)
+
+  zeros = jnp.zeros(points.shape[-1], points.dtype)
+  sums = fold_blocks(
+    step,
+    varying((zeros, zeros), axis_name),
+    num_rows=num_points,
+    max_rows=len(points),
+    block_size=block_size,
+  )
+  mean, square = (psum(s, axis_name) / total.astype(points.dtype) for s in sums)
+  return jnp.mean(jnp.maximum(square - mean**2, 0.0))

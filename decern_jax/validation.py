@@ -1,0 +1,94 @@
+"""Checks of arguments, in Python, before anything is traced or placed."""
+
+from collections.abc import Sequence
+import operator
+
+import jax
+import jax.numpy as jnp
+
+
+def check_integer(
+  name: str, value: object, *, low: int, high: int | None = None
+) -> int:
+  """Returns an option as an int.
+
+  Args:
+    name: Name of the option.
+    value: A Python, NumPy or JAX integer.
+    low: Smallest value allowed.
+    high: Largest value allowed; None: no bound.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: If it is not an integer in the range.
+  """
+  bounds = f"{low} <= `{name}`" + ("" if high is None else f" <= {high}")
+  try:
+    number = operator.index(value)
+  except TypeError:
+    raise ValueError(f"Expected an integer {bounds}, got {value!r}.") from None
+  in_range = low <= number and (high is None or number <= high)
+  if isinstance(value, bool) or not in_range:
+    raise ValueError(f"Expected {bounds}, got {value}.")
+  return number
+
+
+def check_number(
+  name: str, value: object, *, low: float, high: float = float("inf")
+) -> float:
+  """Returns an option as a float.
+
+  Args:
+    name: Name of the option.
+    value: A Python, NumPy or JAX number.
+    low: Smallest value allowed.
+    high: Largest value allowed.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: If it is not a number in the range.
+  """
+  try:
+    number = float(value)
+  except (TypeError, ValueError):
+    raise ValueError(f"Expected `{name}` a number, got {value!r}.") from None
+  if not low <= number <= high:
+    raise ValueError(f"Expected {low} <= `{name}` <= {high}, got {value}.")
+  return number
+
+
+def check_shapes(
+  sizes: dict[str, int], **arrays: tuple[jax.typing.ArrayLike, Sequence[str]]
+) -> dict[str, int]:
+  """Checks that arrays agree on the length of their named axes.
+
+  Args:
+    sizes: Lengths known beforehand, by axis.
+    **arrays: For each argument, the array and the names of its axes.
+
+  Returns:
+    The length of every axis, `sizes` included.
+
+  Raises:
+    ValueError: If a rank or length differs, or an axis is empty.
+  """
+  sizes = dict(sizes)
+  for name, (array, axes) in arrays.items():
+    shape = jnp.shape(array)
+    expected = [sizes.get(axis, axis) for axis in axes]
+    text = f"[{', '.join(map(str, expected))}]"
+    if len(shape) != len(axes) or 0 in shape:
+      raise ValueError(f"Expected `{name}` of shape {text}, got {shape}.")
+    for axis, length in zip(axes, shape, strict=True):
+      if sizes.setdefault(axis, length) != length:
+        raise ValueError(f"Expected `{name}` of shape {text}, got {shape}.")
+  return sizes
+
+
+def as_float32(array: jax.typing.ArrayLike) -> jax.Array:
+  """Returns an array of numbers as float32, where it lies."""
+  return jnp.asarray(array).astype(jnp.float32)

@@ -1,0 +1,53 @@
+"""Packaging of decern_jax: version, dependencies and extras."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+  name="decern_jax",
+  version="0.1.0",
+  description="Deep active learning for images in JAX",
+  long_description=(Path(__file__).parent / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=find_packages(include=["decern_jax", "decern_jax.*"]),
+  package_data={"decern_jax.models": ["weights/*.safetensors"]},
+  install_requires=[
+    "absl-py>=2.1",
+    "array_record>=0.8",
+    "etils[epath]>=1.13",
+    "flax>=0.12",
+    "importlib_resources>=6",  # imported by tensorflow-datasets, undeclared
+    "jax>=0.10",
+    "jaxtyping>=0.3",
+    "matplotlib>=3.10",
+    "ml-collections>=1.1",
+    "numpy>=2.0",
+    "opencv-python-headless>=4.11",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.12",
+    "pillow>=11",
+    "safetensors>=0.5",
+    "tensorflow-datasets>=4.9.9",
+    "tqdm>=4.66",
+  ],
+  extras_require={
+    "test": [
+      "beartype>=0.20",
+      "chex>=0.1.90",
+      "pytest>=8",
+      "ruff>=0.12",
+      "scikit-learn>=1.5",
+      "scipy>=1.13",
+    ],
+    "prepare": ["tensorflow-cpu>=2.18"],
+    "benchmark": ["scikit-learn>=1.5", "torch>=2.5"],
+  },
+  classifiers=[
+    "License :: OSI Approved :: Apache Software License",
+    "Programming Language :: Python :: 3",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+  ],
+)
