@@ -17,6 +17,7 @@ from decern_jax.validation import (
   check_integer,
   check_number,
   check_shapes,
+  float32_tree,
 )
 
 MAX_STEPS = 300
@@ -152,7 +153,7 @@ def calibrated_pick(
   return _calibrated_pick(
     as_float32(features),
     clusters,
-    anchors,
+    float32_tree(anchors),
     None if weights is None else as_float32(weights),
     gamma=check_number("gamma", gamma, low=0.0, high=1.0),
     block_size=block_rows(sizes["dim"]),
@@ -179,7 +180,6 @@ def _calibrated_pick(
     )
 
   centers = as_float32(clusters.centers)
-  anchors = jax.tree.map(as_float32, anchors)
   if layout is None:
     return pick(features, clusters.assignments, weights, centers, anchors)
   everywhere = PartitionSpec()

@@ -15,7 +15,9 @@ from decern_jax.validation import (
   as_float32,
   check_integer,
   check_number,
+  check_pool,
   check_shapes,
+  float32_tree,
 )
 
 EVERYWHERE = PartitionSpec()
@@ -254,45 +256,6 @@ def uncertainty_threshold(
 def _uncertainty_threshold(scores, valid, gamma):
   valid = jax.numpy.ones(scores.shape, bool) if valid is None else valid
   return ops.statistics.uncertainty_threshold(scores, valid, gamma=gamma)
-
-
-def check_pool(
-  features, probs, head, *, anchors=None, valid=None
-) -> dict[str, int]:
-  """Checks that the arrays of a pool fit together.
-
-  Args:
-    features: [pool, dim].
-    probs: [pool, classes].
-    head: A `LinearHead`.
-    anchors: `Anchors`, or None.
-    valid: [pool], or None.
-
-  Returns:
-    The lengths of the axes `pool`, `dim` and `classes`.
-
-  Raises:
-    ValueError: If a shape does not fit, or there is only one class.
-  """
-  arrays = {
-    "features": (features, ("pool", "dim")),
-    "probs": (probs, ("pool", "classes")),
-    "head.kernel": (head.kernel, ("dim", "classes")),
-    "head.bias": (head.bias, ("classes",)),
-  }
-  if anchors is not None:
-    arrays["anchors.features"] = (anchors.features, ("classes", "dim"))
-    arrays["anchors.probs"] = (anchors.probs, ("classes", "classes"))
-  if valid is not None:
-    arrays["valid"] = (valid, ("pool",))
-  sizes = check_shapes({}, **arrays)
-  check_integer("number of classes", sizes["classes"], low=2)
-  return sizes
-
-
-def float32_tree(tree):
-  """Returns a tuple of arrays with every array as float32."""
-  return jax.tree.map(as_float32, tree)
 
 
 def _check_bins(num_bins: object, num_top_bins: object) -> tuple[int, int]:

@@ -12,9 +12,15 @@ from decern_jax import ops
 from decern_jax.diversity import MAX_STEPS, TOLERANCE, block_rows
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
-from decern_jax.scoring import check_pool, discrepancy_confusion
+from decern_jax.scoring import discrepancy_confusion
 from decern_jax.sharding import pool_layout
-from decern_jax.validation import as_float32, check_integer, check_number
+from decern_jax.validation import (
+  as_float32,
+  check_integer,
+  check_number,
+  check_pool,
+  float32_tree,
+)
 
 
 def select_decern(
@@ -104,7 +110,7 @@ def select_by_score(
     key,
     as_float32(features),
     as_float32(scores),
-    jax.tree.map(as_float32, anchors),
+    float32_tree(anchors),
     jnp.ones(len(features), bool) if valid is None else valid,
     budget=budget,
     uncertainty_gamma=check_number(

@@ -89,6 +89,45 @@ def check_shapes(
   return sizes
 
 
+def check_pool(
+  features, probs, head, *, anchors=None, valid=None
+) -> dict[str, int]:
+  """Checks that the arrays of a pool fit together.
+
+  Args:
+    features: [pool, dim].
+    probs: [pool, classes].
+    head: A `LinearHead`.
+    anchors: `Anchors`, or None.
+    valid: [pool], or None.
+
+  Returns:
+    The lengths of the axes `pool`, `dim` and `classes`.
+
+  Raises:
+    ValueError: If a shape does not fit, or there is only one class.
+  """
+  arrays = {
+    "features": (features, ("pool", "dim")),
+    "probs": (probs, ("pool", "classes")),
+    "head.kernel": (head.kernel, ("dim", "classes")),
+    "head.bias": (head.bias, ("classes",)),
+  }
+  if anchors is not None:
+    arrays["anchors.features"] = (anchors.features, ("classes", "dim"))
+    arrays["anchors.probs"] = (anchors.probs, ("classes", "classes"))
+  if valid is not None:
+    arrays["valid"] = (valid, ("pool",))
+  sizes = check_shapes({}, **arrays)
+  check_integer("number of classes", sizes["classes"], low=2)
+  return sizes
+
+
 def as_float32(array: jax.typing.ArrayLike) -> jax.Array:
   """Returns an array of numbers as float32, where it lies."""
   return jnp.asarray(array).astype(jnp.float32)
+
+
+def float32_tree(tree):
+  """Returns a tuple of arrays with every array as float32."""
+  return jax.tree.map(as_float32, tree)

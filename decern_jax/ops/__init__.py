@@ -4,6 +4,7 @@ from decern_jax.ops import (
   anchors,
   block,
   calibration,
+  chance,
   collective,
   decern,
   discrepancy,
@@ -14,12 +15,14 @@ from decern_jax.ops import (
   seeding,
   similarity,
   statistics,
+  uncertainty,
 )
 
 __all__ = [
   "anchors",
   "block",
   "calibration",
+  "chance",
   "collective",
   "decern",
   "discrepancy",
@@ -30,4 +33,5 @@ __all__ = [
   "seeding",
   "similarity",
   "statistics",
+  "uncertainty",
 ]

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction
 from decern_jax.ops.calibration import calibrated_pick
+from decern_jax.ops.chance import uniform_at
 from decern_jax.ops.collective import AxisName, psum, row_offset, top_rows
 from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.ops.similarity import normalize
@@ -135,9 +136,6 @@ def _pick_by_clusters(
 def _fill(key, picked, valid, budget, axis_name) -> Int[Array, " budget"]:
   """Returns the picked positions, and random valid ones up to the budget."""
   position = jnp.arange(len(valid)) + row_offset(len(valid), axis_name)
-  # One draw per position, whatever the number of shards.
-  chance = jax.vmap(
-    lambda at: jax.random.uniform(jax.random.fold_in(key, at), minval=1e-6)
-  )(position)
+  chance = uniform_at(key, position)
   rank = jnp.where(picked, 2.0, jnp.where(valid, chance, -1.0))
   return top_rows(rank, budget, axis_name)[1].astype(jnp.int32)

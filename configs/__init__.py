@@ -1,0 +1,1 @@
+"""Experiments: each file is the record of one."""

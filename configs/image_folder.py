@@ -1,0 +1,19 @@
+"""DECERN on your own photos, with a frozen pre-trained backbone.
+
+  python -m decern_jax.main --config=configs/image_folder.py \
+    --config.dataset.path=DIR --config.model.weights=FILE.safetensors
+
+DIR holds {train,test}/<class>/*.jpg; png, jpeg, webp and others, of any size,
+gray or with alpha. FILE holds MobileNetV2 weights in torchvision's layout with
+BatchNorm folded. A `val` folder is reported on too, if there is one.
+"""
+
+from configs import common
+
+
+def get_config():
+  """Returns the configuration for a folder of images."""
+  config = common.get_config()
+  config.dataset.name = "image_folder"
+  config.model.name = "mobilenet_v2"
+  return config

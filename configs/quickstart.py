@@ -1,0 +1,22 @@
+"""DECERN on an embedded fine-grained data set: no download, about a minute.
+
+  python -m decern_jax.main --config=configs/quickstart.py
+
+36 classes of rendered butterflies that share everything but small markings;
+1 label per class to begin with, and 36 more in each of 5 rounds. The backbone
+is a small CNN, pre-trained on other rendered classes, whose weights ship with
+the package.
+"""
+
+from configs import common
+
+
+def get_config():
+  """Returns the configuration of the quickstart."""
+  config = common.get_config()
+  config.num_rounds = 6
+  config.dataset.name = "rendered"
+  config.dataset.resize_size = 96
+  config.dataset.image_size = 96
+  config.model.name = "small_cnn"
+  return config

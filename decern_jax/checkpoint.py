@@ -1,0 +1,121 @@
+"""Orbax checkpoints that know whether their arrays are what was saved."""
+
+from collections.abc import Iterator
+import contextlib
+import hashlib
+
+from absl import logging
+from etils import epath
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from decern_jax.rounds import RoundState
+
+NUM_KEPT = 3
+
+
+@contextlib.contextmanager
+def open_manager(
+  directory: epath.PathLike,
+) -> Iterator[ocp.CheckpointManager]:
+  """Opens a directory of checkpoints; on leaving, waits for open saves.
+
+  Args:
+    directory: The directory; made if it is not there.
+
+  Yields:
+    The manager.
+  """
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=NUM_KEPT, cleanup_tmp_directories=True
+  )
+  path = epath.Path(directory).absolute()
+  with ocp.CheckpointManager(path, options=options) as manager:
+    yield manager
+
+
+def digest(state: RoundState) -> str:
+  """Returns the SHA-256 of the arrays of a state, their shapes and types."""
+  total = hashlib.sha256()
+  for leaf in jax.tree.leaves(state):
+    array = np.asarray(leaf)
+    total.update(f"{array.dtype} {array.shape} ".encode())
+    total.update(np.ascontiguousarray(array).tobytes())
+  return total.hexdigest()
+
+
+def save(manager: ocp.CheckpointManager, state: RoundState) -> None:
+  """Saves the state before a round, under the number of that round.
+
+  Args:
+    manager: The open directory.
+    state: The state; its round must be later than every saved one.
+
+  Raises:
+    RuntimeError: If Orbax refuses to save, as it does for an earlier round.
+  """
+  step = int(state.round)
+  saved = manager.save(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      meta=ocp.args.JsonSave({"digest": digest(state)}),
+    ),
+  )
+  if not saved:
+    raise RuntimeError(
+      f"Expected to save round {step}, but Orbax skipped it; the rounds saved"
+      f" are {manager.all_steps()}."
+    )
+
+
+def restore_latest(
+  manager: ocp.CheckpointManager, initial: RoundState, *, max_round: int
+) -> RoundState:
+  """Restores the newest state that verifies.
+
+  A checkpoint that cannot be read, or whose arrays differ from its digest, is
+  deleted with a warning, and the one before it is tried.
+
+  Args:
+    manager: The open directory.
+    initial: The state before the first round: the shapes to expect, and the
+      answer if no checkpoint is left.
+    max_round: Later rounds are deleted: what led to them is lost.
+
+  Returns:
+    The state.
+  """
+  for step in sorted(manager.all_steps(), reverse=True):
+    if step > max_round:
+      logging.warning("Dropped round %d: its records are missing.", step)
+    else:
+      state = _restore(manager, step, initial)
+      if state is not None:
+        return state
+    manager.delete(step)
+  return initial
+
+
+def _restore(
+  manager: ocp.CheckpointManager, step: int, initial: RoundState
+) -> RoundState | None:
+  """Returns a saved state, or None with a warning if it does not verify."""
+  template = jax.tree.map(ocp.utils.to_shape_dtype_struct, initial)
+  try:
+    saved = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore()
+      ),
+    )
+  except Exception as error:  # noqa: BLE001 (Orbax raises of every kind)
+    logging.warning(
+      "Could not read the checkpoint of round %d: %s", step, error
+    )
+    return None
+  if saved.meta.get("digest") != digest(saved.state):
+    logging.warning("Round %d cannot be restored: its digest differs.", step)
+    return None
+  return saved.state

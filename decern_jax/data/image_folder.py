@@ -1,0 +1,226 @@
+"""Data sets that are folders of images: `DIR/<split>/<class>/<image>`."""
+
+from collections.abc import Iterable, Sequence
+import itertools
+import os
+import pathlib
+
+from absl import logging
+import numpy as np
+
+from decern_jax.data import image_check
+from decern_jax.data.dataset import Dataset, Split
+from decern_jax.data.image_check import ImageFile
+
+EXTENSIONS = (
+  ".bmp",
+  ".gif",
+  ".jpeg",
+  ".jpg",
+  ".png",
+  ".tif",
+  ".tiff",
+  ".webp",
+)
+"""What an image file's name ends with, in any case."""
+
+MAX_UNREADABLE_SHARE = 0.05
+"""Data sets with a larger share of unreadable images are refused."""
+
+_REQUIRED_SPLITS = ("train", "test")
+_SPLITS = (*_REQUIRED_SPLITS, "val")
+_NUM_NAMES_SHOWN = 10
+
+
+def load_image_folder(
+  path: str | os.PathLike[str],
+  *,
+  num_workers: int,
+  cache_dir: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+) -> Dataset:
+  """Opens the layout of tfds's ImageFolder, `DIR/<split>/<class>/<image>`.
+
+  The classes are the folders in `train`. Hidden files and files of other types
+  are ignored, links are followed. Images that cannot be read are skipped with a
+  warning. Ids are POSIX paths such as "train/Kiwi/a.jpg", sorted by class, then
+  by name.
+
+  Args:
+    path: The folder DIR, which holds `train`, `test` and maybe `val`.
+    num_workers: Threads that check the images, at least 1.
+    cache_dir: Where the outcome of the check is kept, so that it is made once;
+      None checks each time.
+    progress: Whether the check shows a progress bar, where there is a terminal.
+
+  Returns:
+    The data set, named after its folder.
+
+  Raises:
+    ValueError: If the folder is missing or lays out no such data set, if more
+      than `MAX_UNREADABLE_SHARE` of the images cannot be read, or if none of a
+      class can.
+  """
+  root = pathlib.Path(path).expanduser()
+  _check_splits(root)
+  files = {split: _list_images(root, split) for split in _SPLITS}
+  class_names = _visible_folders(root / "train")
+  _check_files(root, files, class_names)
+  _check_no_class_is_empty(root, files, class_names)
+  reasons = image_check.find_unreadable(
+    _all_files(files),
+    num_workers=num_workers,
+    cache_dir=cache_dir,
+    progress=progress,
+  )
+  files = _without_unreadable(root, files, reasons)
+  _check_no_class_is_empty(root, files, class_names)
+  splits = {split: _make_split(files[split], class_names) for split in _SPLITS}
+  return Dataset(
+    name=root.resolve().name,
+    class_names=class_names,
+    train=splits["train"],
+    test=splits["test"],
+    val=splits["val"] if files["val"] else None,
+    fingerprint=image_check.digest(_all_files(files)),
+  )
+
+
+def _visible_folders(folder: pathlib.Path) -> tuple[str, ...]:
+  """Returns the sorted names of the folders in a folder, if it exists."""
+  if not folder.is_dir():
+    return ()
+  return tuple(
+    sorted(
+      entry.name
+      for entry in folder.iterdir()
+      if entry.is_dir() and not entry.name.startswith(".")
+    )
+  )
+
+
+def _list_images(root: pathlib.Path, split: str) -> list[ImageFile]:
+  """Lists the images of a split, sorted by class and name."""
+  return [
+    _image_file(root / split / class_name / name, split, class_name)
+    for class_name in _visible_folders(root / split)
+    for name in sorted(os.listdir(root / split / class_name))
+    if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+  ]
+
+
+def _image_file(path: pathlib.Path, split: str, class_name: str) -> ImageFile:
+  """Describes a file without opening it."""
+  try:
+    status = path.stat()
+    size, mtime_ns = status.st_size, status.st_mtime_ns
+  except OSError:  # a broken link: reported with the unreadable images
+    size, mtime_ns = 0, 0
+  image_id = f"{split}/{class_name}/{path.name}"
+  return ImageFile(image_id, path, class_name, size, mtime_ns)
+
+
+def _make_split(
+  files: Sequence[ImageFile], class_names: Sequence[str]
+) -> Split:
+  """Turns the listing of a split into the interface of data sources."""
+  label_of = {name: label for label, name in enumerate(class_names)}
+  return Split(
+    ids=tuple(file.id for file in files),
+    labels=np.array([label_of[file.class_name] for file in files], np.int32),
+    read=lambda position: image_check.read_image(files[position]),
+  )
+
+
+def _all_files(files: dict[str, list[ImageFile]]) -> list[ImageFile]:
+  """Returns the files of all splits."""
+  return list(itertools.chain.from_iterable(files.values()))
+
+
+def _without_unreadable(
+  root: pathlib.Path,
+  files: dict[str, list[ImageFile]],
+  reasons: dict[str, str],
+) -> dict[str, list[ImageFile]]:
+  """Leaves out unreadable images, or refuses them where they are many."""
+  if not reasons:
+    return files
+  num_files = len(_all_files(files))
+  share = len(reasons) / num_files
+  shown = _shorten(f"{image} ({why})" for image, why in reasons.items())
+  found = f"{len(reasons)} of {num_files} ({share:.1%}): {shown}"
+  if share > MAX_UNREADABLE_SHARE:
+    raise ValueError(
+      f"Expected at most {MAX_UNREADABLE_SHARE:.0%} unreadable images in "
+      f"{root}, got {found}."
+    )
+  logging.warning("Skipping unreadable images in %s: %s.", root, found)
+  return {
+    split: [file for file in listed if file.id not in reasons]
+    for split, listed in files.items()
+  }
+
+
+def _check_splits(root: pathlib.Path) -> None:
+  """Refuses anything but a folder with the required splits."""
+  if not root.exists():
+    raise ValueError(f"Expected `path` to be a folder, {root} does not exist.")
+  if not root.is_dir():
+    raise ValueError(f"Expected `path` to be a folder, {root} is a file.")
+  found = _visible_folders(root)
+  if not set(_REQUIRED_SPLITS) <= set(found):
+    raise ValueError(
+      f"Expected the folders `train` and `test` in {root}, "
+      f"got [{_shorten(found)}]."
+    )
+
+
+def _check_files(
+  root: pathlib.Path,
+  files: dict[str, list[ImageFile]],
+  class_names: Sequence[str],
+) -> None:
+  """Refuses a listing that is no classification problem."""
+  for split in _REQUIRED_SPLITS:
+    if not files[split]:
+      raise ValueError(
+        f"Expected images as {root / split}/<class>/<name> with one of "
+        f"{EXTENSIONS}, got none."
+      )
+  if len(class_names) < 2:
+    raise ValueError(
+      f"Expected at least 2 classes in {root / 'train'}, got "
+      f"{list(class_names)}."
+    )
+  for split in ("test", "val"):
+    unknown = {file.class_name for file in files[split]} - set(class_names)
+    if unknown:
+      raise ValueError(
+        f"Expected every class in {root / split} to be in `train` too, got "
+        f"[{_shorten(sorted(unknown))}]."
+      )
+
+
+def _check_no_class_is_empty(
+  root: pathlib.Path,
+  files: dict[str, list[ImageFile]],
+  class_names: Sequence[str],
+) -> None:
+  """Refuses a class without a training image, and an empty test split."""
+  present = {file.class_name for file in files["train"]}
+  empty = [name for name in class_names if name not in present]
+  if empty:
+    raise ValueError(
+      f"Expected a readable image of every class in {root / 'train'}, got none "
+      f"of [{_shorten(empty)}]."
+    )
+  if not files["test"]:
+    raise ValueError(f"Expected a readable image in {root / 'test'}, got none.")
+
+
+def _shorten(names: Iterable[str]) -> str:
+  """Joins names, of many the first few and a count."""
+  names = list(names)
+  shown = ", ".join(names[:_NUM_NAMES_SHOWN])
+  num_more = len(names) - _NUM_NAMES_SHOWN
+  return f"{shown} and {num_more} more" if num_more > 0 else shown

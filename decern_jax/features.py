@@ -1,0 +1,109 @@
+"""Features and probabilities of a pool."""
+
+from collections.abc import Callable, Iterable
+import hashlib
+import os
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+import numpy as np
+
+from decern_jax.ops.head import LinearHead, logits
+from decern_jax.sharding import POOL_AXIS
+
+
+def embed(
+  apply: Callable[[Any, jax.Array], jax.Array],
+  variables: Any,
+  batches: Iterable[np.ndarray],
+  *,
+  batch_size: int,
+  mesh: Mesh,
+) -> np.ndarray:
+  """Computes the features of images, batch by batch.
+
+  Args:
+    apply: Maps variables and images [batch, height, width, channels] to
+      features [batch, dim].
+    variables: Variables of the model.
+    batches: Images, uint8, at most `batch_size` at a time.
+    batch_size: Images of a full batch; short ones are padded to it, so that
+      one program computes them all.
+    mesh: Every batch is split over it.
+
+  Returns:
+    float32 [images, dim], in the order of the images, on the host.
+  """
+  rows = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
+  variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+  compute = jax.jit(apply, out_shardings=rows)
+  padded_size = -(-batch_size // mesh.size) * mesh.size
+  done, waiting = [], None
+  for images in batches:
+    padding = [(0, padded_size - len(images))] + [(0, 0)] * (images.ndim - 1)
+    placed = jax.device_put(np.pad(images, padding), rows)
+    # The device works on this batch while the one before is fetched.
+    following = (compute(variables, placed), len(images))
+    if waiting is not None:
+      done.append(np.asarray(waiting[0])[: waiting[1]])
+    waiting = following
+  if waiting is not None:
+    done.append(np.asarray(waiting[0])[: waiting[1]])
+  return np.concatenate(done).astype(np.float32)
+
+
+def cached(
+  directory: epath.PathLike,
+  key: tuple[str, ...],
+  *,
+  num_rows: int,
+  compute: Callable[[], np.ndarray],
+) -> np.ndarray:
+  """Returns features from the disk, or computes and keeps them.
+
+  Args:
+    directory: Where features are kept; made if it is not there.
+    key: All that the features depend on: data, weights, transform.
+    num_rows: Rows that the features must have; a file with others, or one that
+      cannot be read, is computed anew with a warning.
+    compute: Computes the features.
+
+  Returns:
+    float32 [num_rows, dim].
+  """
+  name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+  path = epath.Path(directory) / f"{name}.npy"
+  if path.exists():
+    found = _load(path)
+    if found is not None and len(found) == num_rows:
+      logging.info("Took features from %s.", path)
+      return found
+    logging.warning("Computing features anew: %s does not hold them.", path)
+  features = compute()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  scratch = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+  with scratch.open("wb") as file:
+    np.save(file, features)
+  scratch.rename(path)
+  return features
+
+
+def _load(path: epath.Path) -> np.ndarray | None:
+  """Returns the array in a file, or None if it is not whole."""
+  try:
+    with path.open("rb") as file:
+      return np.load(file, allow_pickle=False)
+  except (ValueError, OSError, EOFError):
+    return None
+
+
+@jax.jit
+def predict(
+  head: LinearHead, features: Float[Array, "pool dim"]
+) -> Float[Array, "pool classes"]:
+  """Returns the class probabilities of features."""
+  return jax.nn.softmax(logits(head, features), axis=-1)

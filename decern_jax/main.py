@@ -1,0 +1,173 @@
+"""Runs an experiment: `python -m decern_jax.main --config=configs/NAME.py`.
+
+The same command again continues an interrupted run, and prints the result of a
+finished one.
+"""
+
+from collections.abc import Sequence
+import importlib.util
+import sys
+
+from absl import app, flags, logging
+from etils import epath
+from ml_collections import config_dict, config_flags
+import numpy as np
+import tqdm
+
+from decern_jax import driver, experiment, workdir
+from decern_jax.report import figures, records
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File of the configuration.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir",
+  None,
+  "Folder of the run; with several seeds, of their folders seed<seed>. Default:"
+  " runs/<config>/<strategy>-<hash of the changed settings>/seed<seed>.",
+)
+
+
+def run(config: config_dict.ConfigDict, parent: epath.Path | None) -> None:
+  """Runs every seed of a configuration, then shows the results.
+
+  Args:
+    config: The configuration.
+    parent: Folder of the runs; None: by default.
+
+  Raises:
+    ValueError: If the configuration, the data or the folder are not as they
+      should be.
+  """
+  experiment.check(config)
+  folders = _folders(config, parent)
+  for seed, folder in folders.items():
+    settings = workdir.identity(config.to_dict(), seed)
+    workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
+  assets = None
+  for seed, folder in folders.items():
+    if len(records.read(folder)) == config.num_rounds:
+      tqdm.tqdm.write(f"{folder} holds a finished run:")
+      for record in records.read(folder):
+        tqdm.tqdm.write(describe(record))
+      continue
+    assets = experiment.load(config) if assets is None else assets
+    workdir.claim(folder, assets.digest, file_name=workdir.DATA_FILE)
+    _run_seed(config, assets, seed, folder)
+  _show_results(config, folders)
+
+
+def _folders(
+  config: config_dict.ConfigDict, parent: epath.Path | None
+) -> dict[int, epath.Path]:
+  """Returns the folder of each seed."""
+  seeds = config.seeds
+  if parent is not None and len(seeds) == 1:
+    return {seeds[0]: parent}
+  if parent is None:
+    file = config_flags.get_config_filename(flags.FLAGS["config"])
+    parent = workdir.default_path(
+      epath.Path(file).stem, config.to_dict(), _defaults(file)
+    )
+  return {seed: parent / f"seed{seed}" for seed in seeds}
+
+
+def _defaults(file: str) -> dict:
+  """Returns the settings of a configuration file as it stands."""
+  path, _, argument = file.partition(":")
+  spec = importlib.util.spec_from_file_location("default_config", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(argument) if argument else module.get_config()
+  return config.to_dict()
+
+
+def _run_seed(
+  config: config_dict.ConfigDict,
+  assets: experiment.Assets,
+  seed: int,
+  folder: epath.Path,
+) -> None:
+  """Runs the rounds that are left of one seed, and draws its pictures."""
+  with tqdm.tqdm(total=config.num_rounds, desc="rounds", unit="round") as bar:
+
+    def show(record: records.Record) -> None:
+      bar.write(describe(record))
+      bar.update()
+
+    bar.write(f"Seed {seed}, in {folder}:")
+    driver.run(
+      experiment.build(config, assets, seed=seed),
+      num_rounds=config.num_rounds,
+      workdir=folder,
+      on_round=show,
+    )
+  done = records.read(folder)
+  name = config.selection.strategy
+  train = assets.dataset.train
+  position = {name: index for index, name in enumerate(train.ids)}
+  figures.learning_curve({name: [done]}, folder / "learning_curve.png")
+  figures.contact_sheet(
+    done, lambda id_: train.read(position[id_]), folder / "selected.png"
+  )
+
+
+def describe(record: records.Record) -> str:
+  """Returns a line that tells how a round went.
+
+  Args:
+    record: Record of the round.
+  """
+  test = record["test"]
+  line = (
+    f"round {record['round']}: {record['num_labeled']} labeled, test accuracy"
+    f" {100 * test['accuracy']:.1f} %"
+  )
+  if "val" in record:
+    line += f", val {100 * record['val']['accuracy']:.1f} %"
+  seconds = sum(record["seconds"].values())
+  return f"{line}, {len(record['selected'])} selected, {seconds:.1f} s"
+
+
+def _show_results(
+  config: config_dict.ConfigDict, folders: dict[int, epath.Path]
+) -> None:
+  """Prints accuracies over all seeds, and where the pictures are."""
+  runs = [records.read(folder) for folder in folders.values()]
+  accuracy = 100 * np.array(
+    [[record["test"]["accuracy"] for record in run] for run in runs]
+  )
+  if len(runs) == 1:
+    (folder,) = folders.values()
+  else:
+    folder = next(iter(folders.values())).parent
+    figures.learning_curve(
+      {config.selection.strategy: runs}, folder / "learning_curve.png"
+    )
+    tqdm.tqdm.write(f"Test accuracy (%) over {len(runs)} seeds:")
+    for record, column in zip(runs[0], accuracy.T, strict=True):
+      tqdm.tqdm.write(
+        f"  {record['num_labeled']} labeled: {column.mean():.1f}"
+        f" ± {column.std(ddof=1):.1f}"
+      )
+  tqdm.tqdm.write(
+    f"Final test accuracy {accuracy[:, -1].mean():.1f} %. Results in {folder}."
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the experiment that the flags name."""
+  if len(argv) > 1:
+    raise app.UsageError(f"Expected flags alone, got {argv[1:]}.")
+  logging.set_verbosity(logging.WARNING)
+  parent = epath.Path(_WORKDIR.value) if _WORKDIR.value else None
+  try:
+    run(_CONFIG.value, parent)
+  except ValueError as error:
+    logging.debug("Refused", exc_info=True)
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main)

@@ -1,0 +1,128 @@
+"""The vocabulary of a run: its state, its rounds, its random keys."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+import zlib
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NOT_LABELED = -1
+
+
+@flax.struct.dataclass
+class RoundState:
+  """All that a run carries from one round to the next.
+
+  Every round trains from the same initial parameters, and every random key is
+  derived from the seed, so that this state and the configuration determine the
+  rest of the run.
+
+  Attributes:
+    round: int32 [], the round to run next.
+    labeled_at: int32 [train], the first round that trains on each example: 0
+      for the initial set, -1 where there is no label yet.
+  """
+
+  round: jax.Array
+  labeled_at: jax.Array
+
+  @property
+  def labeled(self) -> np.ndarray:
+    """Bool [train], True at the examples that this round trains on."""
+    at = np.asarray(self.labeled_at)
+    return (at >= 0) & (at <= int(self.round))
+
+  def label(self, selected: np.ndarray) -> "RoundState":
+    """Returns the state of the next round, which trains on more examples.
+
+    Args:
+      selected: int [budget], distinct positions without a label; may be empty.
+
+    Returns:
+      The next state.
+
+    Raises:
+      ValueError: If a position is repeated, labeled already, or outside.
+    """
+    selected = np.asarray(selected, int)
+    if np.unique(selected).size != selected.size:
+      raise ValueError(f"Expected distinct `selected`, got {selected}.")
+    size = len(self.labeled_at)
+    outside = selected[(selected < 0) | (selected >= size)]
+    if outside.size:
+      raise ValueError(
+        f"Expected 0 <= `selected` < {size}, got {outside.tolist()}."
+      )
+    labeled_at = np.array(self.labeled_at)
+    again = selected[labeled_at[selected] != NOT_LABELED]
+    if again.size:
+      raise ValueError(
+        f"Expected `selected` without labels, got {again.tolist()}, which"
+        " have theirs."
+      )
+    following = int(self.round) + 1
+    labeled_at[selected] = following
+    return make_state(following, labeled_at)
+
+
+def make_state(round_num: int, labeled_at: np.ndarray) -> RoundState:
+  """Returns a state with its arrays on the device.
+
+  Args:
+    round_num: The round to run next, at least 0.
+    labeled_at: int [train], see `RoundState`.
+
+  Returns:
+    The state.
+  """
+  return RoundState(
+    round=jnp.asarray(round_num, jnp.int32),
+    labeled_at=jnp.asarray(labeled_at, jnp.int32),
+  )
+
+
+class Experiment(NamedTuple):
+  """What a driver runs.
+
+  Attributes:
+    init: Returns the state before the first round.
+    advance: Runs one round: maps a state to the next one and the record of
+      the round, which JSON can hold.
+  """
+
+  init: Callable[[], RoundState]
+  advance: Callable[[RoundState], tuple[RoundState, dict[str, Any]]]
+
+
+def seed_key(seed: int, purpose: str) -> jax.Array:
+  """Returns the key of one source of randomness in a run.
+
+  Sources are independent: another way of drawing for one purpose leaves the
+  draws for all others as they were, and runs of several strategies with one
+  seed share all but the strategy's own.
+
+  Args:
+    seed: Seed of the run.
+    purpose: Name of the source, such as "initial" or "query".
+
+  Returns:
+    The key.
+  """
+  return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
+
+
+def round_key(seed: int, purpose: str, round_num: int) -> jax.Array:
+  """Returns the key of one source of randomness in one round.
+
+  Args:
+    seed: Seed of the run.
+    purpose: Name of the source.
+    round_num: The round.
+
+  Returns:
+    The key.
+  """
+  return jax.random.fold_in(seed_key(seed, purpose), round_num)

@@ -1,0 +1,163 @@
+"""Training of the linear head on frozen features, all epochs in one call."""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+import optax
+
+from decern_jax.ops.head import LinearHead, logits
+
+
+class Recipe(NamedTuple):
+  """How a model is trained.
+
+  Attributes:
+    num_epochs: Passes over the labeled examples.
+    batch_size: Examples of a batch.
+    learning_rate: The peak rate.
+    warmup_epochs: Epochs of linear warm-up.
+    warmup_learning_rate: The rate of the first epoch, if there is a warm-up.
+    final_learning_rate: The rate that the cosine decay ends at.
+  """
+
+  num_epochs: int
+  batch_size: int
+  learning_rate: float
+  warmup_epochs: int
+  warmup_learning_rate: float
+  final_learning_rate: float
+
+
+def epoch_learning_rates(recipe: Recipe) -> Float[Array, " epochs"]:
+  """Returns the learning rate of each epoch.
+
+  A linear warm-up, then half a cosine; stepped per epoch, as published, not
+  per batch.
+
+  Args:
+    recipe: The recipe.
+
+  Returns:
+    The rates.
+  """
+  decay_epochs = max(1, recipe.num_epochs - recipe.warmup_epochs)
+  schedule = optax.join_schedules(
+    [
+      optax.linear_schedule(
+        recipe.warmup_learning_rate,
+        recipe.learning_rate,
+        max(1, recipe.warmup_epochs),
+      ),
+      optax.cosine_decay_schedule(
+        recipe.learning_rate,
+        decay_epochs,
+        alpha=recipe.final_learning_rate / recipe.learning_rate,
+      ),
+    ],
+    [recipe.warmup_epochs],
+  )
+  return jax.vmap(schedule)(jnp.arange(recipe.num_epochs))
+
+
+def init_head(key: Key[Array, ""], *, dim: int, num_classes: int) -> LinearHead:
+  """Returns a fresh head: uniform in ±1/sqrt(dim), as PyTorch's Linear.
+
+  Args:
+    key: Random key.
+    dim: Width of the features.
+    num_classes: Number of classes.
+
+  Returns:
+    The head.
+  """
+  bound = 1.0 / math.sqrt(dim)
+  kernel_key, bias_key = jax.random.split(key)
+
+  def draw(key, shape):
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+  return LinearHead(
+    draw(kernel_key, (dim, num_classes)), draw(bias_key, (num_classes,))
+  )
+
+
+def cross_entropy(
+  head: LinearHead,
+  features: Float[Array, "rows dim"],
+  labels: Int[Array, " rows"],
+  counted: Bool[Array, " rows"],
+) -> Float[Array, ""]:
+  """Returns the mean cross-entropy of the rows that count."""
+  losses = optax.softmax_cross_entropy_with_integer_labels(
+    logits(head, features), labels
+  )
+  total = jnp.sum(jnp.where(counted, losses, 0.0))
+  return total / jnp.maximum(jnp.sum(counted), 1).astype(total.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="recipe")
+def fit_head(
+  key: Key[Array, ""],
+  head: LinearHead,
+  features: Float[Array, "rows dim"],
+  labels: Int[Array, " rows"],
+  num_rows: Int[Array, ""],
+  *,
+  recipe: Recipe,
+) -> tuple[LinearHead, Float[Array, " epochs"]]:
+  """Trains a head with Adam on the first rows of an array.
+
+  The array keeps its length from round to round while more of its rows count,
+  so that a whole run compiles this once. Each epoch visits the rows in a new
+  random order; the last batch is dropped when there is more than one.
+
+  Args:
+    key: Random key of the orders.
+    head: The head to start from.
+    features: Features; the labeled ones come first.
+    labels: Class of each row; any value in [0, classes) past `num_rows`.
+    num_rows: Rows that count, in [1, rows].
+    recipe: How to train.
+
+  Returns:
+    The trained head, and the mean loss of each epoch.
+  """
+  optimizer = optax.inject_hyperparams(optax.adam)(
+    learning_rate=recipe.learning_rate
+  )
+  size = min(recipe.batch_size, len(features))
+  num_batches = jnp.maximum(num_rows // size, 1)
+  rows = jnp.arange(len(features))
+
+  def run_epoch(carry, epoch):
+    index, rate = epoch
+    chance = jax.random.uniform(jax.random.fold_in(key, index), rows.shape)
+    order = jnp.argsort(jnp.where(rows < num_rows, chance, jnp.inf))
+
+    def run_batch(batch, state):
+      head, opt_state, total = state
+      begin = batch * size
+      where = jax.lax.dynamic_slice_in_dim(order, begin, size)
+      counted = begin + jnp.arange(size) < num_rows
+      loss, gradient = jax.value_and_grad(cross_entropy)(
+        head, features[where], labels[where], counted
+      )
+      update, opt_state = optimizer.update(gradient, opt_state)
+      return optax.apply_updates(head, update), opt_state, total + loss
+
+    head, opt_state = carry
+    opt_state.hyperparams["learning_rate"] = rate
+    head, opt_state, total = jax.lax.fori_loop(
+      0, num_batches, run_batch, (head, opt_state, 0.0)
+    )
+    return (head, opt_state), total / num_batches.astype(jnp.float32)
+
+  epochs = (jnp.arange(recipe.num_epochs), epoch_learning_rates(recipe))
+  (head, _), losses = jax.lax.scan(
+    run_epoch, (head, optimizer.init(head)), epochs
+  )
+  return head, losses

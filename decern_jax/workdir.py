@@ -1,0 +1,118 @@
+"""The folder of a run, and whose run it is."""
+
+from collections.abc import Mapping
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+
+CONFIG_FILE = "config.json"
+DATA_FILE = "data.json"
+
+# Sections that cannot change a result, and the seeds of which a run has one.
+NOT_IDENTITY = ("system", "seeds")
+
+
+def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+  """Returns the settings that a run is identified by, flat.
+
+  Args:
+    config: All settings, nested.
+    seed: Seed of the run.
+
+  Returns:
+    Values by dotted name, in order; tuples become lists, as JSON has them.
+  """
+  kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY}
+  flat = dict(sorted(_flatten(kept, "").items()))
+  return json.loads(json.dumps({**flat, "seed": seed}))
+
+
+def default_path(
+  config_name: str, config: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> epath.Path:
+  """Returns the folder of a configuration's runs.
+
+  Args:
+    config_name: Name of the configuration file.
+    config: All settings, nested.
+    defaults: The settings of the file, before any was changed.
+
+  Returns:
+    `runs/<config>/<strategy>-<hash of the changed settings>`.
+  """
+  before, after = identity(defaults, 0), identity(config, 0)
+  changed = {k: v for k, v in after.items() if before.get(k) != v}
+  digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode())
+  strategy = config["selection"]["strategy"]
+  folder = f"{strategy}-{digest.hexdigest()[:8]}"
+  return epath.Path("runs") / config_name / folder
+
+
+def claim(
+  workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
+) -> None:
+  """Makes a folder the run of these settings, or checks that it is.
+
+  Args:
+    workdir: The folder; made if it is not there.
+    settings: What identifies the run, as JSON has it.
+    file_name: The file that holds them: `CONFIG_FILE` or `DATA_FILE`.
+
+  Raises:
+    ValueError: If the folder belongs to a run of other settings, shown, or
+      cannot be written.
+  """
+  path = epath.Path(workdir) / file_name
+  found = _read(path)
+  if found is None:
+    _write(path, settings)
+    return
+  names = sorted(set(found) | set(settings))
+  differing = [
+    f"{name}: {found.get(name)!r} there, {settings.get(name)!r} now"
+    for name in names
+    if found.get(name) != settings.get(name)
+  ]
+  if differing:
+    raise ValueError(
+      f"Expected `workdir` of a run with these settings, got {workdir}, whose"
+      " run has others:\n  " + "\n  ".join(differing)
+    )
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+  """Returns a nested mapping flat, with dotted names."""
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat.update(_flatten(value, f"{prefix}{name}."))
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
+def _read(path: epath.Path) -> dict[str, Any] | None:
+  """Returns the settings in a file, or None if there is none."""
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"Expected settings in {path}, which is not JSON: {error}."
+    ) from None
+
+
+def _write(path: epath.Path, settings: Mapping[str, Any]) -> None:
+  """Writes settings so that a kill leaves all of them or none."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(settings, indent=2) + "\n")
+    scratch.rename(path)
+  except OSError as error:
+    raise ValueError(
+      f"Expected a `workdir` that can be written, got {path.parent}: {error}."
+    ) from None

@@ -1,0 +1,253 @@
+"""Tests of decern_jax/data/tfds_source.py."""
+
+import io
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from decern_jax.data import tfds_source
+from decern_jax.data.tfds_source import load_tfds
+
+SIZES = {"train": 20, "test": 9, "validation": 3}
+
+
+def encode(value: int) -> bytes:
+  pixels = np.full((6, 8, 3), value, np.uint8)
+  return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+class TinyBirds(tfds.core.GeneratorBasedBuilder):
+  """A data set with two images per example, as caltech_birds2011 has."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = tfds.features.FeaturesDict(
+      {
+        "image": tfds.features.Image(),
+        "label": tfds.features.ClassLabel(names=["jay", "tit", "wren"]),
+        "mask": tfds.features.Image(),
+        "weight": np.float32,
+      }
+    )
+    return tfds.core.DatasetInfo(builder=self, features=features)
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {name: self._generate_examples(n) for name, n in SIZES.items()}
+
+  def _generate_examples(self, num_examples):
+    for i in range(num_examples):
+      yield (
+        i,
+        {
+          "image": io.BytesIO(encode(10 * (i % 3) + 1)),
+          "label": i % 3,
+          "mask": io.BytesIO(b"not an image"),
+          "weight": 0.5,
+        },
+      )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> pathlib.Path:
+  data_dir = tmp_path_factory.mktemp("tfds")
+  builder = tfds.builder("tiny_birds", data_dir=data_dir)
+  builder.download_and_prepare(file_format="array_record")
+  return data_dir
+
+
+@pytest.fixture
+def no_download(monkeypatch):
+  def fail(self, **unused):
+    raise AssertionError("a download was started")
+
+  monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+
+
+def fake_source(num_examples: int, image: bytes, last_label: int = 0):
+  """Stands in for `as_data_source` of any builder under `mock_data`."""
+
+  def as_data_source(self, split, **unused):
+    labels = [i % 7 for i in range(num_examples - 1)] + [last_label]
+    return [{"image": image, "label": label} for label in labels]
+
+  return as_data_source
+
+
+@pytest.mark.usefixtures("no_download")
+class TestLoadTfds:
+  def test_images_and_labels_belong_together(self, data_dir):
+    dataset = load_tfds("tiny_birds", data_dir=data_dir)
+    assert dataset.train.labels.dtype == np.int32
+    assert sorted(dataset.train.labels) == sorted(i % 3 for i in range(20))
+    for position, label in enumerate(dataset.train.labels):
+      image = dataset.train.read(position)
+      assert image.shape == (6, 8, 3)
+      assert (image == 10 * label + 1).all()
+
+  def test_has_the_names_of_tfds(self, data_dir):
+    dataset = load_tfds("tiny_birds", data_dir=data_dir)
+    assert dataset.name == "tiny_birds"
+    assert dataset.class_names == ("jay", "tit", "wren")
+
+  def test_ids_are_split_and_position(self, data_dir):
+    dataset = load_tfds("tiny_birds", data_dir=data_dir)
+    assert len(dataset.train.ids) == 20
+    assert dataset.train.ids[:2] == ("train/00000000", "train/00000001")
+    assert dataset.test.ids[-1] == "test/00000008"
+
+  def test_val_is_optional(self, data_dir):
+    assert load_tfds("tiny_birds", data_dir=data_dir).val is None
+    dataset = load_tfds("tiny_birds", data_dir=data_dir, val_split="validation")
+    assert len(dataset.val.ids) == 3
+
+  def test_split_may_be_a_part(self, data_dir):
+    dataset = load_tfds(
+      "tiny_birds",
+      data_dir=data_dir,
+      train_split="train[:50%]",
+      val_split="train[50%:]",
+    )
+    both = [*dataset.train.labels, *dataset.val.labels]
+    whole = load_tfds("tiny_birds", data_dir=data_dir).train.labels
+    assert len(dataset.train.ids) == 10
+    assert both == list(whole)
+
+  def test_no_image_is_decoded_before_it_is_read(self, data_dir, monkeypatch):
+    def fail(data):
+      raise AssertionError("decoded")
+
+    monkeypatch.setattr(tfds_source, "decode_image", fail)
+    dataset = load_tfds("tiny_birds", data_dir=data_dir)
+    with pytest.raises(AssertionError, match="decoded"):
+      dataset.train.read(0)
+
+  def test_fingerprint_changes_with_the_splits(self, data_dir):
+    first = load_tfds("tiny_birds", data_dir=data_dir).fingerprint
+    again = load_tfds("tiny_birds", data_dir=data_dir).fingerprint
+    other = load_tfds(
+      "tiny_birds", data_dir=data_dir, train_split="train[:50%]"
+    ).fingerprint
+    assert first == again != other
+
+  def test_needs_neither_tensorflow_nor_the_code_of_the_builder(self, data_dir):
+    script = (
+      "import sys\n"
+      "from decern_jax.data.tfds_source import load_tfds\n"
+      "dataset = load_tfds('tiny_birds', data_dir=sys.argv[1])\n"
+      "assert dataset.test.read(8).shape == (6, 8, 3)\n"
+      "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script, data_dir], check=True)
+
+  def test_mock_of_caltech_birds_loads(self):
+    source = fake_source(8, encode(5))
+    with tfds.testing.mock_data(as_data_source_fn=source):
+      dataset = load_tfds(
+        "caltech_birds2011", num_classes=200, num_examples={"train": 5994}
+      )
+    assert len(dataset.class_names) == 200
+    assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 0]
+    assert (dataset.test.read(7) == 5).all()
+
+  def test_accepts_expected_counts(self, data_dir):
+    dataset = load_tfds(
+      "tiny_birds", data_dir=data_dir, num_classes=3, num_examples=SIZES
+    )
+    assert len(dataset.train.ids) == 20
+
+  def test_rejects_unexpected_number_of_classes(self, data_dir):
+    with pytest.raises(ValueError, match="Expected 200 classes .* got 3"):
+      load_tfds("tiny_birds", data_dir=data_dir, num_classes=200)
+
+  def test_rejects_unexpected_number_of_examples(self, data_dir):
+    with pytest.raises(ValueError, match="Expected 5794 .*'test'.* got 9"):
+      load_tfds("tiny_birds", data_dir=data_dir, num_examples={"test": 5794})
+
+  def test_rejects_unknown_name(self, tmp_path):
+    with pytest.raises(ValueError, match="got 'no_such_birds'"):
+      load_tfds("no_such_birds", data_dir=tmp_path)
+
+  def test_rejects_unprepared_data_and_tells_the_command(self, tmp_path):
+    command = (
+      r"pip install 'decern_jax\[prepare\]' && python -m decern_jax.prepare "
+      rf"caltech_birds2011 --data_dir={tmp_path}$"
+    )
+    with pytest.raises(ValueError, match=command):
+      load_tfds("caltech_birds2011", data_dir=tmp_path)
+
+  def test_command_omits_the_default_folder(self):
+    with pytest.raises(ValueError, match=r"decern_jax\.prepare tiny_birds$"):
+      load_tfds("tiny_birds")
+
+  def test_command_names_the_config(self, tmp_path):
+    with pytest.raises(ValueError, match=r"prepare eurosat/all --data_dir="):
+      load_tfds("eurosat/all", data_dir=tmp_path)
+
+  @pytest.mark.parametrize("fmt", ["tfrecord", "parquet"])
+  def test_rejects_other_format_and_tells_the_command(
+    self, data_dir, tmp_path, fmt
+  ):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    info = tmp_path / "tiny_birds" / "1.0.0" / "dataset_info.json"
+    facts = json.loads(info.read_text()) | {"fileFormat": fmt}
+    info.write_text(json.dumps(facts))
+    expected = rf"array_record .* got \['{fmt}'\].*prepare tiny_birds --data"
+    with pytest.raises(ValueError, match=expected):
+      load_tfds("tiny_birds", data_dir=tmp_path)
+
+  @pytest.mark.parametrize("split", ["holdout", "train[:"])
+  def test_rejects_unknown_split(self, data_dir, split):
+    expected = f"['test', 'train', 'validation'], got {split!r}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+      load_tfds("tiny_birds", data_dir=data_dir, test_split=split)
+
+  @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+      ({"image_key": "photo"}, "'photo' .* Image, got NoneType among"),
+      ({"image_key": "weight"}, "'weight' .* Image, got Tensor among"),
+      ({"label_key": "weight"}, "'weight' .* ClassLabel, got Tensor among"),
+    ],
+  )
+  def test_rejects_missing_feature(self, data_dir, options, expected):
+    with pytest.raises(ValueError, match=expected):
+      load_tfds("tiny_birds", data_dir=data_dir, **options)
+
+  @pytest.mark.parametrize("label", [-1, 200])
+  def test_rejects_label_outside_the_classes(self, label):
+    source = fake_source(8, encode(5), last_label=label)
+    expected = rf"\[0, 200\) in split 'train', got {label}"
+    with (
+      tfds.testing.mock_data(as_data_source_fn=source),
+      pytest.raises(ValueError, match=expected),
+    ):
+      load_tfds("caltech_birds2011")
+
+
+class TestOpenBuilder:
+  def test_finds_data_that_are_not_prepared(self, tmp_path):
+    builder = tfds_source.open_builder("tiny_birds", tmp_path)
+    assert not builder.is_prepared()
+    assert builder.info.full_name == "tiny_birds/1.0.0"
+
+
+class TestCheckPrepared:
+  def test_accepts_array_record(self, data_dir):
+    builder = tfds_source.open_builder("tiny_birds", data_dir)
+    tfds_source.check_prepared(builder)
+    assert builder.is_prepared()
+
+  def test_rejects_empty_folder(self, tmp_path):
+    builder = tfds_source.open_builder("tiny_birds", tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}.*got none"):
+      tfds_source.check_prepared(builder)
