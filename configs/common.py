@@ -16,7 +16,7 @@ def get_config() -> config_dict.ConfigDict:
   config.seeds = (1,)
 
   config.dataset = dataset = config_dict.ConfigDict()
-  dataset.name = config_dict.placeholder(str, required=True)
+  dataset.name = config_dict.placeholder(str)
   # Folder of images, or data_dir of tfds (None: its default).
   dataset.path = config_dict.placeholder(str)
   # Short side after resizing, and side of the center crop, in pixels.
@@ -25,7 +25,7 @@ def get_config() -> config_dict.ConfigDict:
   dataset.interpolation = "bilinear"
 
   config.model = model = config_dict.ConfigDict()
-  model.name = config_dict.placeholder(str, required=True)
+  model.name = config_dict.placeholder(str)
   # Local .safetensors file; None: the weights that ship with the package.
   model.weights = config_dict.placeholder(str)
 

@@ -111,9 +111,9 @@ def _restore(
       ),
     )
   except Exception as error:  # noqa: BLE001 (Orbax raises of every kind)
-    logging.warning(
-      "Could not read the checkpoint of round %d: %s", step, error
-    )
+    # What follows the first line is Orbax's view of the file, by the page.
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    logging.warning("Round %d cannot be restored: %.200s", step, reason)
     return None
   if saved.meta.get("digest") != digest(saved.state):
     logging.warning("Round %d cannot be restored: its digest differs.", step)

@@ -205,7 +205,10 @@ def _features(
       num_workers=num_workers,
     )
     with tqdm.tqdm(
-      total=len(split.ids), desc=f"features of {part}", unit="image"
+      total=len(split.ids),
+      desc=f"features of {part}",
+      unit="image",
+      disable=None,
     ) as bar:
       return features.embed(
         backbone.apply,
@@ -234,14 +237,16 @@ def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
   """Returns what identifies the examples and the model of a run."""
 
   def of_split(split: Split) -> str:
-    names = "\n".join(split.ids).encode()
+    # The name of a file, and so an id, may be no valid text.
+    names = os.fsencode("\n".join(split.ids))
     labels = np.asarray(split.labels, np.int32).tobytes()
-    return hashlib.sha256(names + labels).hexdigest()
+    digest = hashlib.sha256(names + labels).hexdigest()
+    return f"{len(split.ids)} examples {digest}"
 
+  splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
   return {
     "class_names": list(dataset.class_names),
-    "train": of_split(dataset.train),
-    "test": of_split(dataset.test),
+    **{name: of_split(split) for name, split in splits.items() if split},
     "model": backbone.fingerprint,
   }
 

@@ -1,6 +1,7 @@
 """Features and probabilities of a pool."""
 
 from collections.abc import Callable, Iterable
+import functools
 import hashlib
 import os
 from typing import Any
@@ -14,6 +15,10 @@ import numpy as np
 
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.sharding import POOL_AXIS
+
+# Images that a core's caches hold the activations of: twice as fast as a whole
+# batch (MobileNetV2, 160 pixels).
+CPU_CHUNK_IMAGES = 4
 
 
 def embed(
@@ -40,7 +45,14 @@ def embed(
   """
   rows = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
   variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-  compute = jax.jit(apply, out_shardings=rows)
+  compute = jax.jit(
+    jax.shard_map(
+      functools.partial(_apply_in_chunks, apply),
+      mesh=mesh,
+      in_specs=(PartitionSpec(), rows.spec),
+      out_specs=rows.spec,
+    )
+  )
   padded_size = -(-batch_size // mesh.size) * mesh.size
   done, waiting = [], None
   for images in batches:
@@ -54,6 +66,17 @@ def embed(
   if waiting is not None:
     done.append(np.asarray(waiting[0])[: waiting[1]])
   return np.concatenate(done).astype(np.float32)
+
+
+def _apply_in_chunks(apply, variables, images: jax.Array) -> jax.Array:
+  """Applies a model to a few images at a time where caches are small."""
+  if jax.default_backend() != "cpu":
+    return apply(variables, images)
+  return jax.lax.map(
+    lambda image: apply(variables, image[None])[0],
+    images,
+    batch_size=CPU_CHUNK_IMAGES,
+  )
 
 
 def cached(
@@ -88,7 +111,7 @@ def cached(
   scratch = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
   with scratch.open("wb") as file:
     np.save(file, features)
-  scratch.rename(path)
+  scratch.replace(path)
   return features
 
 

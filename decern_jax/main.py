@@ -17,6 +17,8 @@ import tqdm
 from decern_jax import driver, experiment, workdir
 from decern_jax.report import figures, records
 
+CURVE_FILE = "learning_curve.png"
+
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File of the configuration.", lock_config=True
 )
@@ -41,20 +43,36 @@ def run(config: config_dict.ConfigDict, parent: epath.Path | None) -> None:
   """
   experiment.check(config)
   folders = _folders(config, parent)
+  settings = {
+    seed: workdir.identity(config.to_dict(), seed) for seed in folders
+  }
   for seed, folder in folders.items():
-    settings = workdir.identity(config.to_dict(), seed)
-    workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
+    workdir.check_free(folder, settings[seed], file_name=workdir.CONFIG_FILE)
   assets = None
   for seed, folder in folders.items():
-    if len(records.read(folder)) == config.num_rounds:
-      tqdm.tqdm.write(f"{folder} holds a finished run:")
+    if _is_finished(config, folder):
+      _say(f"{folder} holds a finished run:")
       for record in records.read(folder):
-        tqdm.tqdm.write(describe(record))
+        _say(describe(record))
       continue
+    # Before anything is claimed: what is wrong with the data can be put right.
     assets = experiment.load(config) if assets is None else assets
+    workdir.claim(folder, settings[seed], file_name=workdir.CONFIG_FILE)
     workdir.claim(folder, assets.digest, file_name=workdir.DATA_FILE)
     _run_seed(config, assets, seed, folder)
   _show_results(config, folders)
+
+
+def _say(line: str) -> None:
+  """Prints a line above the progress bar, at once even into a pipe."""
+  tqdm.tqdm.write(line)
+  sys.stdout.flush()
+
+
+def _is_finished(config: config_dict.ConfigDict, folder: epath.Path) -> bool:
+  """Says whether nothing of a run is left to do; its curve comes last."""
+  complete = len(records.read(folder)) == config.num_rounds
+  return complete and (folder / CURVE_FILE).exists()
 
 
 def _folders(
@@ -89,13 +107,16 @@ def _run_seed(
   folder: epath.Path,
 ) -> None:
   """Runs the rounds that are left of one seed, and draws its pictures."""
-  with tqdm.tqdm(total=config.num_rounds, desc="rounds", unit="round") as bar:
+  _say(f"Seed {seed}, in {folder}:")
+  # `disable=None` keeps the bar out of files and pipes.
+  with tqdm.tqdm(
+    total=config.num_rounds, desc="rounds", unit="round", disable=None
+  ) as bar:
 
     def show(record: records.Record) -> None:
-      bar.write(describe(record))
+      _say(describe(record))
       bar.update()
 
-    bar.write(f"Seed {seed}, in {folder}:")
     driver.run(
       experiment.build(config, assets, seed=seed),
       num_rounds=config.num_rounds,
@@ -103,12 +124,13 @@ def _run_seed(
       on_round=show,
     )
   done = records.read(folder)
-  name = config.selection.strategy
   train = assets.dataset.train
-  position = {name: index for index, name in enumerate(train.ids)}
-  figures.learning_curve({name: [done]}, folder / "learning_curve.png")
+  position = {id_: index for index, id_ in enumerate(train.ids)}
   figures.contact_sheet(
     done, lambda id_: train.read(position[id_]), folder / "selected.png"
+  )
+  figures.learning_curve(
+    {config.selection.strategy: [done]}, folder / CURVE_FILE
   )
 
 
@@ -142,15 +164,15 @@ def _show_results(
   else:
     folder = next(iter(folders.values())).parent
     figures.learning_curve(
-      {config.selection.strategy: runs}, folder / "learning_curve.png"
+      {config.selection.strategy: runs}, folder / CURVE_FILE
     )
-    tqdm.tqdm.write(f"Test accuracy (%) over {len(runs)} seeds:")
+    _say(f"Test accuracy (%) over {len(runs)} seeds:")
     for record, column in zip(runs[0], accuracy.T, strict=True):
-      tqdm.tqdm.write(
+      _say(
         f"  {record['num_labeled']} labeled: {column.mean():.1f}"
         f" ± {column.std(ddof=1):.1f}"
       )
-  tqdm.tqdm.write(
+  _say(
     f"Final test accuracy {accuracy[:, -1].mean():.1f} %. Results in {folder}."
   )
 
@@ -159,15 +181,37 @@ def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags name."""
   if len(argv) > 1:
     raise app.UsageError(f"Expected flags alone, got {argv[1:]}.")
-  logging.set_verbosity(logging.WARNING)
+  if not flags.FLAGS["verbosity"].present:
+    logging.set_verbosity(logging.WARNING)
   parent = epath.Path(_WORKDIR.value) if _WORKDIR.value else None
   try:
     run(_CONFIG.value, parent)
-  except ValueError as error:
-    logging.debug("Refused", exc_info=True)
+  except (ValueError, OSError) as error:
+    logging.debug("What led to the error", exc_info=True)
     sys.exit(f"error: {error}")
+  except KeyboardInterrupt:
+    sys.exit("Interrupted; the same command continues.")
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses flags, and names a field that the configuration does not have.
+
+  Args:
+    argv: The command line.
+
+  Returns:
+    What is no flag.
+  """
+  try:
+    return app.parse_flags_with_usage(list(argv))
+  except AttributeError as error:
+    (missing,) = error.args
+    # Anything else is a mistake in the code of a configuration file.
+    if not isinstance(missing, KeyError):
+      raise
+    sys.exit(f"error: No such field of the configuration: {missing.args[0]}")
 
 
 if __name__ == "__main__":
   flags.mark_flag_as_required("config")
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

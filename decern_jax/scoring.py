@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
@@ -63,7 +64,8 @@ def class_anchors(
   return _class_anchors(
     as_float32(features),
     as_float32(probs),
-    labels,
+    # A narrow type cannot count the classes: 256 is 0 in uint8.
+    jnp.asarray(labels).astype(jnp.int32),
     num_classes=num_classes,
     layout=pool_layout(features),
   )
@@ -254,7 +256,7 @@ def uncertainty_threshold(
 
 @jax.jit
 def _uncertainty_threshold(scores, valid, gamma):
-  valid = jax.numpy.ones(scores.shape, bool) if valid is None else valid
+  valid = jnp.ones(scores.shape, bool) if valid is None else valid
   return ops.statistics.uncertainty_threshold(scores, valid, gamma=gamma)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 POOL_AXIS = "pool"
 
 # Floats of a block of the pool: on a CPU what the caches of a core hold, on an
-# accelerator enough to fill it. Measured by `benchmarks/scoring.py --tune`.
+# accelerator enough to fill it. Measured with `benchmarks.scoring`.
 CPU_BLOCK_FLOATS = 2**19
 ACCELERATOR_BLOCK_FLOATS = 2**25
 

@@ -1,6 +1,7 @@
 """Checks of arguments, in Python, before anything is traced or placed."""
 
 from collections.abc import Sequence
+import math
 import operator
 
 import jax
@@ -50,12 +51,16 @@ def check_number(
     The value.
 
   Raises:
-    ValueError: If it is not a number in the range.
+    ValueError: If it is not a finite number in the range.
   """
   try:
+    if isinstance(value, bool | str):
+      raise TypeError
     number = float(value)
   except (TypeError, ValueError):
     raise ValueError(f"Expected `{name}` a number, got {value!r}.") from None
+  if not math.isfinite(number):
+    raise ValueError(f"Expected finite `{name}`, got {value}.")
   if not low <= number <= high:
     raise ValueError(f"Expected {low} <= `{name}` <= {high}, got {value}.")
   return number

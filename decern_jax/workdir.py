@@ -50,10 +50,10 @@ def default_path(
   return epath.Path("runs") / config_name / folder
 
 
-def claim(
+def check_free(
   workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
 ) -> None:
-  """Makes a folder the run of these settings, or checks that it is.
+  """Checks that a folder can become, or is, the run of these settings.
 
   Args:
     workdir: The folder; made if it is not there.
@@ -67,19 +67,42 @@ def claim(
   path = epath.Path(workdir) / file_name
   found = _read(path)
   if found is None:
-    _write(path, settings)
+    _check_writable(path)
     return
   names = sorted(set(found) | set(settings))
   differing = [
-    f"{name}: {found.get(name)!r} there, {settings.get(name)!r} now"
+    f"{name}: {found.get(name)!r:.200} there, {settings.get(name)!r:.200} now"
     for name in names
     if found.get(name) != settings.get(name)
   ]
   if differing:
     raise ValueError(
       f"Expected `workdir` of a run with these settings, got {workdir}, whose"
-      " run has others:\n  " + "\n  ".join(differing)
+      " run has others (another `--workdir` starts a new run):\n  "
+      + "\n  ".join(differing)
     )
+
+
+def claim(
+  workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
+) -> None:
+  """Makes a folder the run of these settings, unless it is already.
+
+  Args:
+    workdir: As in `check_free`.
+    settings: As in `check_free`.
+    file_name: As in `check_free`.
+
+  Raises:
+    ValueError: As in `check_free`.
+  """
+  check_free(workdir, settings, file_name=file_name)
+  path = epath.Path(workdir) / file_name
+  if not path.exists():
+    # A kill leaves all of the settings, or none.
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(settings, indent=2) + "\n")
+    scratch.replace(path)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -98,20 +121,21 @@ def _read(path: epath.Path) -> dict[str, Any] | None:
   if not path.exists():
     return None
   try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as error:
-    raise ValueError(
-      f"Expected settings in {path}, which is not JSON: {error}."
-    ) from None
+    found = json.loads(path.read_text())
+  except (ValueError, OSError) as error:
+    raise ValueError(f"Expected settings in {path}, got {error}.") from None
+  if not isinstance(found, dict):
+    raise ValueError(f"Expected settings in {path}, got {found!r}.")
+  return found
 
 
-def _write(path: epath.Path, settings: Mapping[str, Any]) -> None:
-  """Writes settings so that a kill leaves all of them or none."""
+def _check_writable(path: epath.Path) -> None:
+  """Refuses a path at which no file can be written."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(settings, indent=2) + "\n")
-    scratch.rename(path)
+    scratch.write_text("")
+    scratch.unlink()
   except OSError as error:
     raise ValueError(
       f"Expected a `workdir` that can be written, got {path.parent}: {error}."

@@ -27,7 +27,7 @@ def calibrated_pick(
   *,
   pickable: Bool[Array, " points"],
   num_points: int | Int[Array, ""],
-  gamma: float,
+  gamma: float | Float[Array, ""],
   block_size: int,
   axis_name: AxisName = None,
 ) -> tuple[Int[Array, " clusters"], Bool[Array, " clusters"]]:

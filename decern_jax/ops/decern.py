@@ -22,10 +22,10 @@ def select_by_score(
   *,
   budget: int,
   valid: Bool[Array, " pool"],
-  uncertainty_gamma: float,
-  diversity_gamma: float,
+  uncertainty_gamma: float | Float[Array, ""],
+  diversity_gamma: float | Float[Array, ""],
   max_steps: int,
-  tolerance: float,
+  tolerance: float | Float[Array, ""],
   block_size: int,
   axis_name: AxisName = None,
 ) -> Int[Array, " budget"]:
@@ -103,7 +103,9 @@ def _pick_by_clusters(
   """Marks the pick of each cluster of the candidates."""
   order = compaction(candidates)
   num_points = jnp.sum(candidates)
-  points = normalize(features[order])
+  counts = jnp.arange(len(features)) < num_points
+  # Rows that do not exist may hold anything; a NaN would outlive a zero weight.
+  points = jnp.where(counts[:, None], normalize(features[order]), 0.0)
   clusters = weighted_kmeans(
     key,
     points,
@@ -120,7 +122,7 @@ def _pick_by_clusters(
     points,
     clusters,
     anchors,
-    pickable=jnp.arange(len(points)) < num_points,
+    pickable=counts,
     num_points=num_points,
     gamma=gamma,
     block_size=block_size,

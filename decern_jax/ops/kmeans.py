@@ -57,7 +57,7 @@ def weighted_kmeans(
   num_points: int | Int[Array, ""],
   num_clusters: int,
   max_steps: int,
-  tolerance: float,
+  tolerance: float | Float[Array, ""],
   block_size: int,
   axis_name: AxisName = None,
 ) -> Clusters:
@@ -218,8 +218,7 @@ def _relocate(points, weights, found, sums, totals, axis_name):
   filling one cluster never empties another.
   """
   num_clusters = len(totals)
-  count = min(num_clusters, len(points))
-  distance, position = top_rows(found.distances, count, axis_name)
+  distance, position = top_rows(found.distances, num_clusters, axis_name)
   local = position - row_offset(len(points), axis_name)
   mine = (local >= 0) & (local < len(points))
   local = jnp.clip(local, 0, len(points) - 1)
@@ -245,7 +244,7 @@ def _relocate(points, weights, found, sums, totals, axis_name):
     totals = totals.at[old].add(-mass).at[empty].add(mass)
     return sums, totals
 
-  return jax.lax.fori_loop(0, count, give, (sums, totals))
+  return jax.lax.fori_loop(0, num_clusters, give, (sums, totals))
 
 
 def _mean_variance(points, num_points, *, block_size, axis_name):

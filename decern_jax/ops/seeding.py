@@ -46,7 +46,8 @@ def sample_rows(
   shard = jnp.sum(ends[None] <= target[:, None], axis=-1)
   last = jnp.max(jnp.where(totals > 0.0, jnp.arange(len(totals)), 0))
   shard = jnp.minimum(shard, last)
-  target = target - (ends - totals)[shard]
+  # Rounding must not make it negative: row 0 would be drawn, mass or none.
+  target = jnp.maximum(target - (ends - totals)[shard], 0.0)
   # Rounding may push a target to the end of its shard; the last row with mass
   # is then meant.
   final = jnp.argmax(cumulative >= cumulative[-1])
@@ -114,6 +115,9 @@ def greedy_centers(
   def add(index, state):
     centers, distances = state
     mass = weights * distances
+    # Once the centers cover every point, any point of positive weight will do.
+    is_covered = psum(jnp.sum(mass), axis_name) == 0.0
+    mass = jnp.where(is_covered, weights, mass)
     drawn = sample_rows(
       jax.random.fold_in(key, index), mass, num_trials, axis_name=axis_name
     )

@@ -63,7 +63,7 @@ def uncertainty_threshold(
   scores: Float[Array, " pool"],
   valid: Bool[Array, " pool"],
   *,
-  gamma: float,
+  gamma: float | Float[Array, ""],
   axis_name: AxisName = None,
 ) -> Float[Array, ""]:
   """Returns `mean + gamma · std · skewness` of the valid scores.

@@ -1,16 +1,24 @@
 """Pictures of a run: the learning curve and what was selected."""
 
 from collections.abc import Callable, Mapping, Sequence
+import itertools
 
 from etils import epath
 from matplotlib import figure, ticker
 import numpy as np
+from PIL import Image, ImageOps
 
 from decern_jax.report.records import Record
 
-# Pictures of the selected images, per row and in all rounds together.
+# More marks than this on the axis of labels would touch.
+MAX_TICKS = 10
+
+# The contact sheet: images of a row, then pixels.
 NUM_COLUMNS = 12
-THUMBNAIL_INCHES = 0.9
+THUMBNAIL = 108
+_GAP = 5
+_MARGIN = 150
+_DPI = 120
 
 
 def learning_curve(
@@ -26,24 +34,32 @@ def learning_curve(
   """
   picture = figure.Figure(figsize=(6.4, 4.2), layout="constrained")
   axes = picture.subplots()
+  marks = set()
   for name, seeds in runs.items():
     labels = [record["num_labeled"] for record in seeds[0]]
+    marks.update(labels)
     accuracy = 100.0 * np.array(
       [[record["test"]["accuracy"] for record in run] for run in seeds]
     )
-    mean, spread = accuracy.mean(axis=0), accuracy.std(axis=0)
+    mean = accuracy.mean(axis=0)
     (line,) = axes.plot(labels, mean, marker="o", markersize=4, label=name)
     if len(seeds) > 1:
+      spread = accuracy.std(axis=0, ddof=1)
       color = line.get_color()
       axes.fill_between(
         labels, mean - spread, mean + spread, color=color, alpha=0.15, lw=0
       )
   axes.set_xlabel("labeled images")
   axes.set_ylabel("test accuracy (%)")
-  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  if len(marks) <= MAX_TICKS:
+    axes.set_xticks(sorted(marks))
+  else:
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(MAX_TICKS, integer=True))
   axes.grid(alpha=0.3)
   axes.spines[["top", "right"]].set_visible(False)
-  axes.legend(frameon=False, loc="lower right")
+  num_runs = max(map(len, runs.values()))
+  title = f"mean ± std of {num_runs} runs" if num_runs > 1 else None
+  axes.legend(title=title, frameon=False, loc="lower right")
   _save(picture, path)
 
 
@@ -62,26 +78,18 @@ def contact_sheet(
   rows = [record for record in records if record["selected"]]
   if not rows:
     return
-  inches = THUMBNAIL_INCHES
-  picture = figure.Figure(
-    figsize=(NUM_COLUMNS * inches + 1.0, len(rows) * inches + 0.4)
-  )
-  grid = picture.subplots(
-    len(rows),
-    NUM_COLUMNS,
-    squeeze=False,
-    gridspec_kw={"left": 0.09, "right": 0.995, "wspace": 0.04, "hspace": 0.04},
-  )
-  for axes, record in zip(grid, rows, strict=True):
-    for cell in axes:
-      cell.set_axis_off()
-    for cell, name in zip(axes, _by_score(record), strict=False):
-      cell.imshow(square(read(name)))
-    axes[0].text(
-      -0.12,
-      0.5,
-      f"round {record['round']}\n{len(record['selected'])} selected",
-      transform=axes[0].transAxes,
+  names = [_by_score(record)[:NUM_COLUMNS] for record in rows]
+  sheet = _tile([[thumbnail(read(name)) for name in row] for row in names])
+  height, width = sheet.shape[0] + _GAP, sheet.shape[1] + _MARGIN
+  picture = figure.Figure(figsize=(width / _DPI, height / _DPI))
+  picture.figimage(sheet, xo=_MARGIN)
+  for row, (record, shown) in enumerate(zip(rows, names, strict=True)):
+    middle = _GAP + row * (THUMBNAIL + _GAP) + THUMBNAIL / 2
+    count = f"{len(shown)} of {len(record['selected'])} selected"
+    picture.text(
+      (_MARGIN - 2 * _GAP) / width,
+      1.0 - middle / height,
+      f"round {record['round']}\n{count}",
       ha="right",
       va="center",
       fontsize=8,
@@ -89,12 +97,28 @@ def contact_sheet(
   _save(picture, path)
 
 
-def square(image: np.ndarray) -> np.ndarray:
-  """Returns the largest centered square of an image."""
-  height, width = image.shape[:2]
-  side = min(height, width)
-  top, left = (height - side) // 2, (width - side) // 2
-  return image[top : top + side, left : left + side]
+def thumbnail(image: np.ndarray) -> np.ndarray:
+  """Returns the largest centered square of an image, made small.
+
+  Args:
+    image: uint8 [height, width, 3].
+
+  Returns:
+    uint8 [THUMBNAIL, THUMBNAIL, 3].
+  """
+  size = (THUMBNAIL, THUMBNAIL)
+  return np.asarray(ImageOps.fit(Image.fromarray(image), size))
+
+
+def _tile(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+  """Returns thumbnails in rows on white, a gap after each and below."""
+  step = THUMBNAIL + _GAP
+  shape = (len(rows) * step, max(map(len, rows)) * step, 3)
+  sheet = np.full(shape, 255, np.uint8)
+  for top, row in zip(itertools.count(0, step), rows, strict=False):
+    for left, image in zip(itertools.count(0, step), row, strict=False):
+      sheet[top : top + THUMBNAIL, left : left + THUMBNAIL] = image
+  return sheet
 
 
 def _by_score(record: Record) -> list[str]:
@@ -106,6 +130,9 @@ def _by_score(record: Record) -> list[str]:
 
 
 def _save(picture: figure.Figure, path: epath.PathLike) -> None:
-  """Writes a picture as PNG."""
-  with epath.Path(path).open("wb") as file:
-    picture.savefig(file, format="png", dpi=120)
+  """Writes a picture as PNG, so that a kill leaves all of it or none."""
+  path = epath.Path(path)
+  scratch = path.with_suffix(".tmp")
+  with scratch.open("wb") as file:
+    picture.savefig(file, format="png", dpi=_DPI)
+  scratch.replace(path)

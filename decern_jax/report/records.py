@@ -33,12 +33,12 @@ def read(workdir: epath.PathLike) -> list[Record]:
   if not path.exists():
     return []
   records = []
-  for line in path.read_text().splitlines():
+  for line in path.read_bytes().split(b"\n"):
     try:
       record = json.loads(line)
-    except json.JSONDecodeError:
+    except ValueError:
       break
-    if record.get("round") != len(records):
+    if not isinstance(record, dict) or record.get("round") != len(records):
       break
     records.append(record)
   return records
@@ -57,7 +57,7 @@ def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
   kept = read(workdir)[:num_rounds]
   scratch = path.with_suffix(".tmp")
   scratch.write_text("".join(_line(record) for record in kept))
-  scratch.rename(path)
+  scratch.replace(path)
 
 
 def append(workdir: epath.PathLike, record: Record) -> None:
@@ -76,4 +76,5 @@ def append(workdir: epath.PathLike, record: Record) -> None:
 
 
 def _line(record: Record) -> str:
-  return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
+  # As ASCII: the name of a file, and so an id, may be no valid text.
+  return json.dumps(record, allow_nan=False) + "\n"

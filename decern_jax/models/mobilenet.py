@@ -1,0 +1,142 @@
+"""MobileNetV2 with its batch normalisation folded into the convolutions."""
+
+from collections.abc import Iterator
+
+from flax import linen as nn
+import jax
+
+from decern_jax.models.convolution import same_conv
+
+MIN_IMAGE_SIZE = 32
+FEATURE_DIM = 1280
+
+# (expansion, features, number of blocks, stride of the first) of each stage.
+_STAGES = (
+  (1, 16, 1, 1),
+  (6, 24, 2, 2),
+  (6, 32, 3, 2),
+  (6, 64, 4, 2),
+  (6, 96, 3, 1),
+  (6, 160, 3, 2),
+  (6, 320, 1, 1),
+)
+
+# What torchvision calls the layers of a block: the first does not expand, and a
+# convolution without an activation is not wrapped.
+_FIRST_BLOCK = {"depthwise": "0.0", "project": "1"}
+_LATER_BLOCKS = {"expand": "0.0", "depthwise": "1.0", "project": "2"}
+_LEAVES = {"kernel": "weight", "bias": "bias"}
+
+
+class SameConv(nn.Module):
+  """Convolution with 'SAME' padding and a bias.
+
+  Attributes:
+    features: Number of output channels.
+    window: Rows and columns of the kernel.
+    stride: Pixels from one window to the next.
+    depthwise: Whether output channel c sees input channel c alone.
+  """
+
+  features: int
+  window: int = 1
+  stride: int = 1
+  depthwise: bool = False
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Convolves float [batch, height, width, channels]."""
+    group_size = 1 if self.depthwise else inputs.shape[-1]
+    shape = (self.window, self.window, group_size, self.features)
+    kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    outputs = same_conv(inputs, kernel, stride=self.stride)
+    return outputs + bias.reshape(1, 1, 1, -1)
+
+
+class InvertedResidual(nn.Module):
+  """Expands the channels, filters each of them, projects back.
+
+  Attributes:
+    features: Number of output channels.
+    expansion: Filtered channels per input channel; 1 skips the expansion.
+    stride: Stride of the filter; with 1 and equal channels the input is added.
+  """
+
+  features: int
+  expansion: int
+  stride: int
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Maps float [batch, height, width, channels] to the block's features."""
+    hidden = inputs.shape[-1] * self.expansion
+    outputs = inputs
+    if self.expansion > 1:
+      outputs = nn.relu6(SameConv(hidden, name="expand")(outputs))
+    outputs = nn.relu6(
+      SameConv(hidden, 3, self.stride, depthwise=True, name="depthwise")(
+        outputs
+      )
+    )
+    outputs = SameConv(self.features, name="project")(outputs)
+    is_residual = self.stride == 1 and outputs.shape == inputs.shape
+    return inputs + outputs if is_residual else outputs
+
+
+class MobileNetV2(nn.Module):
+  """MobileNetV2 of width 1.0, up to the features that its classifier reads.
+
+  References:
+    Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+    CVPR 2018, https://arxiv.org/abs/1801.04381.
+  """
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Computes features float [batch, 1280] of images.
+
+    Args:
+      images: Float [batch, height, width, 3] in [-1, 1], 32 pixels or more on
+        each side.
+
+    Returns:
+      The last convolution's output, averaged over the image.
+    """
+    outputs = nn.relu6(SameConv(32, 3, 2, name="stem")(images))
+    for index, block in enumerate(_blocks(), start=1):
+      outputs = InvertedResidual(*block, name=f"block{index}")(outputs)
+    outputs = nn.relu6(SameConv(FEATURE_DIM, name="last")(outputs))
+    return outputs.mean(axis=(1, 2))
+
+
+def torchvision_name(path: tuple[str, ...]) -> str:
+  """Names a parameter as torchvision does, with normalisation folded in.
+
+  Args:
+    path: Collection, layers and leaf, as in `("params", "stem", "kernel")`. The
+      classifier is the collection `"head"`.
+
+  Returns:
+    The tensor's name, as in `"features.0.0.weight"`.
+  """
+  match path:
+    case ("head", leaf):
+      layer = "classifier"
+    case (_, "stem", leaf):
+      layer = "features.0.0"
+    case (_, "last", leaf):
+      layer = "features.18.0"
+    case (_, "block1", name, leaf):
+      layer = f"features.1.conv.{_FIRST_BLOCK[name]}"
+    case (_, block, name, leaf):
+      index = block.removeprefix("block")
+      layer = f"features.{index}.conv.{_LATER_BLOCKS[name]}"
+  return f"{layer}.{_LEAVES[leaf]}"
+
+
+def _blocks() -> Iterator[tuple[int, int, int]]:
+  """Features, expansion and stride of one block after the other."""
+  for expansion, features, num_blocks, stride in _STAGES:
+    for index in range(num_blocks):
+      yield features, expansion, stride if index == 0 else 1

@@ -1,0 +1,177 @@
+"""Weights files: read strictly, converted to Flax's layouts, written."""
+
+from collections.abc import Callable, Mapping
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from flax import traverse_util
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+# The name, in a file, of the variable at a path of collection, layers and leaf.
+TensorName = Callable[[tuple[str, ...]], str]
+
+# Axes of a linear and of a convolution kernel, in PyTorch's order.
+_TORCH_KERNEL_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
+_MAX_NAMES = 10
+
+
+class _Entry(NamedTuple):
+  """A tensor of a file: `axes` are the variable's, in the file's order."""
+
+  name: str
+  axes: tuple[int, ...]
+  shape: tuple[int, ...]
+
+
+def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads every tensor of a safetensors file; `~` is the home folder.
+
+  Args:
+    path: A local file.
+
+  Returns:
+    The tensors by name, of the types that the file has.
+
+  Raises:
+    ValueError: If there is no such file, or it is not a whole safetensors file.
+  """
+  file = pathlib.Path(path).expanduser()
+  if not file.is_file():
+    found = "a folder" if file.is_dir() else "no such file"
+    raise ValueError(f"Expected a .safetensors file, got {file}: {found}.")
+  try:
+    with safetensors.safe_open(file, framework="np") as tensors:
+      names = tensors.keys()
+      return {name: tensors.get_tensor(name) for name in names}
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f"Expected a whole .safetensors file, got {file}: {error}."
+    ) from error
+
+
+def save_safetensors(
+  path: str | os.PathLike[str], variables: Mapping[str, Any]
+) -> None:
+  """Writes variables in this project's own format.
+
+  A tensor is named by its path joined with dots, as in `params.stem.kernel`,
+  and keeps Flax's layout and its type. The file appears whole or not at all.
+
+  Args:
+    path: The file to write; one that exists is replaced.
+    variables: Collections of arrays, as `module.init` returns them.
+  """
+  file = pathlib.Path(path).expanduser()
+  # safetensors writes a transposed view's bytes in the order of the memory.
+  tensors = {
+    name: np.asarray(array, order="C")
+    for name, array in traverse_util.flatten_dict(variables, sep=".").items()
+  }
+  partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+  try:
+    partial.write_bytes(safetensors.numpy.save(tensors))
+    os.replace(partial, file)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def own_name(path: tuple[str, ...]) -> str:
+  """Names a variable as `save_safetensors` does."""
+  return ".".join(path)
+
+
+def to_variables(
+  tensors: Mapping[str, np.ndarray],
+  template: Mapping[str, Any],
+  *,
+  torch_name: TensorName | None = None,
+  source: str,
+) -> dict[str, Any]:
+  """Converts the tensors of a file to the variables of a module.
+
+  With `torch_name` the tensors have PyTorch's layouts: convolutions OIHW become
+  HWIO, grouped and depthwise ones included, and linear layers [out, in] become
+  [in, out]. Without it they have this project's own names and layouts.
+
+  Args:
+    tensors: The tensors by name, all of which the module must take.
+    template: Collections of shapes, as `jax.eval_shape` of `module.init` gives
+      them.
+    torch_name: Maps a path of the template, as in `("params", "stem",
+      "kernel")`, to the name of its tensor.
+    source: The model and the file, for the message of an error.
+
+  Returns:
+    Float32 variables of the template's structure.
+
+  Raises:
+    ValueError: If tensors are missing, left over, or of another shape or type.
+  """
+  entries = {
+    path: _entry(path, leaf.shape, torch_name)
+    for path, leaf in traverse_util.flatten_dict(template).items()
+  }
+  shapes = {entry.name: entry.shape for entry in entries.values()}
+  _check_tensors(tensors, shapes, source)
+  return traverse_util.unflatten_dict(
+    {
+      path: tensors[entry.name]
+      .transpose(np.argsort(entry.axes))
+      .astype(np.float32, order="C")
+      for path, entry in entries.items()
+    }
+  )
+
+
+def _entry(
+  path: tuple[str, ...],
+  shape: tuple[int, ...],
+  torch_name: TensorName | None,
+) -> _Entry:
+  axes = tuple(range(len(shape)))
+  if torch_name and path[-1] == "kernel":
+    axes = _TORCH_KERNEL_AXES[len(shape)]
+  name = (torch_name or own_name)(path)
+  return _Entry(name, axes, tuple(shape[axis] for axis in axes))
+
+
+def _check_tensors(
+  tensors: Mapping[str, np.ndarray],
+  shapes: Mapping[str, tuple[int, ...]],
+  source: str,
+) -> None:
+  misshaped = [
+    f"{name} (expected float{list(shape)}, "
+    f"got {tensors[name].dtype}{list(tensors[name].shape)})"
+    for name, shape in shapes.items()
+    if name in tensors and not _fits(tensors[name], shape)
+  ]
+  problems = {
+    "missing": [name for name in shapes if name not in tensors],
+    "left over": [name for name in tensors if name not in shapes],
+    "of another shape or type": misshaped,
+  }
+  found = [
+    f"{len(names)} {problem}: {_listing(names)}"
+    for problem, names in problems.items()
+    if names
+  ]
+  if found:
+    raise ValueError(
+      f"Expected exactly the tensors of {source}, which may hold the weights "
+      f"of another model; got {'; '.join(found)}."
+    )
+
+
+def _fits(tensor: np.ndarray, shape: tuple[int, ...]) -> bool:
+  return tensor.shape == shape and jnp.issubdtype(tensor.dtype, jnp.floating)
+
+
+def _listing(names: list[str]) -> str:
+  listing = ", ".join(names[:_MAX_NAMES])
+  num_more = len(names) - _MAX_NAMES
+  return f"{listing} and {num_more} more" if num_more > 0 else listing

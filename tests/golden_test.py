@@ -1,0 +1,153 @@
+"""The functions against the golden vectors, which lie beside the checkout."""
+
+import jax
+import numpy as np
+import pytest
+
+import decern_jax
+from decern_jax import Anchors, Clusters, LinearHead
+from tests import oracle
+
+NAMES = (
+  "dinov2_dings",
+  "narrow",
+  "odd_width",
+  "resnet50_pets",
+  "saturated",
+  "vits_flowers",
+)
+
+
+class Golden:
+  """One file, and what the functions are given of it."""
+
+  def __init__(self, path):
+    with np.load(path) as arrays:
+      self.arrays = dict(arrays)
+    self.pool = self["pool_features"], self["pool_probs"]
+    self.head = LinearHead(self["kernel"], self["bias"])
+    self.anchors = Anchors(self["anchor_features"], self["anchor_probs"])
+    self.budget = int(self["budget"])
+
+  def __getitem__(self, name):
+    return self.arrays[name]
+
+  def score(self) -> np.ndarray:
+    return np.asarray(
+      decern_jax.discrepancy_confusion(*self.pool, self.anchors, self.head)
+    )
+
+
+@pytest.fixture(params=NAMES)
+def golden(request, shared_dir) -> Golden:
+  return Golden(shared_dir / "golden" / f"decern_{request.param}.npz")
+
+
+def error_of(scores, golden: Golden) -> float:
+  """The largest relative error over all rows."""
+  assert scores.shape == golden["scores"].shape
+  return np.max(np.abs(scores - golden["scores"]) / np.abs(golden["scores"]))
+
+
+class TestGolden:
+  def test_covers_every_file(self, shared_dir):
+    found = {path.name for path in (shared_dir / "golden").glob("*.npz")}
+    assert found == {f"decern_{name}.npz" for name in NAMES}
+
+  def test_anchors_match(self, golden):
+    found = decern_jax.class_anchors(
+      golden["labeled_features"],
+      golden["labeled_probs"],
+      golden["labels"],
+      num_classes=len(golden["bias"]),
+    )
+    for anchors, expected in zip(found, golden.anchors, strict=True):
+      np.testing.assert_allclose(anchors, expected, rtol=1e-5, atol=1e-6)
+
+  def test_masks_are_equal(self, golden):
+    mask = decern_jax.saliency_mask(*golden.pool, golden.head)
+    np.testing.assert_array_equal(mask, golden["mask"])
+
+  def test_scores_match_in_every_row(self, golden):
+    assert error_of(golden.score(), golden) <= 1e-5
+
+  def test_scores_from_labels_match_in_every_row(self, golden):
+    anchors = decern_jax.class_anchors(
+      golden["labeled_features"],
+      golden["labeled_probs"],
+      golden["labels"],
+      num_classes=len(golden["bias"]),
+    )
+    scores = decern_jax.discrepancy_confusion(
+      *golden.pool, anchors, golden.head
+    )
+    assert error_of(np.asarray(scores), golden) <= 1e-5
+
+  def test_the_oracle_of_the_tests_matches(self, golden):
+    problem = oracle.Problem(
+      *golden.pool,
+      golden["labeled_features"],
+      golden["labeled_probs"],
+      golden["labels"],
+      golden["kernel"],
+      golden["bias"],
+    )
+    assert error_of(oracle.discrepancy_confusion(problem), golden) <= 1e-6
+
+  def test_thresholds_match(self, golden):
+    threshold = decern_jax.uncertainty_threshold(golden.score())
+    np.testing.assert_allclose(threshold, golden["threshold"], rtol=1e-5)
+
+  def test_candidates_are_equal(self, golden):
+    scores = golden.score()
+    threshold = decern_jax.uncertainty_threshold(scores)
+    found = np.flatnonzero(scores > np.asarray(threshold))
+    if len(found) < golden.budget:
+      found = np.argsort(-scores)[: golden.budget]
+    np.testing.assert_array_equal(found, golden["candidates"])
+
+  def test_picks_are_equal(self, golden):
+    clusters = Clusters(
+      golden["cluster_centers"],
+      golden["cluster_assignments"],
+      golden["cluster_inertia"],
+      np.int32(1),
+    )
+    indices, valid = decern_jax.calibrated_pick(
+      golden["pool_features"][golden["candidates"]], clusters, golden.anchors
+    )
+    assert np.asarray(valid).all()
+    np.testing.assert_array_equal(indices, golden["picks"])
+
+  def test_clustering_is_as_tight_as_scikit_learn(self, golden):
+    rows = golden["candidates"]
+    points = oracle.normalize(golden["pool_features"][rows])
+    inertia = [
+      decern_jax.weighted_kmeans(
+        jax.random.key(seed),
+        points,
+        golden["scores"][rows],
+        num_clusters=golden.budget,
+      ).inertia
+      for seed in range(5)
+    ]
+    limit = max(1.01 * golden["cluster_inertia"], 1e-6)
+    assert np.mean(inertia) <= limit
+
+  def test_selects_among_the_candidates(self, golden, key):
+    selected = np.asarray(
+      decern_jax.select_decern(
+        key, *golden.pool, golden.anchors, golden.head, budget=golden.budget
+      )
+    )
+    assert len(np.unique(selected)) == golden.budget
+    assert np.isin(selected, golden["candidates"]).all()
+
+  def test_the_official_float32_code_is_far_off_where_it_saturates(
+    self, shared_dir
+  ):
+    golden = Golden(shared_dir / "golden" / "decern_saturated.npz")
+    ours = error_of(golden.score(), golden)
+    official = error_of(golden["official_float32_scores"], golden)
+    assert official > 0.1
+    assert ours < 1e-6

@@ -1,0 +1,108 @@
+"""Tests of 'SAME' convolutions in all their forms."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax.models import convolution
+
+# Kernel shapes for 4 and for 40 input channels: one for each form.
+KERNELS = {
+  "depthwise": (3, 3, 1, 4),
+  "pointwise": (1, 1, 4, 6),
+  "few_channels": (2, 3, 4, 5),
+  "many_channels": (3, 3, 40, 8),
+  "grouped": (3, 3, 2, 6),
+  "channel_multiplier": (3, 3, 1, 8),
+}
+
+
+def make_case(kernel_shape, height, width):
+  rng = np.random.default_rng(0)
+  channels = 40 if kernel_shape[2] == 40 else 4
+  inputs = rng.normal(size=(2, height, width, channels))
+  kernel = rng.normal(size=kernel_shape)
+  return inputs.astype(np.float32), kernel.astype(np.float32)
+
+
+def naive_conv(inputs, kernel, stride):
+  """TensorFlow's definition, one output at a time."""
+  rows, columns, group_size, num_outputs = kernel.shape
+  batch, height, width, channels = inputs.shape
+  out_height, out_width = -(-height // stride), -(-width // stride)
+  top = max((out_height - 1) * stride + rows - height, 0) // 2
+  left = max((out_width - 1) * stride + columns - width, 0) // 2
+  per_group = num_outputs // (channels // group_size)
+  outputs = np.zeros((batch, out_height, out_width, num_outputs))
+  for n, y, x, o, i, j, c in np.ndindex(*outputs.shape, *kernel.shape[:3]):
+    row, column = y * stride + i - top, x * stride + j - left
+    if 0 <= row < height and 0 <= column < width:
+      channel = o // per_group * group_size + c
+      outputs[n, y, x, o] += (
+        float(inputs[n, row, column, channel]) * kernel[i, j, c, o]
+      )
+  return outputs
+
+
+def xla_conv(inputs, kernel, stride):
+  return jax.lax.conv_general_dilated(
+    inputs,
+    kernel,
+    (stride, stride),
+    "SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    feature_group_count=inputs.shape[-1] // kernel.shape[2],
+  )
+
+
+def lower(name, platform):
+  inputs, kernel = make_case(KERNELS[name], 8, 8)
+  traced = jax.jit(convolution.same_conv).trace(inputs, kernel)
+  return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+class TestSameConv:
+  @pytest.mark.parametrize("stride", [1, 2])
+  @pytest.mark.parametrize("size", [(5, 4), (4, 3)])
+  @pytest.mark.parametrize("name", ["depthwise", "few_channels", "grouped"])
+  def test_matches_naive_loop(self, name, size, stride):
+    inputs, kernel = make_case(KERNELS[name], *size)
+    outputs = convolution.same_conv(inputs, kernel, stride=stride)
+    expected = naive_conv(inputs, kernel, stride)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+
+  @pytest.mark.parametrize("stride", [1, 2, 3])
+  @pytest.mark.parametrize("height", range(1, 6))
+  @pytest.mark.parametrize("name", KERNELS)
+  def test_matches_xla_at_every_padding(self, name, height, stride):
+    inputs, kernel = make_case(KERNELS[name], height, 6)
+    outputs = convolution.same_conv(inputs, kernel, stride=stride)
+    expected = xla_conv(inputs, kernel, stride)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+
+  @pytest.mark.parametrize("name", ["depthwise", "pointwise", "few_channels"])
+  def test_is_no_convolution_on_a_cpu(self, name):
+    assert "stablehlo.convolution" not in lower(name, "cpu")
+
+  @pytest.mark.parametrize("platform", ["tpu", "cuda"])
+  @pytest.mark.parametrize("name", KERNELS)
+  def test_is_one_convolution_elsewhere(self, name, platform):
+    assert lower(name, platform).count("stablehlo.convolution") == 1
+
+  @pytest.mark.parametrize("name", KERNELS)
+  def test_gradients_match_xla(self, name):
+    inputs, kernel = make_case(KERNELS[name], 5, 6)
+
+    def loss(conv, inputs, kernel):
+      return jnp.sin(conv(inputs, kernel)).sum()
+
+    grad = jax.grad(loss, argnums=(1, 2))
+    actual = grad(
+      functools.partial(convolution.same_conv, stride=2), inputs, kernel
+    )
+    expected = grad(functools.partial(xla_conv, stride=2), inputs, kernel)
+    for one, other in zip(actual, expected, strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

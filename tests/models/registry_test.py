@@ -1,0 +1,167 @@
+"""Tests of the table of models and of loading one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from decern_jax.models import mobilenet, pretrained, registry
+
+TORCH_AXES = {1: (0,), 4: (3, 2, 0, 1)}
+
+
+def make_template(spec, size=32):
+  shape = (1, size, size, 3)
+  return jax.eval_shape(
+    lambda: spec.module().init(jax.random.key(0), jnp.zeros(shape))
+  )
+
+
+@pytest.fixture(scope="module")
+def tensors():
+  """Random MobileNetV2 weights and 7 classes, as in a PyTorch file."""
+  rng = np.random.default_rng(0)
+  leaves = jax.tree.leaves_with_path(
+    make_template(registry.MODELS["mobilenet_v2"])
+  )
+  named = {
+    mobilenet.torchvision_name(tuple(key.key for key in path)): rng.normal(
+      size=[leaf.shape[axis] for axis in TORCH_AXES[leaf.ndim]], scale=0.1
+    )
+    for path, leaf in leaves
+  }
+  named["classifier.weight"] = rng.normal(size=(7, 1280))
+  named["classifier.bias"] = rng.normal(size=7)
+  return {name: array.astype(np.float32) for name, array in named.items()}
+
+
+@pytest.fixture
+def write(tmp_path):
+  """Writes tensors to a file and returns its path."""
+
+  def write_tensors(tensors, name="w.safetensors"):
+    safetensors.numpy.save_file(tensors, tmp_path / name)
+    return str(tmp_path / name)
+
+  return write_tensors
+
+
+def create_mobilenet(weights):
+  return registry.create("mobilenet_v2", weights=weights, image_size=32)
+
+
+def without(tensors, *names):
+  return {name: tensors[name] for name in tensors if name not in names}
+
+
+class TestModels:
+  @pytest.mark.parametrize("name", registry.MODELS)
+  def test_dim_is_that_of_the_module(self, name):
+    spec = registry.MODELS[name]
+    features = jax.eval_shape(
+      spec.module().apply, make_template(spec), jnp.zeros((2, 32, 32, 3))
+    )
+    assert features.shape == (2, spec.dim)
+    assert features.dtype == jnp.float32
+
+  @pytest.mark.parametrize("name", registry.MODELS)
+  def test_variables_fit_any_image_size(self, name):
+    spec = registry.MODELS[name]
+    assert make_template(spec, 32) == make_template(spec, 224)
+
+
+class TestCreate:
+  def test_normalises_uint8_and_float_images(self, tensors, write):
+    backbone = create_mobilenet(write(tensors))
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    floats = images.astype(np.float32)
+    apply = jax.jit(backbone.apply)
+    features = apply(backbone.variables, images)
+    expected = jax.jit(mobilenet.MobileNetV2().apply)(
+      backbone.variables, floats / 127.5 - 1.0
+    )
+    assert features.shape == (2, backbone.dim)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(apply(backbone.variables, floats), features)
+
+  def test_classifier_becomes_the_head(self, tensors, write):
+    head = create_mobilenet(write(tensors)).head
+    np.testing.assert_array_equal(head.kernel, tensors["classifier.weight"].T)
+    np.testing.assert_array_equal(head.bias, tensors["classifier.bias"])
+
+  def test_file_without_classifier_has_no_head(self, tensors, write):
+    file = write(without(tensors, "classifier.weight", "classifier.bias"))
+    assert create_mobilenet(file).head is None
+
+  @pytest.mark.parametrize("missing", ["classifier.weight", "classifier.bias"])
+  def test_rejects_half_a_classifier(self, tensors, write, missing):
+    with pytest.raises(ValueError, match=f"1 missing: {missing}"):
+      create_mobilenet(write(without(tensors, missing)))
+
+  def test_rejects_classifier_of_other_features(self, tensors, write):
+    weight = np.zeros((7, 512), np.float32)
+    file = write(tensors | {"classifier.weight": weight})
+    with pytest.raises(
+      ValueError, match=r"float\[7, 1280\], got float32\[7, 5"
+    ):
+      create_mobilenet(file)
+
+  def test_rejects_weights_of_another_model(self, write):
+    resnet = {"conv1.weight": np.zeros(2), "layer1.0.conv1.weight": np.zeros(2)}
+    with pytest.raises(ValueError, match="another model") as error:
+      create_mobilenet(write(resnet, "resnet.safetensors"))
+    assert "mobilenet_v2 in " in str(error.value)
+    assert "resnet.safetensors" in str(error.value)
+    assert "2 left over: conv1.weight, layer1.0.conv1" in str(error.value)
+    assert "104 missing: features." in str(error.value)
+
+  def test_rejects_unknown_model(self):
+    known = r"\['mobilenet_v2', 'small_cnn'\]"
+    with pytest.raises(
+      ValueError, match=f"'mobilnet'; expected one of {known}"
+    ):
+      registry.create("mobilnet", image_size=32)
+
+  def test_rejects_mobilenet_without_weights(self):
+    with pytest.raises(
+      ValueError, match="`config.model.weights` to name a loc"
+    ):
+      registry.create("mobilenet_v2", image_size=32)
+
+  def test_rejects_images_that_are_too_small(self):
+    with pytest.raises(ValueError, match="`image_size` >= 32, got 31"):
+      registry.create("small_cnn", image_size=31)
+
+  def test_fingerprint_follows_name_and_weights(self, tensors, write):
+    first = create_mobilenet(write(tensors)).fingerprint
+    bias = tensors["features.18.0.bias"]
+    changed = tensors | {"features.18.0.bias": np.nextafter(bias, 1)}
+    assert create_mobilenet(write(tensors, "copy.file")).fingerprint == first
+    assert create_mobilenet(write(changed)).fingerprint != first
+
+  def test_fingerprint_ignores_the_classifier(self, tensors, write):
+    first = create_mobilenet(write(tensors)).fingerprint
+    file = write(without(tensors, "classifier.weight", "classifier.bias"))
+    assert create_mobilenet(file).fingerprint == first
+
+  def test_small_cnn_ships_its_weights(self):
+    backbone = registry.create("small_cnn", image_size=64)
+    features = jax.jit(backbone.apply)(
+      backbone.variables, np.zeros((2, 64, 64, 3), np.uint8)
+    )
+    assert features.shape == (2, backbone.dim)
+    assert np.isfinite(features).all()
+
+  def test_own_format_round_trips(self, tmp_path):
+    shipped = registry.create("small_cnn", image_size=32)
+    classifier = {
+      "kernel": np.ones((shipped.dim, 3), np.float32),
+      "bias": np.arange(3, dtype=np.float32),
+    }
+    file = tmp_path / "tuned.safetensors"
+    pretrained.save_safetensors(file, {**shipped.variables, "head": classifier})
+    loaded = registry.create("small_cnn", weights=str(file), image_size=32)
+    assert loaded.fingerprint == shipped.fingerprint
+    np.testing.assert_array_equal(loaded.head.kernel, classifier["kernel"])
+    np.testing.assert_array_equal(loaded.head.bias, classifier["bias"])

@@ -1,0 +1,57 @@
+"""Tests of decern_jax/ops/block.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax.ops import block
+
+
+class TestFoldBlocks:
+  @pytest.mark.parametrize("num_rows", [0, 1, 3, 4, 9, 10])
+  @pytest.mark.parametrize("block_size", [1, 3, 4, 10, 64])
+  def test_every_row_that_counts_is_fresh_once(self, num_rows, block_size):
+    def step(visits, start, fresh):
+      old = block.rows_at(visits, start, len(fresh))
+      return block.set_rows_at(visits, old + fresh.astype(jnp.int32), start)
+
+    visits = block.fold_blocks(
+      step,
+      jnp.zeros(10, jnp.int32),
+      num_rows=jnp.asarray(num_rows),
+      max_rows=10,
+      block_size=block_size,
+    )
+    expected = np.arange(10) < num_rows
+    np.testing.assert_array_equal(visits, expected.astype(int))
+
+  def test_empty_blocks_cost_no_step(self):
+    def count_steps(num_rows):
+      return block.fold_blocks(
+        lambda steps, start, fresh: steps + 1,
+        jnp.asarray(0),
+        num_rows=num_rows,
+        max_rows=100,
+        block_size=10,
+      )
+
+    assert int(jax.jit(count_steps)(31)) == 4
+
+
+class TestRowsAt:
+  def test_set_rows_are_read_back(self):
+    array = jnp.arange(12.0).reshape(6, 2)
+    rows = -jnp.ones((2, 2))
+    changed = block.set_rows_at(array, rows, jnp.asarray(3))
+    np.testing.assert_array_equal(
+      block.rows_at(changed, jnp.asarray(3), 2), rows
+    )
+    np.testing.assert_array_equal(changed[:3], array[:3])
+    np.testing.assert_array_equal(changed[5:], array[5:])
+
+
+class TestCompaction:
+  def test_keeps_the_order_on_both_sides(self):
+    keep = jnp.array([False, True, True, False, True])
+    np.testing.assert_array_equal(block.compaction(keep), [1, 2, 4, 0, 3])

@@ -1,0 +1,139 @@
+"""Tests of decern_jax/ops/seeding.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from decern_jax.ops import block, seeding
+from tests import oracle
+
+# Whole numbers: their sums are exact whatever the number of shards.
+MASS = np.float32([0, 0, 3, 1, 0, 5, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0])
+
+
+def draw(mass, count, *, seed=0) -> np.ndarray:
+  mass = jnp.asarray(mass)
+  return np.asarray(seeding.sample_rows(jax.random.key(seed), mass, count))
+
+
+class TestSampleRows:
+  def test_draws_in_proportion_to_mass(self):
+    counts = np.bincount(draw(MASS, 4000), minlength=len(MASS))
+    assert not counts[MASS == 0].any()
+    expected = 4000 * MASS[MASS > 0] / MASS.sum()
+    assert stats.chisquare(counts[MASS > 0], expected).pvalue > 0.01
+
+  def test_finds_the_only_mass(self):
+    mass = np.zeros(16, np.float32)
+    mass[11] = 1e-20
+    np.testing.assert_array_equal(draw(mass, 50), 11)
+
+  def test_no_mass_gives_the_first_row(self):
+    np.testing.assert_array_equal(draw(np.zeros(16, np.float32), 5), 0)
+
+  def test_is_exact_over_many_magnitudes(self):
+    mass = np.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, 0.0])
+    np.testing.assert_array_equal(draw(mass, 1000), 2)
+
+  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  def test_is_independent_of_shard_count(self, num_devices):
+    def sample(mass):
+      key = jax.random.key(0)
+      return seeding.sample_rows(key, mass, 200, axis_name="pool")
+
+    drawn = oracle.on_shards(sample, num_devices, MASS)
+    np.testing.assert_array_equal(drawn, draw(MASS, 200))
+
+
+def greedy_centers(points, weights, num_clusters, *, seed=0, block_size=64):
+  function = functools.partial(
+    seeding.greedy_centers, num_clusters=num_clusters, block_size=block_size
+  )
+  return np.asarray(
+    jax.jit(function)(
+      jax.random.key(seed),
+      jnp.asarray(points, jnp.float32),
+      jnp.asarray(weights, jnp.float32),
+      num_points=jnp.asarray(np.sum(np.asarray(weights) > 0)),
+    )
+  )
+
+
+def naive_centers(points, weights, num_clusters, *, seed=0):
+  """Greedy k-means++ with all distances at hand, and the same draws."""
+  key = jax.random.key(seed)
+  first_key, key = jax.random.split(key)
+  first = seeding.sample_rows(first_key, jnp.asarray(weights), 1)[0]
+  centers = [points[first]]
+  nearest = ((points - centers[0]) ** 2).sum(axis=1)
+  for index in range(1, num_clusters):
+    mass = jnp.asarray(weights * nearest, jnp.float32)
+    num_trials = 2 + int(np.log(num_clusters))
+    drawn = seeding.sample_rows(
+      jax.random.fold_in(key, index), mass, num_trials
+    )
+    trials = [
+      np.minimum(nearest, ((points - points[row]) ** 2).sum(axis=1))
+      for row in np.asarray(drawn)
+    ]
+    best = np.argmin([(weights * trial).sum() for trial in trials])
+    centers.append(points[drawn[best]])
+    nearest = trials[best]
+  return np.stack(centers)
+
+
+def is_row_of(rows, points) -> np.ndarray:
+  return (rows[:, None] == points[None]).all(axis=-1).any(axis=1)
+
+
+class TestGreedyCenters:
+  @pytest.mark.parametrize("block_size", [7, 64])
+  def test_matches_naive_loop(self, block_size):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(50, 4)).astype(np.float32)
+    weights = rng.uniform(0.1, 2.0, size=50).astype(np.float32)
+    np.testing.assert_array_equal(
+      greedy_centers(points, weights, 9, block_size=block_size),
+      naive_centers(points, weights, 9),
+    )
+
+  def test_takes_one_point_of_each_distant_group(self):
+    groups = np.repeat(np.arange(6), 5)
+    points = 100.0 * np.eye(6)[groups]
+    for seed in range(5):
+      centers = greedy_centers(points, np.ones(30), 6, seed=seed)
+      assert len(np.unique(centers, axis=0)) == 6
+
+  def test_points_past_the_last_that_counts_are_never_taken(self):
+    points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    weights = np.where(np.arange(20) < 6, 1.0, 0.0)
+    centers = greedy_centers(points, weights, 6)
+    assert is_row_of(centers, points[:6]).all()
+    assert len(np.unique(centers, axis=0)) == 6
+
+  @pytest.mark.parametrize("num_devices", [1, 8])
+  def test_fewer_points_than_centers_repeat_points_that_count(
+    self, num_devices
+  ):
+    # The first shards hold no point that counts.
+    points = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    weights = np.float32(np.arange(16) >= 13)
+
+    def seed(points, weights):
+      order = block.compaction(weights > 0.0)
+      return seeding.greedy_centers(
+        jax.random.key(0),
+        points[order],
+        weights[order],
+        num_points=jnp.sum(weights > 0.0),
+        num_clusters=6,
+        block_size=4,
+        axis_name="pool",
+      )
+
+    centers = np.asarray(oracle.on_shards(seed, num_devices, points, weights))
+    assert is_row_of(centers, points[13:]).all()
