@@ -3,9 +3,9 @@
   python -m benchmarks.grocery_store --data=DIR --weights=FILE.safetensors
 
 DIR holds {train,test}/<class>/*.jpg, FILE MobileNetV2's ImageNet weights. Runs
-what is missing of 4 strategies x 5 seeds, 8 rounds of 81 labels (about 8 minutes
-on 2 CPU cores), prints the table of the README and draws its picture. Rounds
-are resumed when the command is given again.
+what is missing of 4 strategies x 5 seeds, 8 rounds of 81 labels, prints the
+table of the README and draws its picture: some minutes on 2 CPU cores. The same
+command again resumes.
 """
 
 import argparse

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from sklearn.cluster import KMeans
 
-import decern_jax
 from benchmarks.scoring import make_pool
+import decern_jax
 
 SEEDS = range(5)
 
