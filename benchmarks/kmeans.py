@@ -1,10 +1,10 @@
 """Compares weighted k-means with scikit-learn's, on real or made features.
 
   python -m benchmarks.kmeans                      # made features
-  python -m benchmarks.kmeans --features=FILE.npy  # float32 [images, dim]
+  python -m benchmarks.kmeans --features=FILE      # of a run: runs/cache/*.features
 
 Normalised features, random weights, one start, five seeds, alternating in one
-process. The features of a run lie under runs/cache.
+process.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.scoring import make_pool
 import decern_jax
+from decern_jax.features import read
 
 SEEDS = range(5)
 
@@ -28,7 +29,7 @@ def main() -> None:
   parser.add_argument("--clusters", type=int, default=81)
   options = parser.parse_args()
   if options.features:
-    features = np.load(options.features)
+    features = read(options.features)
   else:
     features = make_pool(5594, 200, 2048)["features"]
   points = features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 import functools
 import hashlib
+import io
 import os
 from typing import Any
 
@@ -45,27 +46,31 @@ def embed(
   """
   rows = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
   variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-  compute = jax.jit(
-    jax.shard_map(
-      functools.partial(_apply_in_chunks, apply),
-      mesh=mesh,
-      in_specs=(PartitionSpec(), rows.spec),
-      out_specs=rows.spec,
-    )
-  )
   padded_size = -(-batch_size // mesh.size) * mesh.size
   done, waiting = [], None
   for images in batches:
     padding = [(0, padded_size - len(images))] + [(0, 0)] * (images.ndim - 1)
     placed = jax.device_put(np.pad(images, padding), rows)
     # The device works on this batch while the one before is fetched.
-    following = (compute(variables, placed), len(images))
+    computed = _embed_batch(variables, placed, apply=apply, mesh=mesh)
+    following = (computed, len(images))
     if waiting is not None:
       done.append(np.asarray(waiting[0])[: waiting[1]])
     waiting = following
   if waiting is not None:
     done.append(np.asarray(waiting[0])[: waiting[1]])
   return np.concatenate(done).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
+def _embed_batch(variables, images, *, apply, mesh):
+  rows = PartitionSpec(POOL_AXIS)
+  return jax.shard_map(
+    functools.partial(_apply_in_chunks, apply),
+    mesh=mesh,
+    in_specs=(PartitionSpec(), rows),
+    out_specs=rows,
+  )(variables, images)
 
 
 def _apply_in_chunks(apply, variables, images: jax.Array) -> jax.Array:
@@ -92,36 +97,56 @@ def cached(
     directory: Where features are kept; made if it is not there.
     key: All that the features depend on: data, weights, transform.
     num_rows: Rows that the features must have; a file with others, or one that
-      cannot be read, is computed anew with a warning.
+      is not as it was written, is computed anew with a warning.
     compute: Computes the features.
 
   Returns:
     float32 [num_rows, dim].
   """
   name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
-  path = epath.Path(directory) / f"{name}.npy"
+  path = epath.Path(directory) / f"{name}.features"
   if path.exists():
-    found = _load(path)
+    found = read(path)
     if found is not None and len(found) == num_rows:
       logging.info("Took features from %s.", path)
       return found
     logging.warning("Computing features anew: %s does not hold them.", path)
-  features = compute()
+  # Before the work: a folder that cannot be made is told at once.
   path.parent.mkdir(parents=True, exist_ok=True)
-  scratch = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
-  with scratch.open("wb") as file:
-    np.save(file, features)
-  scratch.replace(path)
+  features = compute()
+  _save(path, features)
   return features
 
 
-def _load(path: epath.Path) -> np.ndarray | None:
-  """Returns the array in a file, or None if it is not whole."""
+def _save(path: epath.Path, array: np.ndarray) -> None:
+  """Writes a digest and, after it, the array; the file appears at once."""
+  content = io.BytesIO()
+  np.save(content, array, allow_pickle=False)
+  scratch = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
+  with scratch.open("wb") as file:
+    file.write(hashlib.sha256(content.getbuffer()).digest())
+    file.write(content.getbuffer())
+  scratch.replace(path)
+
+
+def read(path: epath.PathLike) -> np.ndarray | None:
+  """Reads a file of `cached`.
+
+  Args:
+    path: The file.
+
+  Returns:
+    float32 [rows, dim], or None if the file is not as it was written.
+  """
   try:
-    with path.open("rb") as file:
-      return np.load(file, allow_pickle=False)
-  except (ValueError, OSError, EOFError):
+    with epath.Path(path).open("rb") as file:
+      digest = file.read(hashlib.sha256().digest_size)
+      content = file.read()
+  except OSError:
     return None
+  if hashlib.sha256(content).digest() != digest:
+    return None
+  return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 @jax.jit

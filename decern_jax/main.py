@@ -10,6 +10,7 @@ import sys
 
 from absl import app, flags, logging
 from etils import epath
+import jax
 from ml_collections import config_dict, config_flags
 import numpy as np
 import tqdm
@@ -186,7 +187,9 @@ def main(argv: Sequence[str]) -> None:
   parent = epath.Path(_WORKDIR.value) if _WORKDIR.value else None
   try:
     run(_CONFIG.value, parent)
-  except (ValueError, OSError) as error:
+  except jax.errors.JaxRuntimeError:
+    raise
+  except (ValueError, RuntimeError, OSError) as error:
     logging.debug("What led to the error", exc_info=True)
     sys.exit(f"error: {error}")
   except KeyboardInterrupt:
@@ -204,9 +207,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   """
   try:
     return app.parse_flags_with_usage(list(argv))
-  except AttributeError as error:
-    (missing,) = error.args
-    # Anything else is a mistake in the code of a configuration file.
+  except (AttributeError, KeyError) as error:
+    # A misspelled field is an AttributeError that holds the KeyError.
+    missing = error if isinstance(error, KeyError) else error.args[0]
     if not isinstance(missing, KeyError):
       raise
     sys.exit(f"error: No such field of the configuration: {missing.args[0]}")

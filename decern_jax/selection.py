@@ -19,6 +19,7 @@ from decern_jax.validation import (
   check_integer,
   check_number,
   check_pool,
+  check_shapes,
   float32_tree,
 )
 
@@ -61,18 +62,16 @@ def select_decern(
     https://arxiv.org/abs/2509.24181.
   """
   check_pool(features, probs, head, anchors=anchors, valid=valid)
-  check_budget(budget, len(features), valid)
-  scores = discrepancy_confusion(features, probs, anchors, head, valid=valid)
-  return select_by_score(
-    key,
-    features,
-    scores,
-    anchors,
+  # Before the scoring, which takes its time.
+  options = _check_options(
+    len(features),
+    valid,
     budget=budget,
-    valid=valid,
     uncertainty_gamma=uncertainty_gamma,
     diversity_gamma=diversity_gamma,
   )
+  scores = discrepancy_confusion(features, probs, anchors, head, valid=valid)
+  return select_by_score(key, features, scores, anchors, valid=valid, **options)
 
 
 def select_by_score(
@@ -102,25 +101,32 @@ def select_by_score(
     Distinct positions in `features`, int32, exactly `budget` of them.
 
   Raises:
-    ValueError: If an option is out of range.
+    ValueError: If shapes do not fit or an option is out of range.
   """
-  budget = check_budget(budget, len(features), valid)
-  low = -float("inf")
+  arrays = {
+    "features": (features, ("pool", "dim")),
+    "scores": (scores, ("pool",)),
+    "anchors.features": (anchors.features, ("classes", "dim")),
+  }
+  if valid is not None:
+    arrays["valid"] = (valid, ("pool",))
+  sizes = check_shapes({}, **arrays)
+  options = _check_options(
+    sizes["pool"],
+    valid,
+    budget=budget,
+    uncertainty_gamma=uncertainty_gamma,
+    diversity_gamma=diversity_gamma,
+  )
   return _select_by_score(
     key,
     as_float32(features),
     as_float32(scores),
     float32_tree(anchors),
-    jnp.ones(len(features), bool) if valid is None else valid,
-    budget=budget,
-    uncertainty_gamma=check_number(
-      "uncertainty_gamma", uncertainty_gamma, low=low
-    ),
-    diversity_gamma=check_number(
-      "diversity_gamma", diversity_gamma, low=0.0, high=1.0
-    ),
-    block_size=block_rows(np.shape(features)[1]),
+    jnp.ones(sizes["pool"], bool) if valid is None else valid,
+    block_size=block_rows(sizes["dim"]),
     layout=pool_layout(features),
+    **options,
   )
 
 
@@ -150,6 +156,21 @@ def _select_by_score(
     in_specs=(everywhere, rows, rows, everywhere, rows),
     out_specs=everywhere,
   )(key, features, scores, anchors, valid)
+
+
+def _check_options(
+  pool, valid, *, budget, uncertainty_gamma, diversity_gamma
+) -> dict[str, int | float]:
+  """Returns the options of a selection, checked."""
+  return {
+    "budget": check_budget(budget, pool, valid),
+    "uncertainty_gamma": check_number(
+      "uncertainty_gamma", uncertainty_gamma, low=-float("inf")
+    ),
+    "diversity_gamma": check_number(
+      "diversity_gamma", diversity_gamma, low=0.0, high=1.0
+    ),
+  }
 
 
 def check_budget(

@@ -60,7 +60,8 @@ def epoch_learning_rates(recipe: Recipe) -> Float[Array, " epochs"]:
     ],
     [recipe.warmup_epochs],
   )
-  return jax.vmap(schedule)(jnp.arange(recipe.num_epochs))
+  # As floats: optax mixes its own types with those of the count.
+  return jax.vmap(schedule)(jnp.arange(recipe.num_epochs, dtype=jnp.float32))
 
 
 def init_head(key: Key[Array, ""], *, dim: int, num_classes: int) -> LinearHead:
@@ -143,10 +144,15 @@ def fit_head(
       begin = batch * size
       where = jax.lax.dynamic_slice_in_dim(order, begin, size)
       counted = begin + jnp.arange(size) < num_rows
+      # Rows past the last may hold anything; a NaN would outlive its weight of
+      # zero in the gradient.
+      inputs = jnp.where(counted[:, None], features[where], 0.0)
       loss, gradient = jax.value_and_grad(cross_entropy)(
-        head, features[where], labels[where], counted
+        head, inputs, labels[where], counted
       )
-      update, opt_state = optimizer.update(gradient, opt_state)
+      # Adam in optax raises a float to the power of an integer.
+      with jax.numpy_dtype_promotion("standard"):
+        update, opt_state = optimizer.update(gradient, opt_state)
       return optax.apply_updates(head, update), opt_state, total + loss
 
     head, opt_state = carry

@@ -3,6 +3,7 @@
 import pathlib
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -23,3 +24,11 @@ def shared_dir() -> pathlib.Path:
   if not SHARED.is_dir():
     pytest.skip("no `shared` folder beside the checkout")
   return SHARED
+
+
+@pytest.fixture
+def unannotated():
+  """Calls functions as users do: annotations are not checked at run time."""
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)

@@ -165,9 +165,10 @@ class TestResume:
         path.write_bytes(path.read_bytes()[:-20])
         raise Stop
 
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch:
       patch.setattr(records, "append", append_half)
-      Counter(tmp_path).run()
+      with pytest.raises(Stop):
+        Counter(tmp_path).run()
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))
 
@@ -182,9 +183,10 @@ class TestResume:
         raise Stop
       save(manager, state)
 
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch:
       patch.setattr(checkpoint, "save", save_until)
-      Counter(tmp_path).run()
+      with pytest.raises(Stop):
+        Counter(tmp_path).run()
     assert len(records.read(tmp_path)) == round_num + 1
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))

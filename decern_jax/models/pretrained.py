@@ -1,6 +1,7 @@
 """Weights files: read strictly, converted to Flax's layouts, written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+import fnmatch
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -11,8 +12,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-# The name, in a file, of the variable at a path of collection, layers and leaf.
-TensorName = Callable[[tuple[str, ...]], str]
+# The name, in a file, of the variable at a path of collection, layers and leaf;
+# several names are those of parts, joined along the first axis of the file's.
+TensorName = Callable[[tuple[str, ...]], str | tuple[str, ...]]
 
 # Axes of a linear and of a convolution kernel, in PyTorch's order.
 _TORCH_KERNEL_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
@@ -20,9 +22,9 @@ _MAX_NAMES = 10
 
 
 class _Entry(NamedTuple):
-  """A tensor of a file: `axes` are the variable's, in the file's order."""
+  """A variable's parts in a file: `axes` are its own, in the file's order."""
 
-  name: str
+  names: tuple[str, ...]
   axes: tuple[int, ...]
   shape: tuple[int, ...]
 
@@ -84,6 +86,42 @@ def own_name(path: tuple[str, ...]) -> str:
   return ".".join(path)
 
 
+def find_naming(
+  tensors: Mapping[str, np.ndarray],
+  template: Mapping[str, Any],
+  namings: Sequence[TensorName | None],
+) -> TensorName | None:
+  """Finds the rule by which a file names the most variables of a module.
+
+  Args:
+    tensors: The tensors of the file by name.
+    template: As in `to_variables`.
+    namings: The rules to choose from, None for this project's own names; the
+      first one wins a tie.
+
+  Returns:
+    The rule, by which tensors may still be missing or left over.
+  """
+  paths = traverse_util.flatten_dict(template)
+
+  def count(naming: TensorName | None) -> int:
+    names = [name for path in paths for name in _names(path, naming)]
+    return sum(name in tensors for name in names)
+
+  return max(namings, key=count)
+
+
+def without(
+  tensors: Mapping[str, np.ndarray], patterns: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """Leaves out the tensors whose whole names match a pattern, as `*.count`."""
+  return {
+    name: tensor
+    for name, tensor in tensors.items()
+    if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+  }
+
+
 def to_variables(
   tensors: Mapping[str, np.ndarray],
   template: Mapping[str, Any],
@@ -102,7 +140,7 @@ def to_variables(
     template: Collections of shapes, as `jax.eval_shape` of `module.init` gives
       them.
     torch_name: Maps a path of the template, as in `("params", "stem",
-      "kernel")`, to the name of its tensor.
+      "kernel")`, to the name of its tensor, or to those of its equal parts.
     source: The model and the file, for the message of an error.
 
   Returns:
@@ -115,16 +153,27 @@ def to_variables(
     path: _entry(path, leaf.shape, torch_name)
     for path, leaf in traverse_util.flatten_dict(template).items()
   }
-  shapes = {entry.name: entry.shape for entry in entries.values()}
+  shapes = {
+    name: entry.shape for entry in entries.values() for name in entry.names
+  }
   _check_tensors(tensors, shapes, source)
   return traverse_util.unflatten_dict(
     {
-      path: tensors[entry.name]
+      path: _join([tensors[name] for name in entry.names])
       .transpose(np.argsort(entry.axes))
       .astype(np.float32, order="C")
       for path, entry in entries.items()
     }
   )
+
+
+def _names(path: tuple[str, ...], naming: TensorName | None) -> tuple[str, ...]:
+  name = (naming or own_name)(path)
+  return (name,) if isinstance(name, str) else name
+
+
+def _join(parts: list[np.ndarray]) -> np.ndarray:
+  return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _entry(
@@ -135,8 +184,11 @@ def _entry(
   axes = tuple(range(len(shape)))
   if torch_name and path[-1] == "kernel":
     axes = _TORCH_KERNEL_AXES[len(shape)]
-  name = (torch_name or own_name)(path)
-  return _Entry(name, axes, tuple(shape[axis] for axis in axes))
+  names = _names(path, torch_name)
+  stored = tuple(shape[axis] for axis in axes)
+  if len(names) > 1:
+    stored = (stored[0] // len(names), *stored[1:])
+  return _Entry(names, axes, stored)
 
 
 def _check_tensors(

@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax.models import mobilenet, pretrained, small_cnn
+from decern_jax.models import (
+  mobilenet,
+  pretrained,
+  resnet,
+  small_cnn,
+  vit,
+  vit_naming,
+)
 from decern_jax.ops.head import LinearHead
 
 Variables = Mapping[str, Any]
@@ -21,6 +28,8 @@ PathLike = str | os.PathLike[str]
 
 MIN_IMAGE_SIZE = 32
 
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)
+_IMAGENET_STD = (58.395, 57.12, 57.375)
 _WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
 
 
@@ -35,7 +44,11 @@ class ModelSpec(NamedTuple):
     std: Of each channel, likewise; what the difference is divided by.
     torch_name: Maps a variable's path, as in `("params", "stem", "kernel")`, to
       the tensor's name in a PyTorch file, with the classifier as the collection
-      `"head"`; None for weights in this project's own format.
+      `"head"`; None for weights in this project's own format, which every
+      model takes.
+    hugging_face_name: Likewise for a file of Hugging Face's `transformers`;
+      None for models that are not read from one.
+    ignorable: Patterns of the names that a PyTorch file may hold beside those.
     packaged: Name of the weights that ship with the package, or None.
   """
 
@@ -44,6 +57,8 @@ class ModelSpec(NamedTuple):
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   torch_name: pretrained.TensorName | None = None
+  hugging_face_name: pretrained.TensorName | None = None
+  ignorable: tuple[str, ...] = ()
   packaged: str | None = None
 
 
@@ -70,7 +85,49 @@ class Backbone(NamedTuple):
   fingerprint: str
 
 
+def _resnet(*stage_sizes: int, use_bottleneck: bool) -> ModelSpec:
+  """A row of the table for a ResNet of any source."""
+  return ModelSpec(
+    module=functools.partial(resnet.ResNet, stage_sizes, use_bottleneck),
+    dim=resnet.feature_dim(stage_sizes, use_bottleneck=use_bottleneck),
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    torch_name=resnet.torchvision_name,
+    ignorable=resnet.IGNORABLE,
+  )
+
+
+def _vit16(width: int) -> ModelSpec:
+  """A row for a transformer in DINO's form."""
+  return ModelSpec(
+    module=functools.partial(vit.dino, width),
+    dim=vit.feature_dim(width),
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    torch_name=vit_naming.dino_name,
+    hugging_face_name=vit_naming.hugging_face_vit_name,
+    ignorable=vit_naming.VIT_IGNORABLE,
+  )
+
+
+def _dinov2(width: int, *, num_registers: int = 0) -> ModelSpec:
+  """A row for DINOv2."""
+  return ModelSpec(
+    module=functools.partial(vit.dinov2, width, num_registers=num_registers),
+    dim=vit.feature_dim(width, use_patch_mean=True),
+    mean=_IMAGENET_MEAN,
+    std=_IMAGENET_STD,
+    torch_name=vit_naming.dino_name,
+    hugging_face_name=vit_naming.hugging_face_dinov2_name,
+    ignorable=vit_naming.DINOV2_IGNORABLE,
+  )
+
+
 MODELS: dict[str, ModelSpec] = {
+  "dinov2_base14": _dinov2(768),
+  "dinov2_base14_reg": _dinov2(768, num_registers=4),
+  "dinov2_small14": _dinov2(384),
+  "dinov2_small14_reg": _dinov2(384, num_registers=4),
   "mobilenet_v2": ModelSpec(
     module=mobilenet.MobileNetV2,
     dim=mobilenet.FEATURE_DIM,
@@ -78,6 +135,10 @@ MODELS: dict[str, ModelSpec] = {
     std=(127.5, 127.5, 127.5),
     torch_name=mobilenet.torchvision_name,
   ),
+  "resnet18": _resnet(2, 2, 2, 2, use_bottleneck=False),
+  "resnet34": _resnet(3, 4, 6, 3, use_bottleneck=False),
+  "resnet50": _resnet(3, 4, 6, 3, use_bottleneck=True),
+  "resnet101": _resnet(3, 4, 23, 3, use_bottleneck=True),
   "small_cnn": ModelSpec(
     module=small_cnn.SmallCNN,
     dim=small_cnn.FEATURE_DIM,
@@ -85,6 +146,9 @@ MODELS: dict[str, ModelSpec] = {
     std=(127.5, 127.5, 127.5),
     packaged="small_cnn.safetensors",
   ),
+  "vit_base16": _vit16(768),
+  "vit_small16": _vit16(384),
+  "vit_tiny16": _vit16(192),
 }
 
 
@@ -160,28 +224,39 @@ def _load(
   template = jax.eval_shape(
     lambda: module.init(jax.random.key(0), jnp.zeros(shape))
   )
+  naming = pretrained.find_naming(tensors, template, _namings(spec))
+  if naming:
+    tensors = pretrained.without(tensors, spec.ignorable)
   variables = pretrained.to_variables(
     tensors,
-    {**template, **_head_template(tensors, spec)},
-    torch_name=spec.torch_name,
+    {**template, **_head_template(tensors, naming, spec.dim)},
+    torch_name=naming,
     source=source,
   )
   return jax.tree.map(jnp.asarray, variables)
 
 
+def _namings(spec: ModelSpec) -> list[pretrained.TensorName | None]:
+  """The ways in which a file may name the variables; None is our own."""
+  foreign = (spec.torch_name, spec.hugging_face_name)
+  return [naming for naming in foreign if naming] + [None]
+
+
 def _head_template(
-  tensors: Mapping[str, np.ndarray], spec: ModelSpec
+  tensors: Mapping[str, np.ndarray],
+  naming: pretrained.TensorName | None,
+  dim: int,
 ) -> dict[str, Any]:
   """The classifier's shapes, with as many classes as the file has."""
-  name_of = spec.torch_name or pretrained.own_name
+  name_of = naming or pretrained.own_name
   bias = tensors.get(name_of(("head", "bias")))
   kernel = tensors.get(name_of(("head", "kernel")))
   if bias is None and kernel is None:
     return {}
-  num_classes = kernel.size // spec.dim if bias is None else bias.size
+  num_classes = kernel.size // dim if bias is None else bias.size
   return {
     "head": {
-      "kernel": jax.ShapeDtypeStruct((spec.dim, num_classes), jnp.float32),
+      "kernel": jax.ShapeDtypeStruct((dim, num_classes), jnp.float32),
       "bias": jax.ShapeDtypeStruct((num_classes,), jnp.float32),
     }
   }

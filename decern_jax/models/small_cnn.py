@@ -1,4 +1,7 @@
-"""A small residual network for small pictures, without normalisation layers."""
+"""A small residual network for small pictures."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -13,36 +16,25 @@ _WIDTHS = (48, 96, 160)
 # The features are those of the last two stages.
 FEATURE_DIM = _WIDTHS[-2] + _WIDTHS[-1]
 
-
-class ResidualStage(nn.Module):
-  """Halves the resolution, then refines the result by a residual.
-
-  Attributes:
-    features: Number of output channels.
-  """
-
-  features: int
-
-  @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Maps float [batch, height, width, channels] to half the resolution."""
-    outputs = nn.relu(
-      nn.Conv(self.features, (3, 3), strides=2, name="reduce")(inputs)
-    )
-    residual = nn.relu(nn.Conv(self.features, (3, 3), name="expand")(outputs))
-    # A start at the identity stands in for the absent normalisation.
-    residual = nn.Conv(
-      self.features, (3, 3), kernel_init=nn.initializers.zeros, name="refine"
-    )(residual)
-    return nn.relu(outputs + residual)
+_MOMENTUM = 0.95
+_EPSILON = 1e-5
+_NORM_SUFFIX = "_norm"
 
 
 class SmallCNN(nn.Module):
   """A stem and three residual stages; the last two give the features.
 
-  An image's features depend on nothing but the image and the weights.  Those
-  that ship with the package come from `benchmarks/pretrain_small_cnn.py`.
+  The weights that ship with the package come from
+  `benchmarks/pretrain_small_cnn.py`.
+
+  Attributes:
+    use_batch_norm: Whether every convolution is followed by a normalisation by
+      the statistics of the batch: the form in which the network is trained.
+      `fold_batch_norm` turns its variables into those of the other form, in
+      which an image's features depend on nothing but the image.
   """
+
+  use_batch_norm: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
@@ -55,9 +47,44 @@ class SmallCNN(nn.Module):
     Returns:
       The activations of the last two stages, averaged over the image.
     """
-    outputs = nn.relu(SameConv(_STEM_WIDTH, 3, stride=2, name="stem")(images))
+    outputs = nn.relu(self._conv(images, _STEM_WIDTH, "stem", stride=2))
     pooled = []
     for i, width in enumerate(_WIDTHS):
-      outputs = ResidualStage(width, name=f"stage{i}")(outputs)
+      outputs = nn.relu(self._conv(outputs, width, f"reduce{i}", stride=2))
+      residual = nn.relu(self._conv(outputs, width, f"expand{i}"))
+      outputs = nn.relu(outputs + self._conv(residual, width, f"refine{i}"))
       pooled.append(outputs.mean(axis=(1, 2)))
     return jnp.concatenate(pooled[-2:], axis=-1)
+
+  def _conv(
+    self, inputs: jax.Array, features: int, name: str, stride: int = 1
+  ) -> jax.Array:
+    outputs = SameConv(features, 3, stride, name=name)(inputs)
+    if not self.use_batch_norm:
+      return outputs
+    return nn.BatchNorm(
+      use_running_average=False,
+      momentum=_MOMENTUM,
+      epsilon=_EPSILON,
+      name=name + _NORM_SUFFIX,
+    )(outputs)
+
+
+def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Moves the normalisation of a trained network into its convolutions.
+
+  Args:
+    variables: `params` and `batch_stats` of `SmallCNN(use_batch_norm=True)`.
+
+  Returns:
+    The variables of a `SmallCNN()` that normalises by the running statistics.
+  """
+  params, stats = variables["params"], variables["batch_stats"]
+  folded = {}
+  for name, statistics in stats.items():
+    conv = params[name.removesuffix(_NORM_SUFFIX)]
+    gain = params[name]["scale"] / jnp.sqrt(statistics["var"] + _EPSILON)
+    bias = params[name]["bias"] + (conv["bias"] - statistics["mean"]) * gain
+    kernel = conv["kernel"] * gain.reshape(1, 1, 1, -1)
+    folded[name.removesuffix(_NORM_SUFFIX)] = {"kernel": kernel, "bias": bias}
+  return {"params": folded}

@@ -16,6 +16,10 @@ from decern_jax.ops.collective import (
 )
 from decern_jax.ops.seeding import greedy_centers
 
+# A point this near to its center, by its length, lies on it: the mean of equal
+# points may differ from them by as much.
+ROUNDING = 1e-5
+
 
 class Clusters(NamedTuple):
   """The result of a clustering.
@@ -202,7 +206,7 @@ def _new_centers(points, weights, centers, found, axis_name):
   totals = psum(found.weights, axis_name)
 
   def relocate(sums, totals):
-    return _relocate(points, weights, found, sums, totals, axis_name)
+    return _relocate(points, weights, centers, found, sums, totals, axis_name)
 
   sums, totals = jax.lax.cond(
     jnp.any(totals == 0.0), relocate, lambda *same: same, sums, totals
@@ -211,14 +215,15 @@ def _new_centers(points, weights, centers, found, axis_name):
   return jnp.where((totals > 0.0)[:, None], means, centers)
 
 
-def _relocate(points, weights, found, sums, totals, axis_name):
+def _relocate(points, weights, centers, found, sums, totals, axis_name):
   """Gives the r-th empty cluster the r-th farthest point of the others.
 
   A cluster gives a point away only while other points stay with it, so that
-  filling one cluster never empties another.
+  filling one cluster never empties another. A point that lies on its center
+  stays there: two centers in one place would trade their points for ever.
   """
   num_clusters = len(totals)
-  distance, position = top_rows(found.distances, num_clusters, axis_name)
+  _, position = top_rows(found.distances, num_clusters, axis_name)
   local = position - row_offset(len(points), axis_name)
   mine = (local >= 0) & (local < len(points))
   local = jnp.clip(local, 0, len(points) - 1)
@@ -230,6 +235,9 @@ def _relocate(points, weights, found, sums, totals, axis_name):
   rows = of_all_shards(points[local])
   weight = of_all_shards(weights[local])
   owner = of_all_shards(found.assignments[local])
+  square = jnp.sum((rows - centers[owner]) ** 2, axis=-1)
+  is_apart = square > ROUNDING**2 * jnp.sum(rows**2, axis=-1)
+  is_apart = is_apart & (owner >= 0)
 
   def give(donor, state):
     sums, totals = state
@@ -237,7 +245,7 @@ def _relocate(points, weights, found, sums, totals, axis_name):
     old = owner[donor]
     # A weight that is the cluster's whole weight is its last point's.
     is_spare = totals[old] > weight[donor] * (1.0 + 1e-6)
-    gives = (totals[empty] == 0.0) & (distance[donor] > 0.0) & is_spare
+    gives = (totals[empty] == 0.0) & is_apart[donor] & is_spare
     mass = jnp.where(gives, weight[donor], 0.0)
     moved = mass * rows[donor]
     sums = sums.at[old].add(-moved).at[empty].add(moved)

@@ -192,6 +192,56 @@ class TestToVariables:
     with pytest.raises(ValueError, match=re.escape(message)):
       convert(tensors, template)
 
+  def test_joins_parts_along_the_outputs(self):
+    leaf = jax.ShapeDtypeStruct((3, 6), jnp.float32)
+    kernels = np.random.default_rng(0).normal(size=(2, 3, 3))
+    variables = pretrained.to_variables(
+      {"q.weight": kernels[0], "k.weight": kernels[1]},
+      {"params": {"qk": {"kernel": leaf}}},
+      torch_name=lambda _: ("q.weight", "k.weight"),
+      source="the test",
+    )
+    inputs = np.random.default_rng(1).normal(size=(5, 3))
+    expected = np.concatenate([inputs @ kernel.T for kernel in kernels], axis=1)
+    outputs = inputs @ variables["params"]["qk"]["kernel"]
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5)
+
+  def test_rejects_part_of_another_shape(self):
+    leaf = jax.ShapeDtypeStruct((6,), jnp.float32)
+    with pytest.raises(ValueError, match=r"k.bias \(expected float\[3\], got"):
+      pretrained.to_variables(
+        {"q.bias": np.zeros(3), "k.bias": np.zeros(6)},
+        {"params": {"qk": {"bias": leaf}}},
+        torch_name=lambda _: ("q.bias", "k.bias"),
+        source="the test",
+      )
+
+
+class TestFindNaming:
+  NAMINGS = (torch_name, lambda path: "other." + ".".join(path), None)
+
+  def test_takes_the_rule_with_most_names(self, tensors, template):
+    for naming in self.NAMINGS:
+      name_of = naming or pretrained.own_name
+      paths = traverse_util.flatten_dict(template)
+      named = {name_of(path): np.zeros(1) for path in list(paths)[1:]}
+      named |= {"conv.bias": np.zeros(1)}
+      found = pretrained.find_naming(named, template, self.NAMINGS)
+      assert found is naming
+
+  def test_first_rule_wins_a_tie(self, template):
+    found = pretrained.find_naming({}, template, self.NAMINGS)
+    assert found is torch_name
+
+
+class TestWithout:
+  def test_patterns_match_whole_names(self):
+    tensors = dict.fromkeys(
+      ["bn.count", "layer.0.bn.count", "bn.counts", "mask", "mask.bias"]
+    )
+    kept = pretrained.without(tensors, ("*.count", "mask"))
+    assert kept.keys() == {"bn.counts", "mask.bias"}
+
 
 class TestSaveSafetensors:
   def test_round_trips_every_collection(self, tmp_path, tensors, template):

@@ -1,14 +1,16 @@
 """Tests of the table of models and of loading one."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from decern_jax.models import mobilenet, pretrained, registry
+from decern_jax.models import mobilenet, pretrained, registry, resnet
 
-TORCH_AXES = {1: (0,), 4: (3, 2, 0, 1)}
+TORCH_AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 
 
 def make_template(spec, size=32):
@@ -16,6 +18,28 @@ def make_template(spec, size=32):
   return jax.eval_shape(
     lambda: spec.module().init(jax.random.key(0), jnp.zeros(shape))
   )
+
+
+def make_torch_tensors(spec, num_classes=7):
+  """Ones under the names of PyTorch, with the classifier of a ResNet."""
+  template = make_template(spec)
+  if spec.torch_name is resnet.torchvision_name:
+    template["head"] = {
+      "kernel": jnp.ones((spec.dim, num_classes)),
+      "bias": jnp.ones(num_classes),
+    }
+  return {
+    spec.torch_name(tuple(key.key for key in path)): np.ones(
+      [leaf.shape[axis] for axis in torch_axes(path, leaf)], np.float32
+    )
+    for path, leaf in jax.tree.leaves_with_path(template)
+  }
+
+
+def torch_axes(path, leaf):
+  if path[-1].key == "kernel":
+    return TORCH_AXES[leaf.ndim]
+  return range(leaf.ndim)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +141,7 @@ class TestCreate:
     assert "104 missing: features." in str(error.value)
 
   def test_rejects_unknown_model(self):
-    known = r"\['mobilenet_v2', 'small_cnn'\]"
+    known = re.escape(str(sorted(registry.MODELS)))
     with pytest.raises(
       ValueError, match=f"'mobilnet'; expected one of {known}"
     ):
@@ -132,6 +156,39 @@ class TestCreate:
   def test_rejects_images_that_are_too_small(self):
     with pytest.raises(ValueError, match="`image_size` >= 32, got 31"):
       registry.create("small_cnn", image_size=31)
+
+  @pytest.mark.parametrize(
+    ("name", "ignored", "has_head"),
+    [
+      ("resnet18", "layer1.0.bn1.num_batches_tracked", True),
+      ("vit_tiny16", "head.weight", False),
+    ],
+  )
+  def test_ignorable_tensors_change_nothing(
+    self, write, name, ignored, has_head
+  ):
+    tensors = make_torch_tensors(registry.MODELS[name])
+    first = registry.create(name, weights=write(tensors), image_size=32)
+    tensors[ignored] = np.zeros((7, 192), np.float32)
+    second = registry.create(name, weights=write(tensors), image_size=32)
+    assert second.fingerprint == first.fingerprint
+    assert (second.head is not None) == has_head
+
+  def test_ignorable_names_of_one_model_are_refused_by_another(self, write):
+    tensors = make_torch_tensors(registry.MODELS["resnet18"])
+    file = write(tensors | {"mask_token": np.zeros((1, 384), np.float32)})
+    with pytest.raises(ValueError, match="got 1 left over: mask_token"):
+      registry.create("resnet18", weights=file, image_size=32)
+
+  def test_own_format_of_a_foreign_model_loads_back(self, tensors, write):
+    backbone = create_mobilenet(write(tensors))
+    own = write({})
+    pretrained.save_safetensors(
+      own, {**backbone.variables, "head": backbone.head._asdict()}
+    )
+    loaded = create_mobilenet(own)
+    assert loaded.fingerprint == backbone.fingerprint
+    np.testing.assert_array_equal(loaded.head.kernel, backbone.head.kernel)
 
   def test_fingerprint_follows_name_and_weights(self, tensors, write):
     first = create_mobilenet(write(tensors)).fingerprint

@@ -1,0 +1,178 @@
+"""ResNets as torchvision, timm and DINO define them."""
+
+from collections.abc import Callable
+
+from flax import linen as nn
+import jax
+
+from decern_jax.models.convolution import same_conv
+
+_MOMENTUM = 0.9
+_EPSILON = 1e-5
+_BOTTLENECK_EXPANSION = 4
+
+_LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
+
+# What PyTorch counts beside each statistic, and no computation reads.
+IGNORABLE = ("*.num_batches_tracked",)
+
+
+class Conv(nn.Module):
+  """Convolution without a bias, padded by half a window on every side.
+
+  Attributes:
+    features: Number of output channels.
+    window: Rows and columns of the kernel; odd.
+    stride: Pixels from one window to the next.
+  """
+
+  features: int
+  window: int = 1
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Convolves float [batch, height, width, channels]."""
+    shape = (self.window, self.window, inputs.shape[-1], self.features)
+    kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+    if self.window == 1:
+      return same_conv(inputs, kernel, stride=self.stride)
+    # 'SAME' would pad strided windows by less at the top and the left.
+    return jax.lax.conv_general_dilated(
+      inputs,
+      kernel,
+      window_strides=(self.stride, self.stride),
+      padding=[(self.window // 2, self.window // 2)] * 2,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class ResidualBlock(nn.Module):
+  """Two 3x3 convolutions, or one between two 1x1 ones, and a shortcut.
+
+  Attributes:
+    features: Number of channels of the 3x3 convolutions.
+    stride: Of the first 3x3 convolution.
+    use_bottleneck: Whether 1x1 convolutions reduce the channels before and
+      multiply them by four after.
+  """
+
+  features: int
+  stride: int
+  use_bottleneck: bool
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
+    """Maps float [batch, height, width, channels] to the block's features."""
+    layers = self._layers()
+    outputs = inputs
+    for index, conv in enumerate(layers, start=1):
+      outputs = _norm(f"bn{index}", train)(conv(outputs))
+      if index < len(layers):
+        outputs = nn.relu(outputs)
+    shortcut = inputs
+    if outputs.shape != inputs.shape:
+      shortcut = Conv(
+        outputs.shape[-1], stride=self.stride, name="downsample_0"
+      )(inputs)
+      shortcut = _norm("downsample_1", train)(shortcut)
+    return nn.relu(shortcut + outputs)
+
+  def _layers(self) -> tuple[Conv, ...]:
+    features, stride = self.features, self.stride
+    if not self.use_bottleneck:
+      return (
+        Conv(features, 3, stride, name="conv1"),
+        Conv(features, 3, name="conv2"),
+      )
+    return (
+      Conv(features, name="conv1"),
+      Conv(features, 3, stride, name="conv2"),
+      Conv(features * _BOTTLENECK_EXPANSION, name="conv3"),
+    )
+
+
+class ResNet(nn.Module):
+  """A residual network (v1.5), up to the features that its classifier reads.
+
+  The running statistics of the batch normalisation are the collection
+  `batch_stats`. They follow the biased variance of each batch, where PyTorch's
+  follow the unbiased one: a factor of 1 - 1 / n for n pixels of a batch.
+
+  Attributes:
+    stage_sizes: Number of blocks of each stage.
+    use_bottleneck: Whether the blocks are those of three convolutions.
+    width: Channels of the stem and of the first stage's 3x3 convolutions;
+      every later stage has twice as many.
+
+  References:
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
+    https://arxiv.org/abs/1512.03385.
+  """
+
+  stage_sizes: tuple[int, ...]
+  use_bottleneck: bool
+  width: int = 64
+
+  @nn.compact
+  def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+    """Computes features of images.
+
+    Args:
+      images: Float [batch, height, width, 3].
+      train: Whether to normalise by the statistics of the batch, and to update
+        the running ones where `batch_stats` is mutable.
+
+    Returns:
+      The last block's output, averaged over the image: float [batch, dim].
+    """
+    outputs = Conv(self.width, 7, 2, name="conv1")(images)
+    outputs = nn.relu(_norm("bn1", train)(outputs))
+    outputs = nn.max_pool(outputs, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    for stage, num_blocks in enumerate(self.stage_sizes):
+      for index in range(num_blocks):
+        outputs = ResidualBlock(
+          self.width * 2**stage,
+          stride=2 if stage > 0 and index == 0 else 1,
+          use_bottleneck=self.use_bottleneck,
+          name=f"layer{stage + 1}_{index}",
+        )(outputs, train=train)
+    return outputs.mean(axis=(1, 2))
+
+
+def feature_dim(
+  stage_sizes: tuple[int, ...], *, use_bottleneck: bool, width: int = 64
+) -> int:
+  """Length of a feature of a `ResNet` with these attributes."""
+  expansion = _BOTTLENECK_EXPANSION if use_bottleneck else 1
+  return width * 2 ** (len(stage_sizes) - 1) * expansion
+
+
+def torchvision_name(path: tuple[str, ...]) -> str:
+  """Names a variable as torchvision, timm and DINO do.
+
+  Args:
+    path: Collection, layers and leaf, as in `("params", "layer1_0", "conv1",
+      "kernel")`. The classifier is the collection `"head"`.
+
+  Returns:
+    The tensor's name, as in `"layer1.0.conv1.weight"`.
+  """
+  collection, *layers, leaf = path
+  layer = "fc" if collection == "head" else ".".join(layers)
+  return f"{layer.replace('_', '.')}.{_LEAVES[leaf]}"
+
+
+def _norm(name: str, train: bool) -> Callable[[jax.Array], jax.Array]:
+  return nn.BatchNorm(
+    use_running_average=not train,
+    momentum=_MOMENTUM,
+    epsilon=_EPSILON,
+    name=name,
+  )

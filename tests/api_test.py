@@ -1,0 +1,174 @@
+"""The conventions of the public functions, and the strictness of the tests."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+import decern_jax
+from decern_jax import ops
+from decern_jax.ops.head import LinearHead
+
+PUBLIC = [getattr(decern_jax, name) for name in decern_jax.__all__]
+FUNCTIONS = [item for item in PUBLIC if inspect.isfunction(item)]
+TUPLES = [item for item in PUBLIC if inspect.isclass(item)]
+
+
+def own_functions() -> list:
+  """All public functions of the package."""
+  found = []
+  walked = pkgutil.walk_packages(decern_jax.__path__, "decern_jax.")
+  for info in walked:
+    module = importlib.import_module(info.name)
+    for name, item in vars(module).items():
+      function = inspect.unwrap(item) if callable(item) else item
+      is_own = getattr(function, "__module__", None) == info.name
+      if inspect.isfunction(function) and is_own and name[0] != "_":
+        found.append(function)
+  return found
+
+
+OWN = own_functions()
+
+
+def name_of(item) -> str:
+  return f"{item.__module__.removeprefix('decern_jax.')}.{item.__name__}"
+
+
+def sections(item) -> dict[str, str]:
+  """The sections of a docstring, by name; the text before them is ''."""
+  parts = re.split(r"^(\w+):$", inspect.getdoc(item) or "", flags=re.MULTILINE)
+  return dict(zip(["", *parts[1::2]], [parts[0], *parts[2::2]], strict=True))
+
+
+def documented(section: str) -> list[str]:
+  """The names that a section describes."""
+  return re.findall(r"^  \**(\w+): \S", section, flags=re.MULTILINE)
+
+
+class TestPublicNames:
+  def test_are_those_of_the_specification(self):
+    assert sorted(decern_jax.__all__) == [
+      "Anchors",
+      "Clusters",
+      "LinearHead",
+      "calibrated_pick",
+      "class_anchors",
+      "discrepancy_confusion",
+      "saliency_mask",
+      "select_decern",
+      "uncertainty_threshold",
+      "weighted_kmeans",
+    ]
+
+  def test_are_named_tuples_or_functions(self):
+    assert len(FUNCTIONS) + len(TUPLES) == len(PUBLIC)
+    assert LinearHead._fields == ("kernel", "bias")
+    assert decern_jax.Anchors._fields == ("features", "probs")
+    fields = "centers", "assignments", "inertia", "num_steps"
+    assert decern_jax.Clusters._fields == fields
+
+  @pytest.mark.parametrize("item", TUPLES, ids=name_of)
+  def test_every_field_is_documented(self, item):
+    assert documented(sections(item)["Attributes"]) == list(item._fields)
+
+  @pytest.mark.parametrize("function", FUNCTIONS, ids=name_of)
+  def test_docstring_has_all_sections(self, function):
+    found = sections(function)
+    summary = found[""].split("\n")[0]
+    assert re.fullmatch(r"[A-Z]\w+s .*\.", summary)
+    assert {"Args", "Returns", "Raises", "References"} <= set(found)
+
+  @pytest.mark.parametrize("function", FUNCTIONS, ids=name_of)
+  def test_options_are_keywords_with_types(self, function):
+    for parameter in inspect.signature(function).parameters.values():
+      assert parameter.annotation is not inspect.Parameter.empty
+      is_option = parameter.kind == inspect.Parameter.KEYWORD_ONLY
+      assert is_option or parameter.default is inspect.Parameter.empty
+
+
+class TestEveryFunction:
+  def test_was_found(self):
+    assert len(OWN) > 80
+    assert {name_of(function) for function in FUNCTIONS} <= {
+      name_of(function) for function in OWN
+    }
+
+  @pytest.mark.parametrize("function", OWN, ids=name_of)
+  def test_has_a_docstring(self, function):
+    assert inspect.getdoc(function)
+
+  @pytest.mark.parametrize("function", OWN, ids=name_of)
+  def test_documents_its_parameters_in_order(self, function):
+    args = sections(function).get("Args")
+    if args is not None:
+      names = list(inspect.signature(function).parameters)
+      assert documented(args) == names
+
+  @pytest.mark.parametrize("function", OWN, ids=name_of)
+  def test_key_comes_first_and_is_required(self, function):
+    parameters = inspect.signature(function).parameters
+    keys = [
+      name
+      for name, parameter in parameters.items()
+      if name == "key" or "Key[" in str(parameter.annotation)
+    ]
+    # `features.cached` takes the key of a cache, no random one.
+    if keys and name_of(function) != "features.cached":
+      assert keys == [next(iter(parameters))] == ["key"]
+      assert parameters["key"].default is inspect.Parameter.empty
+
+  @pytest.mark.parametrize("function", OWN, ids=name_of)
+  def test_what_has_a_default_is_a_keyword(self, function):
+    parameters = list(inspect.signature(function).parameters.values())
+    # The only argument of a function needs no name.
+    for parameter in parameters if len(parameters) > 1 else []:
+      if parameter.default is not inspect.Parameter.empty:
+        assert parameter.kind == inspect.Parameter.KEYWORD_ONLY, parameter
+
+
+class TestStrictness:
+  def test_annotations_are_checked_while_tests_run(self):
+    head = LinearHead(jnp.ones((3, 2)), jnp.ones(2))
+    with pytest.raises(jaxtyping.TypeCheckError, match="logits"):
+      ops.head.logits(head, jnp.arange(3))
+    with pytest.raises(jaxtyping.TypeCheckError, match="split_bins"):
+      ops.fusion.split_bins(jnp.ones(3), 2)
+    with pytest.raises(jaxtyping.TypeCheckError, match="class_anchors"):
+      ops.anchors.class_anchors(
+        jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros(3, int), num_classes=2
+      )
+
+  @pytest.mark.parametrize(
+    "call",
+    [
+      lambda: decern_jax.uncertainty_threshold(np.ones((2, 2))),
+      lambda: decern_jax.weighted_kmeans(
+        jax.random.key(0), np.ones((3, 2)), np.ones(2), num_clusters=1
+      ),
+    ],
+    ids=["scoring", "diversity"],
+  )
+  def test_annotations_of_public_functions_are_checked_too(self, call):
+    with pytest.raises(jaxtyping.TypeCheckError):
+      call()
+
+  @pytest.mark.usefixtures("unannotated")
+  def test_annotations_can_be_left_out(self):
+    with pytest.raises(ValueError, match=r"got \(2, 2\)"):
+      decern_jax.uncertainty_threshold(np.ones((2, 2)))
+
+  def test_types_and_ranks_are_not_promoted(self):
+    with pytest.raises(jax.dtypes.TypePromotionError, match="strict"):
+      jnp.ones(2, jnp.float32) + jnp.ones(2, jnp.int32)
+    with pytest.raises(ValueError, match="rank"):
+      jnp.ones((2, 2)) + jnp.ones(2)
+
+  def test_eight_devices_are_simulated(self):
+    assert jax.device_count() == 8

@@ -1,0 +1,133 @@
+"""Tests of configs/."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+from configs import common
+from decern_jax import experiment
+from tests import tiny
+
+FILES = sorted(
+  path.stem
+  for path in (tiny.ROOT / "configs").glob("*.py")
+  if path.stem not in ("__init__", "common")
+)
+each_file = pytest.mark.parametrize("name", FILES)
+
+
+def load(name: str):
+  return importlib.import_module(f"configs.{name}")
+
+
+def fields(tree: dict, prefix: str = "") -> dict:
+  """Returns the values of a nested dictionary by dotted name."""
+  found = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      found |= fields(value, f"{prefix}{name}.")
+    else:
+      found[f"{prefix}{name}"] = value
+  return found
+
+
+COMMON = fields(common.get_config().to_dict())
+
+
+class TestCommon:
+  def test_has_no_field_that_a_flag_cannot_set(self):
+    """A list cannot be overridden; a tuple can."""
+    lists = [name for name, value in COMMON.items() if isinstance(value, list)]
+    assert lists == []
+
+  def test_names_neither_data_nor_model(self):
+    assert COMMON["dataset.name"] is None
+    assert COMMON["model.name"] is None
+
+  def test_trains_as_published(self):
+    train = {
+      name.removeprefix("train."): value
+      for name, value in COMMON.items()
+      if name.startswith("train.")
+    }
+    assert train == {
+      "num_epochs": 200,
+      "batch_size": 128,
+      "learning_rate": 1e-3,
+      "warmup_epochs": 5,
+      "warmup_learning_rate": 1e-6,
+      "final_learning_rate": 1e-5,
+    }
+    assert COMMON["selection.uncertainty_gamma"] == 0.5
+    assert COMMON["selection.diversity_gamma"] == 0.8
+
+  def test_each_call_makes_a_new_one(self):
+    common.get_config().train.num_epochs = 1
+    assert common.get_config().train.num_epochs == 200
+
+  def test_misspelled_field_is_refused_once_locked(self):
+    config = common.get_config().lock()
+    with pytest.raises(AttributeError, match="learning_rate"):
+      config.train.learning_rat = 1.0
+
+
+class TestGetConfig:
+  @each_file
+  def test_invents_no_field(self, name):
+    assert set(fields(load(name).get_config().to_dict())) == set(COMMON)
+
+  @each_file
+  def test_keeps_the_types_of_fields(self, name):
+    for field, value in fields(load(name).get_config().to_dict()).items():
+      if COMMON[field] is not None:
+        assert type(value) is type(COMMON[field]), field
+
+  @each_file
+  def test_has_values_in_range(self, name):
+    experiment.check(load(name).get_config().lock())
+
+  @each_file
+  def test_leaves_where_and_how_to_run_alone(self, name):
+    config = load(name).get_config()
+    assert config.system == common.get_config().system
+
+  @each_file
+  def test_docstring_has_the_command(self, name):
+    text = re.sub(r"\s*\\\n\s*", " ", load(name).__doc__)
+    (command,) = re.findall(r"^  python -m decern_jax\.main (.*)$", text, re.M)
+    file, *overrides = re.findall(r"--([\w.]+)=(\S+(?: \d+\)\")*)", command)
+    assert file == ("config", f"configs/{name}.py")
+    for flag, _ in overrides:
+      assert flag.removeprefix("config.") in COMMON
+
+  @each_file
+  def test_docstring_names_what_the_user_must_set(self, name):
+    module = load(name)
+    config = module.get_config()
+    assert config.dataset.name is not None
+    assert config.model.name is not None
+    if config.model.name == "mobilenet_v2":
+      assert "--config.model.weights=" in module.__doc__
+    if config.dataset.name == "image_folder":
+      assert "--config.dataset.path=" in module.__doc__
+
+  def test_there_is_one_for_every_use(self):
+    assert {"quickstart", "image_folder", "cub"} <= set(FILES)
+
+  def test_quickstart_needs_nothing(self):
+    config = load("quickstart").get_config()
+    assert config.dataset.path is None
+    assert config.model.weights is None
+
+  def test_cub_has_the_published_budget(self):
+    """200 labels at first, and as many again in 7 rounds."""
+    config = load("cub").get_config()
+    assert config.num_rounds == 8
+    assert config.selection.initial_budget is None
+    assert config.selection.budget is None
+
+  def test_files_hold_no_path_of_a_machine(self):
+    for path in pathlib.Path(tiny.ROOT / "configs").glob("*.py"):
+      assert not re.search(r"[\"' =](/|~/)\w", path.read_text()), path

@@ -1,0 +1,364 @@
+"""Tests of decern_jax/experiment.py, on a tiny folder of images."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from decern_jax import experiment, features, frozen, models, strategies
+from decern_jax.data import transforms
+from tests import tiny
+
+NUM_TRAIN, NUM_TEST, NUM_VAL = 8, 6, 1
+NUM_CLASSES = len(tiny.CLASSES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Data, weights and a cache that all tests of this file share."""
+  folder = tmp_path_factory.mktemp("experiment")
+  tiny.write_image_folder(
+    folder / "data", num_train=NUM_TRAIN, num_test=NUM_TEST, num_val=NUM_VAL
+  )
+  tiny.write_weights(folder / "weights.safetensors")
+  return folder
+
+
+@pytest.fixture
+def make_config(folder):
+  """Makes a configuration of a tiny run, with changes by dotted name."""
+
+  def make(data=folder / "data", cache=folder / "cache", **changes):
+    weights = folder / "weights.safetensors"
+    return tiny.make_config(data, weights, cache, **changes)
+
+  return make
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+  """Fails the test when the first image is to be embedded."""
+
+  def fail(*unused, **options):
+    pytest.fail("work has started")
+
+  monkeypatch.setattr(features, "embed", fail)
+
+
+@pytest.fixture
+def fake_features(monkeypatch):
+  """Reads the images, and takes their mean color for their features."""
+
+  def embed(apply, variables, batches, **unused):
+    return np.concatenate(list(batches)).mean(axis=(1, 2), dtype=np.float32)
+
+  monkeypatch.setattr(features, "embed", embed)
+
+
+@pytest.fixture(scope="module")
+def assets(folder):
+  config = tiny.make_config(
+    folder / "data", folder / "weights.safetensors", folder / "cache"
+  )
+  return experiment.load(config)
+
+
+class TestLoad:
+  def test_has_the_data_and_one_label_per_class(self, make_config):
+    assets = experiment.load(make_config())
+    task = assets.task
+    assert assets.dataset.class_names == tiny.CLASSES
+    assert task.num_classes == NUM_CLASSES
+    assert task.ids == assets.dataset.train.ids
+    assert task.initial_budget == task.budget == NUM_CLASSES
+    assert set(task.parts) == {"train", "val", "test"}
+    for name, size in ("train", 8), ("val", 1), ("test", 6):
+      part = task.parts[name]
+      assert int(part.valid.sum()) == NUM_CLASSES * size
+      assert part.features.shape[1] == 256
+
+  def test_takes_the_budgets_from_the_configuration(self, make_config):
+    config = make_config(
+      **{"selection.initial_budget": 7, "selection.budget": 3}
+    )
+    task = experiment.load(config).task
+    assert (task.initial_budget, task.budget) == (7, 3)
+
+  def test_features_are_those_of_the_model_and_transform(self, make_config):
+    config = make_config(**{"dataset.resize_size": 40})
+    assets = experiment.load(config)
+    dataset = assets.dataset
+    backbone = models.create(
+      "small_cnn", weights=config.model.weights, image_size=tiny.SIZE
+    )
+    for position in (0, 31):
+      image = transforms.resize_and_center_crop(
+        dataset.train.read(position), resize_size=40, image_size=tiny.SIZE
+      )
+      expected = backbone.apply(backbone.variables, image[None])[0]
+      np.testing.assert_allclose(
+        assets.task.parts["train"].features[position], expected, rtol=1e-4
+      )
+
+  def test_uses_the_devices_asked_for(self, make_config, assets):
+    task = experiment.load(make_config(**{"system.num_devices": 2})).task
+    assert task.parts["train"].features.sharding.mesh.size == 2
+    assert assets.task.parts["train"].features.sharding.mesh.size == 8
+
+  def test_rejects_more_devices_than_there_are(self, make_config, no_training):
+    with pytest.raises(ValueError, match="8 devices, got 9"):
+      experiment.load(make_config(**{"system.num_devices": 9}))
+
+  def test_computes_features_once(self, make_config, tmp_path, monkeypatch):
+    first = experiment.load(make_config(cache=tmp_path))
+    monkeypatch.setattr(features, "embed", lambda *args, **options: 1 / 0)
+    second = experiment.load(make_config(cache=tmp_path))
+    for name, part in first.task.parts.items():
+      np.testing.assert_array_equal(
+        part.features, second.task.parts[name].features
+      )
+
+  @pytest.mark.parametrize(
+    "changes",
+    [
+      {"dataset.resize_size": 36},
+      {"dataset.image_size": 34, "dataset.resize_size": 34},
+      {"dataset.interpolation": "bicubic"},
+      {"model.weights": "other"},
+    ],
+    ids=str,
+  )
+  def test_computes_features_anew_when_they_would_differ(
+    self, make_config, folder, changes, monkeypatch, tmp_path
+  ):
+    experiment.load(make_config())
+    if "model.weights" in changes:
+      other = tiny.write_weights(folder / "other.safetensors", seed=1)
+      changes = {"model.weights": os.fspath(other)}
+    calls = []
+
+    def embed(apply, variables, batches, **options):
+      calls.append(len(np.concatenate(list(batches))))
+      return np.zeros((calls[-1], 3), np.float32)
+
+    monkeypatch.setattr(features, "embed", embed)
+    cache = shutil.copytree(folder / "cache", tmp_path / "cache")
+    experiment.load(make_config(cache=cache, **changes))
+    assert calls == [32, 4, 24]
+
+  def test_features_hardly_depend_on_system(self, make_config, tmp_path):
+    expected = experiment.load(make_config()).task.parts["train"].features
+    changes = {
+      "system.embed_batch_size": 5,
+      "system.num_workers": 1,
+      "system.num_devices": 1,
+    }
+    config = make_config(cache=tmp_path, **changes)
+    actual = experiment.load(config).task.parts["train"].features
+    np.testing.assert_allclose(actual, expected[:32], rtol=1e-4, atol=1e-6)
+
+  def test_shows_no_bar_where_there_is_no_terminal(
+    self, make_config, tmp_path, capfd, fake_features
+  ):
+    experiment.load(make_config(cache=tmp_path))
+    assert capfd.readouterr().err == ""
+
+  @pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+      ({"num_rounds": 9}, r"4 \+ 8 · 4 = 36"),
+      ({"selection.budget": 15}, r"4 \+ 2 · 15 = 34"),
+      ({"selection.initial_budget": 33, "num_rounds": 1}, r"33 \+ 0 · 4 = 33"),
+    ],
+    ids=str,
+  )
+  def test_rejects_budget_above_pool(
+    self, make_config, no_training, changes, total
+  ):
+    with pytest.raises(
+      ValueError, match=f"<= 32 training examples, got {total}"
+    ):
+      experiment.load(make_config(**changes))
+
+  def test_accepts_budget_equal_to_pool(self, make_config):
+    changes = {"selection.initial_budget": 22, "selection.budget": 5}
+    assert experiment.load(make_config(**changes)).task.initial_budget == 22
+
+  def test_rejects_features_that_are_not_finite(
+    self, make_config, tmp_path, monkeypatch
+  ):
+    def embed(apply, variables, batches, **options):
+      rows = np.zeros((len(np.concatenate(list(batches))), 3), np.float32)
+      rows[5, 1] = np.nan
+      return rows
+
+    monkeypatch.setattr(features, "embed", embed)
+    message = r"NaN or infinity for 1 examples, the first 'train/ant/05\.png'"
+    with pytest.raises(ValueError, match=message):
+      experiment.load(make_config(cache=tmp_path))
+
+  def test_rejects_weights_of_another_model(self, make_config, no_training):
+    with pytest.raises(ValueError, match="weights of another model"):
+      experiment.load(make_config(**{"model.name": "mobilenet_v2"}))
+
+  def test_rejects_missing_weights(self, make_config, no_training):
+    with pytest.raises(ValueError, match=r"/nowhere/w\.safetensors"):
+      experiment.load(
+        make_config(**{"model.weights": "/nowhere/w.safetensors"})
+      )
+
+
+@pytest.mark.usefixtures("fake_features")
+class TestDigest:
+  """What `load` says of the data, by which a folder knows its run."""
+
+  def test_is_what_json_gives_back(self, assets):
+    digest = assets.digest
+    assert json.loads(json.dumps(digest)) == digest
+    assert digest["class_names"] == list(tiny.CLASSES)
+    assert set(digest) == {"class_names", "train", "val", "test", "model"}
+
+  def test_tells_how_many_examples_there_are(self, assets):
+    assert assets.digest["train"].startswith("32 examples ")
+    assert assets.digest["test"].startswith("24 examples ")
+
+  def test_is_the_same_for_a_copy(self, make_config, folder, tmp_path):
+    shutil.copytree(folder / "data", tmp_path / "elsewhere")
+    cache = tmp_path / "cache"
+    expected = experiment.load(make_config(cache=cache)).digest
+    copy = make_config(tmp_path / "elsewhere", cache)
+    assert experiment.load(copy).digest == expected
+
+  @pytest.mark.parametrize("part", ["train", "val", "test"])
+  def test_differs_by_the_names_of_a_part(
+    self, make_config, folder, tmp_path, part
+  ):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    (data / part / "bee" / "00.png").rename(data / part / "bee" / "zz.png")
+    cache = tmp_path / "cache"
+    changed = experiment.load(make_config(data, cache)).digest
+    before = experiment.load(make_config(cache=cache)).digest
+    assert {name for name in before if before[name] != changed[name]} == {part}
+
+  def test_takes_names_that_are_no_text(self, make_config, folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folder / "data", data)
+    image = (data / "train" / "bee" / "00.png").read_bytes()
+    name = os.fsencode(data / "train" / "bee") + b"/caf\xe9.png"
+    with open(name, "wb") as file:
+      file.write(image)
+    config = make_config(data, tmp_path / "cache")
+    digest = experiment.load(config).digest
+    assert digest["train"].startswith("33 examples ")
+
+
+class Recorded:
+  """A configuration that notes which of its fields are read."""
+
+  def __init__(self, config, reads: set[str], prefix: str = ""):
+    self._config = config
+    self._reads = reads
+    self._prefix = prefix
+
+  def __getitem__(self, name: str):
+    value = self._config[name]
+    if hasattr(value, "to_dict"):
+      return Recorded(value, self._reads, f"{self._prefix}{name}.")
+    self._reads.add(f"{self._prefix}{name}")
+    return value
+
+  __getattr__ = __getitem__
+
+
+class TestFields:
+  def test_every_field_is_read(self, make_config):
+    config = make_config(**{"selection.strategy": "decern"})
+    reads = set()
+    recorded = Recorded(config, reads)
+    experiment.check(recorded)
+    self.run_one_round(recorded)
+    unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
+    assert unread == set()
+
+  def test_every_field_is_read_for_more_than_its_check(self, make_config):
+    config = make_config(**{"selection.strategy": "decern"})
+    reads = set()
+    self.run_one_round(Recorded(config, reads))
+    unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
+    # One experiment has one seed; `main` goes through them.
+    assert unread == {"seeds"}
+
+  def run_one_round(self, config) -> None:
+    assets = experiment.load(config)
+    built = experiment.build(config, assets, seed=1)
+    built.advance(built.init())
+
+
+class TestBuild:
+  def test_starts_with_a_random_initial_set(self, make_config, assets):
+    built = experiment.build(make_config(), assets, seed=3)
+    expected = frozen.init(assets.task, seed=3)
+    np.testing.assert_array_equal(built.init().labeled_at, expected.labeled_at)
+
+  def test_runs_rounds_to_the_end(self, make_config, assets):
+    built = experiment.build(make_config(num_rounds=3), assets, seed=3)
+    state, records = built.init(), []
+    for _ in range(3):
+      state, record = built.advance(state)
+      records.append(record)
+    assert [record["num_labeled"] for record in records] == [4, 8, 12]
+    assert [len(record["selected"]) for record in records] == [4, 4, 0]
+
+  @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+      ("decern", {"uncertainty_gamma": 0.25, "diversity_gamma": 0.75}),
+      ("margin", {}),
+    ],
+  )
+  def test_gives_a_strategy_its_options(
+    self, make_config, assets, name, options, monkeypatch
+  ):
+    seen = []
+
+    def select(key, pool, **options):
+      seen.append(options)
+      positions = np.flatnonzero(np.asarray(pool.candidates))
+      return strategies.Selection(positions[: options["budget"]], None)
+
+    row = strategies.STRATEGIES[name]._replace(select=select)
+    monkeypatch.setitem(strategies.STRATEGIES, name, row)
+    config = make_config(
+      **{
+        "selection.strategy": name,
+        "selection.uncertainty_gamma": 0.25,
+        "selection.diversity_gamma": 0.75,
+      }
+    )
+    built = experiment.build(config, assets, seed=1)
+    built.advance(built.init())
+    assert seen == [{"budget": 4, **options}]
+
+  def test_trains_as_configured(self, make_config, assets, monkeypatch):
+    seen, fit = [], experiment.training.fit_head
+
+    def note(*args, recipe):
+      seen.append(recipe)
+      return fit(*args, recipe=recipe)
+
+    monkeypatch.setattr(experiment.training, "fit_head", note)
+    values = {
+      "num_epochs": 7,
+      "batch_size": 3,
+      "learning_rate": 0.25,
+      "warmup_epochs": 2,
+      "warmup_learning_rate": 0.125,
+      "final_learning_rate": 0.0625,
+    }
+    config = make_config(**{f"train.{k}": v for k, v in values.items()})
+    built = experiment.build(config, assets, seed=1)
+    built.advance(built.init())
+    assert seen[0]._asdict() == values

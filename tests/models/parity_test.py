@@ -1,0 +1,111 @@
+"""Every model of full size against PyTorch's, through a file of weights."""
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from decern_jax.models import registry
+from tests.models import torch_models
+
+pytestmark = pytest.mark.slow
+
+RESNETS = {
+  "resnet18": ("basic", [2, 2, 2, 2]),
+  "resnet34": ("basic", [3, 4, 6, 3]),
+  "resnet50": ("bottleneck", [3, 4, 6, 3]),
+  "resnet101": ("bottleneck", [3, 4, 23, 3]),
+}
+# The class in transformers, the width, the patch and the image of the weights.
+TRANSFORMERS = {
+  "vit_tiny16": ("ViT", 192, 16, 224),
+  "vit_small16": ("ViT", 384, 16, 224),
+  "vit_base16": ("ViT", 768, 16, 224),
+  "dinov2_small14": ("Dinov2", 384, 14, 518),
+  "dinov2_base14": ("Dinov2", 768, 14, 518),
+  "dinov2_small14_reg": ("Dinov2WithRegisters", 384, 14, 518),
+  "dinov2_base14_reg": ("Dinov2WithRegisters", 768, 14, 518),
+}
+
+
+@pytest.fixture
+def torch():
+  return pytest.importorskip("torch")
+
+
+@pytest.fixture
+def transformers():
+  return pytest.importorskip("transformers")
+
+
+def make_pixels(size):
+  rng = np.random.default_rng(2)
+  return rng.integers(0, 256, (2, size, size, 3), np.uint8)
+
+
+def normalised(name, pixels):
+  spec = registry.MODELS[name]
+  mean, std = np.float32(spec.mean), np.float32(spec.std)
+  return (pixels.astype(np.float32) - mean) / std
+
+
+def relative_error(name, file, pixels, expected):
+  """How far the features are off, the weights read from a file."""
+  backbone = registry.create(name, weights=file, image_size=pixels.shape[1])
+  features = jax.jit(backbone.apply)(backbone.variables, pixels)
+  return torch_models.relative_error(features, expected)
+
+
+class TestParity:
+  @pytest.mark.parametrize("size", [224, 160])
+  @pytest.mark.parametrize("name", RESNETS)
+  def test_resnet(self, torch, transformers, name, size, tmp_path):
+    form, depths = RESNETS[name]
+    dim = registry.MODELS[name].dim
+    config = transformers.ResNetConfig(
+      embedding_size=64,
+      hidden_sizes=[dim // 8, dim // 4, dim // 2, dim],
+      depths=depths,
+      layer_type=form,
+    )
+    model = torch_models.randomise(torch, transformers.ResNetModel(config))
+    file = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file(torch_models.torchvision_state(model), file)
+    pixels = make_pixels(size)
+    expected = torch_models.resnet_features(
+      torch, model, normalised(name, pixels)
+    )
+    assert relative_error(name, file, pixels, expected) < 1e-4
+
+  @pytest.mark.parametrize("size", [224, 112])
+  @pytest.mark.parametrize("name", TRANSFORMERS)
+  def test_vision_transformer(self, torch, transformers, name, size, tmp_path):
+    kind, width, patch_size, image_size = TRANSFORMERS[name]
+    config = getattr(transformers, f"{kind}Config")(
+      hidden_size=width,
+      num_attention_heads=width // 64,
+      intermediate_size=4 * width,
+      patch_size=patch_size,
+      image_size=image_size,
+      layer_norm_eps=1e-6,
+    )
+    options = {"add_pooling_layer": False} if kind == "ViT" else {}
+    model = getattr(transformers, f"{kind}Model")(config, **options)
+    torch_models.randomise(torch, model)
+    if kind != "Dinov2WithRegisters":
+      torch_models.set_positions(torch, model, offset=0.1)
+    # Hugging Face's names at one size, DINO's at the other.
+    tensors = torch_models.saved_state(model, tmp_path)
+    if size == 224:
+      tensors = torch_models.dino_state(tensors)
+    file = tmp_path / "w.safetensors"
+    safetensors.numpy.save_file(tensors, file)
+    pixels = make_pixels(size)
+    expected = torch_models.vit_features(
+      torch,
+      model,
+      normalised(name, pixels),
+      use_patch_mean=kind != "ViT",
+      **({"interpolate_pos_encoding": True} if kind == "ViT" else {}),
+    )
+    assert relative_error(name, file, pixels, expected) < 1e-4

@@ -1,0 +1,78 @@
+"""Tests of what all strategies of decern_jax/strategies have in common."""
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+from configs import common
+from decern_jax.strategies import STRATEGIES
+from tests.strategies import pools
+
+OPTIONS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
+
+
+def select(name: str, pool, *, budget: int = 5, seed: int = 0):
+  strategy = STRATEGIES[name]
+  options = {option: OPTIONS[option] for option in strategy.options}
+  return strategy.select(jax.random.key(seed), pool, budget=budget, **options)
+
+
+class TestStrategies:
+  def test_are_the_four_of_the_table(self):
+    assert sorted(STRATEGIES) == ["decern", "entropy", "margin", "random"]
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  def test_options_are_fields_of_the_configuration(self, name):
+    selection = common.get_config().selection
+    assert set(STRATEGIES[name].options) <= set(selection)
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  def test_takes_a_key_a_pool_and_keywords(self, name):
+    strategy = STRATEGIES[name]
+    parameters = inspect.signature(strategy.select).parameters
+    assert list(parameters) == ["key", "pool", "budget", *strategy.options]
+    for option in ("budget", *strategy.options):
+      assert parameters[option].kind == inspect.Parameter.KEYWORD_ONLY
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  @pytest.mark.parametrize("budget", [1, 5, pools.NUM_CANDIDATES])
+  def test_gives_exactly_the_budget_of_distinct_candidates(self, name, budget):
+    pool = pools.make_pool()
+    positions = np.asarray(select(name, pool, budget=budget).positions)
+    assert positions.dtype == np.int32
+    assert positions.shape == (budget,)
+    assert len(np.unique(positions)) == budget
+    assert np.asarray(pool.candidates)[positions].all()
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  def test_equal_examples_give_distinct_candidates(self, name):
+    pool = pools.make_pool()
+    pool = pool._replace(
+      features=np.ones_like(pool.features),
+      probs=np.full_like(pool.probs, 0.2),
+    )
+    positions = np.asarray(select(name, pool).positions)
+    assert len(np.unique(positions)) == 5
+    assert np.asarray(pool.candidates)[positions].all()
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  def test_is_independent_of_shard_count(self, name):
+    expected = select(name, pools.make_pool())
+    found = select(name, pools.make_pool(num_devices=8))
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    if expected.scores is not None:
+      np.testing.assert_allclose(
+        found.scores[: pools.POOL],
+        expected.scores[: pools.POOL],
+        rtol=1e-5,
+        atol=1e-6,
+      )
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  def test_is_a_function_of_its_key(self, name):
+    pool = pools.make_pool()
+    np.testing.assert_array_equal(
+      select(name, pool).positions, select(name, pool).positions
+    )

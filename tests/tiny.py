@@ -1,0 +1,110 @@
+"""Tiny data, weights and configurations that tests run whole experiments on."""
+
+import os
+import pathlib
+
+import cv2
+import jax
+import jax.numpy as jnp
+from ml_collections import config_dict
+import numpy as np
+
+from configs import common
+from decern_jax.models import pretrained, small_cnn
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CLASSES = ("ant", "bee", "cat", "dog")
+SIZE = 32
+
+
+def draw(label: int, rng: np.random.Generator) -> np.ndarray:
+  """Returns a noisy image of a class, uint8 [SIZE, SIZE + 8, 3]."""
+  image = rng.integers(0, 120, (SIZE, SIZE + 8, 3))
+  image[..., label % 3] += 60
+  image[: SIZE // 2] += 50 * (label // 3)
+  return image.astype(np.uint8)
+
+
+def write_image_folder(
+  folder: pathlib.Path,
+  *,
+  num_train: int = 8,
+  num_test: int = 6,
+  num_val: int = 0,
+  classes: tuple[str, ...] = CLASSES,
+) -> pathlib.Path:
+  """Writes `folder`/<split>/<class>/<number>.png, and returns the folder."""
+  rng = np.random.default_rng(0)
+  for split, count in (
+    ("train", num_train),
+    ("test", num_test),
+    ("val", num_val),
+  ):
+    for label, name in enumerate(classes if count else ()):
+      (folder / split / name).mkdir(parents=True)
+      for number in range(count):
+        path = folder / split / name / f"{number:02d}.png"
+        cv2.imwrite(os.fspath(path), draw(label, rng))
+  return folder
+
+
+def write_weights(path: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
+  """Writes random weights of `small_cnn`, and returns the path."""
+  rng = np.random.default_rng(seed)
+  image = jnp.zeros((1, SIZE, SIZE, 3))
+  shapes = jax.eval_shape(
+    lambda: small_cnn.SmallCNN().init(jax.random.key(0), image)
+  )
+
+  def draw_leaf(shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    scale = np.sqrt(2.0 / max(1, np.prod(shape.shape[:-1])))
+    is_bias = len(shape.shape) == 1
+    values = np.zeros if is_bias else rng.standard_normal
+    return (scale * values(shape.shape)).astype(np.float32)
+
+  pretrained.save_safetensors(path, jax.tree.map(draw_leaf, shapes))
+  return path
+
+
+def make_config(
+  data: pathlib.Path,
+  weights: pathlib.Path,
+  cache_dir: pathlib.Path,
+  **changes,
+) -> config_dict.ConfigDict:
+  """Returns a locked configuration of a run that takes a second.
+
+  Args:
+    data: Folder of images.
+    weights: File of weights.
+    cache_dir: Where features are kept.
+    **changes: Other values, by dotted name with `__` for the dots.
+  """
+  config = common.get_config()
+  values = {
+    "num_rounds": 3,
+    "dataset.name": "image_folder",
+    "dataset.path": os.fspath(data),
+    "dataset.resize_size": SIZE,
+    "dataset.image_size": SIZE,
+    "model.name": "small_cnn",
+    "model.weights": os.fspath(weights),
+    "train.num_epochs": 20,
+    "selection.strategy": "random",
+    "system.num_workers": 2,
+    "system.cache_dir": os.fspath(cache_dir),
+  }
+  changes = {name.replace("__", "."): value for name, value in changes.items()}
+  config.update_from_flattened_dict({**values, **changes})
+  return config.lock()
+
+
+def leaves(tree: dict, prefix: str = "") -> list:
+  """Returns the values of a nested dictionary with their dotted names."""
+  found = []
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      found += leaves(value, f"{prefix}{name}.")
+    else:
+      found.append((f"{prefix}{name}", value))
+  return found
