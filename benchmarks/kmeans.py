@@ -1,7 +1,7 @@
 """Compares weighted k-means with scikit-learn's, on real or made features.
 
-  python -m benchmarks.kmeans                      # made features
-  python -m benchmarks.kmeans --features=FILE      # of a run: runs/cache/*.features
+  python -m benchmarks.kmeans                  # made features
+  python -m benchmarks.kmeans --features=FILE  # of a run, in runs/cache
 
 Normalised features, random weights, one start, five seeds, alternating in one
 process.

@@ -162,7 +162,7 @@ def _tail(look: _Look) -> np.ndarray:
 def _hindwing(kind: Kind, look: _Look) -> _Layers:
   layers = _plain_wing(_PLAIN_HINDWING, look)
   if kind.hem == "tailed":
-    layers = [(_tail(look), look.margin), *layers]
+    layers = [(_tail(look), _DARK), *layers]
   if kind.hem == "pale-hem":
     inner = 0.83 - 0.03 * look.size
     layers.append((_HINDWING.region(inner, 0.95, 0.05, 0.95), _PALE))
