@@ -12,7 +12,7 @@ from decern_jax.data.rendering.butterfly import PARTS, Kind
 from decern_jax.data.rendering.scene import draw_scene
 
 # Part of the fingerprint: raise it with every change that alters a picture.
-_VERSION = 1
+_VERSION = 2
 
 MAX_CLASSES = 64
 
@@ -47,24 +47,37 @@ def pretraining_classes() -> tuple[Kind, ...]:
   return _KINDS[MAX_CLASSES:]
 
 
-def _rng(seed: int, stream: str, position: int) -> np.random.Generator:
-  entropy = np.random.SeedSequence([seed, _STREAMS[stream], position])
+def _rng(seed: int, stream: str, *position: int) -> np.random.Generator:
+  """The generator of a picture; without a position, that of the order."""
+  entropy = np.random.SeedSequence(
+    seed, spawn_key=(_STREAMS[stream], *position)
+  )
   return np.random.Generator(np.random.Philox(entropy))
 
 
-def _class_sizes(num_classes: int, mean: int, imbalance: float) -> np.ndarray:
-  """Evenly spaced sizes around the mean; their sum is exact."""
-  rank = np.linspace(-1.0, 1.0, num_classes)
-  # Rounding a symmetric sequence to even keeps it symmetric.
-  return mean + np.rint(imbalance * mean * rank).astype(np.int64)
+def _shuffled_labels(
+  num_classes: int, mean_size: int, imbalance: float, rng: np.random.Generator
+) -> np.ndarray:
+  """Labels of classes whose sizes are spread evenly around the mean."""
+  # Rounding half to even keeps the symmetry, and so the mean.
+  spread = np.rint(imbalance * mean_size * np.linspace(-1.0, 1.0, num_classes))
+  sizes = mean_size + rng.permutation(spread.astype(np.int64))
+  return rng.permutation(
+    np.repeat(np.arange(num_classes, dtype=np.int32), sizes)
+  )
 
 
 def _split(
-  kinds: Sequence[Kind], sizes: np.ndarray, *, stream: str, seed: int
+  kinds: Sequence[Kind],
+  mean_size: int,
+  imbalance: float,
+  *,
+  stream: str,
+  seed: int,
 ) -> Split:
-  labels = np.repeat(np.arange(len(kinds), dtype=np.int32), sizes)
-  # The pictures take the positions from 0 on; the order takes the one after.
-  labels = _rng(seed, stream, len(labels)).permutation(labels)
+  labels = _shuffled_labels(
+    len(kinds), mean_size, imbalance, _rng(seed, stream)
+  )
   labels.setflags(write=False)
 
   def read(position: int) -> np.ndarray:
@@ -75,7 +88,9 @@ def _split(
   return Split(ids=ids, labels=labels, read=read)
 
 
-def _check_integer(name: str, value: int, low: int) -> int:
+def _check_integer(
+  name: str, value: int, low: int, high: int | None = None
+) -> int:
   try:
     number = operator.index(value)
   except TypeError:
@@ -84,6 +99,8 @@ def _check_integer(name: str, value: int, low: int) -> int:
     ) from None
   if number < low:
     raise ValueError(f"Expected `{name}` >= {low}, got {number}.")
+  if high is not None and number > high:
+    raise ValueError(f"Expected `{name}` <= {high}, got {number}.")
   return number
 
 
@@ -92,24 +109,25 @@ def _load(
   kinds: Sequence[Kind],
   prefix: str,
   *,
+  num_classes: int,
   train_per_class: int,
   test_per_class: int,
   seed: int,
 ) -> Dataset:
+  num_classes = _check_integer("num_classes", num_classes, 2, len(kinds))
   train_per_class = _check_integer("train_per_class", train_per_class, 1)
   test_per_class = _check_integer("test_per_class", test_per_class, 1)
   seed = _check_integer("seed", seed, 0)
-  shape = len(kinds), train_per_class, test_per_class, seed
-  train_sizes = _class_sizes(len(kinds), train_per_class, _IMBALANCE)
-  # The rank of a class in frequency is drawn too, else the first is rarest.
-  train_sizes = _rng(seed, f"{prefix}train", 2**32 - 1).permutation(train_sizes)
-  test_sizes = _class_sizes(len(kinds), test_per_class, 0.0)
-  digest = hashlib.sha256(repr((name, _VERSION, shape)).encode())
+  arguments = num_classes, train_per_class, test_per_class, seed
+  digest = hashlib.sha256(repr((name, _VERSION, arguments)).encode())
+  kinds = kinds[:num_classes]
   return Dataset(
     name=name,
     class_names=tuple(" ".join(kind) for kind in kinds),
-    train=_split(kinds, train_sizes, stream=f"{prefix}train", seed=seed),
-    test=_split(kinds, test_sizes, stream=f"{prefix}test", seed=seed),
+    train=_split(
+      kinds, train_per_class, _IMBALANCE, stream=f"{prefix}train", seed=seed
+    ),
+    test=_split(kinds, test_per_class, 0.0, stream=f"{prefix}test", seed=seed),
     val=None,
     fingerprint=digest.hexdigest(),
   )
@@ -127,8 +145,9 @@ def load_rendered(
   All classes share one body plan and differ in four small parts: the number of
   bars and the tint of the tip on the forewing, the eye and the hem on the
   hindwing.  Most classes have another that differs in one part only.  Pose,
-  wing color, background, light, blur, noise and a leaf in front of one side
-  vary from picture to picture and say nothing about the class.
+  wing color, specks, the tint near the body, background, light, blur, noise and
+  a leaf in front of one side vary from picture to picture and say nothing about
+  the class.
 
   A picture is drawn when it is read, in one or two milliseconds.  It depends on
   its class, its position and the seed alone.
@@ -148,15 +167,11 @@ def load_rendered(
   Raises:
     ValueError: If an argument is not an integer or out of its range.
   """
-  num_classes = _check_integer("num_classes", num_classes, 2)
-  if num_classes > MAX_CLASSES:
-    raise ValueError(
-      f"Expected `num_classes` <= {MAX_CLASSES}, got {num_classes}."
-    )
   return _load(
     "rendered butterflies",
-    rendered_classes()[:num_classes],
+    rendered_classes(),
     "",
+    num_classes=num_classes,
     train_per_class=train_per_class,
     test_per_class=test_per_class,
     seed=seed,
@@ -164,17 +179,22 @@ def load_rendered(
 
 
 def load_pretraining(
-  *, train_per_class: int = 50, test_per_class: int = 5, seed: int = 0
+  *,
+  num_classes: int = 128,
+  train_per_class: int = 50,
+  test_per_class: int = 25,
+  seed: int = 0,
 ) -> Dataset:
-  """Draws the classes that `load_rendered` leaves for pre-training.
+  """Draws a data set of the same making for pre-training.
 
   Args:
-    train_per_class: Mean size of a class in the training part, at least 1.
-    test_per_class: Size of every class in the test part, at least 1.
-    seed: Seed of pictures, order and class sizes, at least 0.
+    num_classes: The first so many of `pretraining_classes()`, in [2, 128].
+    train_per_class: As for `load_rendered`.
+    test_per_class: As for `load_rendered`.
+    seed: As for `load_rendered`.
 
   Returns:
-    A data set of the same making, with no class and no picture in common.
+    A data set that has no class and no picture in common with `load_rendered`.
 
   Raises:
     ValueError: If an argument is not an integer or out of its range.
@@ -183,6 +203,7 @@ def load_pretraining(
     "rendered butterflies for pre-training",
     pretraining_classes(),
     "pretrain/",
+    num_classes=num_classes,
     train_per_class=train_per_class,
     test_per_class=test_per_class,
     seed=seed,

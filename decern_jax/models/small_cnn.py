@@ -19,19 +19,21 @@ FEATURE_DIM = _WIDTHS[-2] + _WIDTHS[-1]
 _MOMENTUM = 0.95
 _EPSILON = 1e-5
 _NORM_SUFFIX = "_norm"
+_PROJECTION = "project"
 
 
 class SmallCNN(nn.Module):
-  """A stem and three residual stages; the last two give the features.
+  """A stem and three residual stages; a projection whitens the features.
 
   The weights that ship with the package come from
   `benchmarks/pretrain_small_cnn.py`.
 
   Attributes:
     use_batch_norm: Whether every convolution is followed by a normalisation by
-      the statistics of the batch: the form in which the network is trained.
-      `fold_batch_norm` turns its variables into those of the other form, in
-      which an image's features depend on nothing but the image.
+      the statistics of the batch, and the projection left out: the form in
+      which the network is trained. `fold_batch_norm` turns its variables into
+      those of the other form, in which an image's features depend on nothing
+      but the image.
   """
 
   use_batch_norm: bool = False
@@ -45,7 +47,8 @@ class SmallCNN(nn.Module):
         each side.
 
     Returns:
-      The activations of the last two stages, averaged over the image.
+      The activations of the last two stages, averaged over the image, and
+      projected unless the network is in training.
     """
     outputs = nn.relu(self._conv(images, _STEM_WIDTH, "stem", stride=2))
     pooled = []
@@ -54,7 +57,10 @@ class SmallCNN(nn.Module):
       residual = nn.relu(self._conv(outputs, width, f"expand{i}"))
       outputs = nn.relu(outputs + self._conv(residual, width, f"refine{i}"))
       pooled.append(outputs.mean(axis=(1, 2)))
-    return jnp.concatenate(pooled[-2:], axis=-1)
+    features = jnp.concatenate(pooled[-2:], axis=-1)
+    if self.use_batch_norm:
+      return features
+    return nn.Dense(FEATURE_DIM, name=_PROJECTION)(features)
 
   def _conv(
     self, inputs: jax.Array, features: int, name: str, stride: int = 1
@@ -77,14 +83,22 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
     variables: `params` and `batch_stats` of `SmallCNN(use_batch_norm=True)`.
 
   Returns:
-    The variables of a `SmallCNN()` that normalises by the running statistics.
+    The variables of a `SmallCNN()` that normalises by the running statistics
+    and whose projection is the identity.
   """
   params, stats = variables["params"], variables["batch_stats"]
-  folded = {}
-  for name, statistics in stats.items():
-    conv = params[name.removesuffix(_NORM_SUFFIX)]
-    gain = params[name]["scale"] / jnp.sqrt(statistics["var"] + _EPSILON)
-    bias = params[name]["bias"] + (conv["bias"] - statistics["mean"]) * gain
-    kernel = conv["kernel"] * gain.reshape(1, 1, 1, -1)
-    folded[name.removesuffix(_NORM_SUFFIX)] = {"kernel": kernel, "bias": bias}
+  folded = {
+    _PROJECTION: {
+      "kernel": jnp.eye(FEATURE_DIM),
+      "bias": jnp.zeros(FEATURE_DIM),
+    }
+  }
+  for norm, statistics in stats.items():
+    name = norm.removesuffix(_NORM_SUFFIX)
+    gain = params[norm]["scale"] / jnp.sqrt(statistics["var"] + _EPSILON)
+    shift = (params[name]["bias"] - statistics["mean"]) * gain
+    folded[name] = {
+      "kernel": params[name]["kernel"] * gain.reshape(1, 1, 1, -1),
+      "bias": params[norm]["bias"] + shift,
+    }
   return {"params": folded}

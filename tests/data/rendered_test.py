@@ -1,5 +1,7 @@
 """Tests of `data.rendered`."""
 
+from concurrent import futures
+
 import numpy as np
 import pytest
 
@@ -34,17 +36,33 @@ class TestLoadRendered:
     assert sizes.max() <= 70
     assert sizes.sum() == 36 * 50
 
-  def test_picture_is_a_small_rgb_image(self):
-    picture = rendered.load_rendered().train.read(0)
-    assert picture.shape == (96, 96, 3)
-    assert picture.dtype == np.uint8
-    assert picture.std() > 10
-
   def test_picture_is_independent_of_the_order_of_reading(self):
     first, second = rendered.load_rendered(), rendered.load_rendered()
     expected = [first.train.read(i) for i in (0, 1, 2)]
     found = [second.train.read(i) for i in (2, 1, 0)][::-1]
     np.testing.assert_array_equal(expected, found)
+
+  def test_picture_is_the_same_in_threads(self):
+    read = rendered.load_rendered().train.read
+    with futures.ThreadPoolExecutor(4) as pool:
+      found = list(pool.map(read, range(16)))
+    np.testing.assert_array_equal(found, [read(i) for i in range(16)])
+
+  def test_ids_tell_part_and_position(self):
+    data = rendered.load_rendered()
+    assert data.train.ids[12] == "train/00012"
+    assert data.test.ids[0] == "test/00000"
+    assert len(set(data.train.ids)) == len(data.train.labels)
+
+  def test_class_names_tell_the_parts(self):
+    names = rendered.load_rendered(num_classes=2).class_names
+    assert names[1] == "one-bar ring orange-tip pale-hem"
+
+  def test_every_value_of_a_part_is_frequent(self):
+    kinds = rendered.rendered_classes()[:36]
+    for part, values in zip(PARTS, zip(*kinds, strict=True), strict=True):
+      counts = [values.count(value) for value in PARTS[part]]
+      assert min(counts) >= 6
 
   def test_pictures_differ_by_position_part_and_seed(self):
     data, other = rendered.load_rendered(), rendered.load_rendered(seed=1)
@@ -110,11 +128,30 @@ class TestLoadRendered:
 
 class TestLoadPretraining:
   def test_shares_no_class_with_the_rendered_set(self):
-    seen = set(rendered.rendered_classes())
-    assert seen.isdisjoint(rendered.pretraining_classes())
+    shown = rendered.load_rendered(num_classes=64).class_names
+    kept = rendered.load_pretraining().class_names
+    assert set(shown).isdisjoint(kept)
     total = np.prod([len(values) for values in PARTS.values()])
-    assert len(seen) + len(rendered.pretraining_classes()) == total
+    assert len(set(shown) | set(kept)) == total
 
-  def test_shares_no_picture_with_the_rendered_set(self):
-    ours = rendered.load_pretraining().train.read(0)
-    assert not np.array_equal(ours, rendered.load_rendered().train.read(0))
+  def test_shares_no_randomness_with_the_rendered_set(self):
+    ours, theirs = rendered.load_pretraining(), rendered.load_rendered()
+    # The corner shows the background alone.
+    corner = slice(0, 8)
+    pictures = [
+      part.read(0)[corner, corner]
+      for part in (ours.train, ours.test, theirs.train, theirs.test)
+    ]
+    assert len({picture.tobytes() for picture in pictures}) == 4
+
+  def test_has_the_sizes_asked_for(self):
+    data = rendered.load_pretraining(
+      num_classes=3, train_per_class=4, test_per_class=2
+    )
+    assert len(data.class_names) == 3
+    assert data.train.labels.shape == (12,)
+    np.testing.assert_array_equal(np.bincount(data.test.labels), [2, 2, 2])
+
+  def test_rejects_more_classes_than_there_are(self):
+    with pytest.raises(ValueError, match="`num_classes` <= 128, got 129"):
+      rendered.load_pretraining(num_classes=129)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax.models import pretrained, small_cnn
+from decern_jax.data import rendered
+from decern_jax.models import pretrained, registry, small_cnn
 from decern_jax.models.small_cnn import SmallCNN
 
 WEIGHTS = pathlib.Path(small_cnn.__file__).parent / "weights"
@@ -18,10 +19,28 @@ def images():
   return jax.random.uniform(jax.random.key(1), (3, 32, 32, 3), minval=-1.0)
 
 
+def perturb(tree):
+  """Moves every parameter off its initial value, which may be 0 or 1."""
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), tree
+  )
+
+
+def embed(backbone, part):
+  images = np.stack([part.read(i) for i in range(len(part.ids))])
+  return np.asarray(jax.jit(backbone.apply)(backbone.variables, images))
+
+
 class TestSmallCNN:
   def test_gives_features_of_the_stated_width(self, images, key):
     features, _ = SmallCNN().init_with_output(key, images)
     assert features.shape == (3, small_cnn.FEATURE_DIM)
+
+  @pytest.mark.parametrize("shape", [(1, 33, 32, 3), (2, 40, 96, 3)])
+  def test_takes_images_of_other_sizes(self, shape, key):
+    features, _ = SmallCNN().init_with_output(key, jnp.zeros(shape))
+    assert features.shape == (shape[0], small_cnn.FEATURE_DIM)
 
   def test_image_is_independent_of_its_batch(self, images, key):
     variables = SmallCNN().init(key, images)
@@ -34,6 +53,7 @@ class TestFoldBatchNorm:
   def test_gives_the_normalised_networks_features(self, images, key):
     trained = SmallCNN(use_batch_norm=True)
     variables = trained.init(key, images)
+    variables["params"] = perturb(variables["params"])
     expected, updates = trained.apply(
       variables, images, mutable=["batch_stats"]
     )
@@ -62,3 +82,16 @@ class TestWeights:
     shapes = jax.tree.map(jnp.shape, variables)
     assert shapes == jax.tree.map(jnp.shape, template)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+
+  def test_features_tell_the_quickstart_classes_apart(self):
+    data = rendered.load_rendered(
+      num_classes=12, train_per_class=10, test_per_class=5
+    )
+    backbone = registry.create("small_cnn", image_size=96)
+    train, test = (embed(backbone, part) for part in (data.train, data.test))
+    means = np.stack(
+      [train[data.train.labels == label].mean(axis=0) for label in range(12)]
+    )
+    nearest = ((test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    # Chance is 8 %; a raised one would leave nothing to learn.
+    assert 0.5 < (nearest == data.test.labels).mean() < 0.98

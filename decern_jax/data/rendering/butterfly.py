@@ -55,7 +55,7 @@ def _plain_outlines(wing: Wing) -> list[np.ndarray]:
   return [
     wing.region(0.0, 1.0, 0.0, 1.0),
     wing.region(0.0, 0.955, 0.03, 0.96),
-    wing.region(0.0, 0.42, 0.1, 0.9),
+    wing.region(0.0, 0.3, 0.1, 0.9),
     *veins,
   ]
 
@@ -78,48 +78,67 @@ class _Look(NamedTuple):
   """What differs between two butterflies of one kind."""
 
   base: np.ndarray
-  flush: np.ndarray
+  flush: tuple[np.ndarray, np.ndarray]  # near the base of fore- and hindwing
   vein: np.ndarray
   margin: np.ndarray
-  size: float  # of all markings, 1 on average
+  size: float  # of the markings, 1 on average
   shift: np.ndarray  # of the markings' places, [3], 0 on average
+  speckles: np.ndarray  # t, s and radius of small dots on a wing, [dots, 3]
+
+
+def _tone(hue: float, saturation: float, value: float) -> np.ndarray:
+  return 255.0 * np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value))
 
 
 def _random_look(rng: np.random.Generator) -> _Look:
   # Hues near the orange and the blue tip are left out, and so are very light
   # and very dark wings: a tip stands out from every wing.
   hue = rng.choice([rng.uniform(0.14, 0.46), rng.uniform(0.76, 0.95)])
-  value = rng.uniform(0.55, 0.82)
-  base = 255.0 * np.array(
-    colorsys.hsv_to_rgb(hue, rng.uniform(0.2, 0.5), value)
-  )
-  tone = 255.0 * np.array(
-    colorsys.hsv_to_rgb((hue + rng.uniform(-0.08, 0.08)) % 1.0, 0.4, 0.75)
-  )
+  base = _tone(hue, rng.uniform(0.2, 0.5), rng.uniform(0.55, 0.82))
   return _Look(
     base=base,
-    flush=base + rng.uniform(0.2, 0.7) * (tone - base),
+    flush=(_random_flush(base, rng), _random_flush(base, rng)),
     vein=base * rng.uniform(0.7, 0.85),
     margin=base * rng.uniform(0.35, 0.55),
-    size=rng.uniform(0.85, 1.15),
+    size=rng.uniform(0.8, 1.2),
     shift=rng.uniform(-1.0, 1.0, 3),
+    speckles=rng.uniform(
+      [0.2, 0.15, 0.015], [0.9, 0.85, 0.03], (rng.integers(0, 6), 3)
+    ),
   )
 
 
-def _plain_wing(outlines: list[np.ndarray], look: _Look) -> _Layers:
+def _random_flush(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """A tone for the wing's base: often a tint that other kinds have on a tip."""
+  tints = list(_TIP_COLORS.values())
+  tint = tints[rng.integers(len(tints))]
+  return base + rng.choice([0.15, 0.75]) * (tint - base)
+
+
+def _plain_wing(
+  outlines: list[np.ndarray], flush_color: np.ndarray, look: _Look
+) -> _Layers:
   margin, ground, flush, *veins = outlines
   return [
     (margin, look.margin),
     (ground, look.base),
-    (flush, look.flush),
+    (flush, flush_color),
     *((vein, look.vein) for vein in veins),
+  ]
+
+
+def _speckles(wing: Wing, look: _Look) -> _Layers:
+  t, s, radii = look.speckles.T
+  return [
+    (center + radius * UNIT_CIRCLE, _DARK)
+    for center, radius in zip(wing.at(t, s), radii, strict=True)
   ]
 
 
 def _bars(kind: Kind, look: _Look) -> _Layers:
   num_bars = _NUM_BARS[kind.bars]
   width = 0.034 * look.size
-  start = 0.47 - 0.07 * (num_bars - 1) + 0.03 * look.shift[0]
+  start = 0.48 - 0.07 * (num_bars - 1) + 0.05 * look.shift[0]
   bow = 0.04 * (GRID - 0.5)
   layers = []
   for t in start + 0.14 * np.arange(num_bars):
@@ -130,18 +149,19 @@ def _bars(kind: Kind, look: _Look) -> _Layers:
 
 
 def _forewing(kind: Kind, look: _Look) -> _Layers:
-  start = 0.73 + 0.03 * look.shift[1]
+  start = 0.73 + 0.04 * look.shift[1]
   inner = start + (0.985 - start) * GRID**2
   tip = _FOREWING.region(inner, 0.985, 0.0, 0.9)
   return [
-    *_plain_wing(_PLAIN_FOREWING, look),
+    *_plain_wing(_PLAIN_FOREWING, look.flush[0], look),
+    *_speckles(_FOREWING, look),
     *_bars(kind, look),
     (tip, _TIP_COLORS[kind.tip]),
   ]
 
 
 def _eye(kind: Kind, look: _Look) -> _Layers:
-  t = 0.6 + 0.03 * look.shift[2]
+  t = 0.6 + 0.06 * look.shift[2]
   front, middle, back = _HINDWING.at(np.full(3, t), np.array([0.27, 0.5, 0.73]))
   disc = 0.125 * look.size * UNIT_CIRCLE
   if kind.eye == "spot":
@@ -154,13 +174,15 @@ def _eye(kind: Kind, look: _Look) -> _Layers:
 
 
 def _tail(look: _Look) -> np.ndarray:
-  root = _HINDWING.at(np.full(2, 0.97), np.array([0.66, 0.88]))
-  end = root.mean(axis=0) + look.size * np.array([0.13, 0.30])
-  return np.stack([root[0], end + [0.06, -0.02], end - [0.06, -0.02], root[1]])
+  front, back = _HINDWING.at(np.full(2, 0.96), np.array([0.64, 0.9]))
+  end = 0.5 * (front + back) + look.size * np.array([0.12, 0.28])
+  drop = end + UNIT_CIRCLE[:11] @ np.array([[0.05, -0.02], [0.02, 0.05]])
+  return np.concatenate([front[None], drop, back[None]])
 
 
 def _hindwing(kind: Kind, look: _Look) -> _Layers:
-  layers = _plain_wing(_PLAIN_HINDWING, look)
+  layers = _plain_wing(_PLAIN_HINDWING, look.flush[1], look)
+  layers += _speckles(_HINDWING, look)
   if kind.hem == "tailed":
     layers = [(_tail(look), _DARK), *layers]
   if kind.hem == "pale-hem":

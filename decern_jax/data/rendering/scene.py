@@ -13,6 +13,9 @@ IMAGE_SIZE = 96
 # Drawn at twice the size and averaged down: edges come out smooth.
 _CANVAS_SIZE = 2 * IMAGE_SIZE
 
+# Position along a side of the picture.
+_AXIS = np.linspace(-1.0, 1.0, IMAGE_SIZE, dtype=np.float32)
+
 _LEAF = np.array(
   [
     [0.0, 0.0],
@@ -25,8 +28,8 @@ _LEAF = np.array(
     [0.2, -0.16],
   ]
 )
-_AXIS = np.linspace(-1.0, 1.0, IMAGE_SIZE, dtype=np.float32)
 _MIDRIB = np.array([[0.0, 0.02], [0.95, 0.0], [0.0, -0.02]])
+
 # Ground tones, and the tones of petals, which repeat those of the wing tips.
 _GROUND_HUES = (0.09, 0.2, 0.28, 0.36, 0.55)
 _PETALS = (
@@ -103,7 +106,7 @@ def _random_pose(rng: np.random.Generator) -> Pose:
   return Pose(
     center=middle + rng.uniform(-12.0, 12.0, 2),
     scale=rng.uniform(64.0, 82.0),
-    angle=rng.uniform(-1.2, 1.2),
+    angle=rng.uniform(-np.pi, np.pi),
     spread=spread * rng.uniform(0.88, 1.0, 2),
     tilt=rng.uniform(-0.12, 0.12, 2),
   )

@@ -9,11 +9,19 @@ GRID = np.linspace(0.0, 1.0, 12)
 
 
 class Wing(NamedTuple):
-  """A wing as a surface over t (base 0, margin 1) and s (front 0, back 1)."""
+  """A wing as a surface over t (base 0, margin 1) and s (front 0, back 1).
 
-  front: np.ndarray  # control points of the quadratic front edge, [3, 2]
-  back: np.ndarray  # control points of the quadratic back edge, [3, 2]
-  bulge: float  # how far the margin swings out
+  Lengths are in body units, with y pointing from head to tail.
+
+  Attributes:
+    front: Control points of the quadratic front edge [3, 2].
+    back: Control points of the quadratic back edge [3, 2].
+    bulge: How far the margin swings out between the edges.
+  """
+
+  front: np.ndarray
+  back: np.ndarray
+  bulge: float
 
   def at(self, t: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Points of the surface, [points, 2]."""
