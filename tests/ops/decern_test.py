@@ -108,13 +108,13 @@ class TestSelectByScore:
     features[:10], scores[:10], scores[10:] = features[0], 5.0, 1.0
     keys = jax.random.split(jax.random.key(0), 300)
     valid = np.arange(30) != 20
-    found = np.asarray(
-      jax.vmap(
-        lambda key: select_by_score(
-          key, jnp.asarray(features), jnp.asarray(scores), valid, budget=4
-        )
-      )(keys)
+    found = jax.lax.map(
+      lambda key: select_by_score(
+        key, jnp.asarray(features), jnp.asarray(scores), valid, budget=4
+      ),
+      keys,
     )
+    found = np.asarray(found)
     picked = found[:, 0]
     np.testing.assert_array_equal(picked, picked[0])
     assert picked[0] < 10

@@ -49,16 +49,20 @@ class TestSampleRows:
     np.testing.assert_array_equal(drawn, draw(MASS, 200))
 
 
+@functools.partial(jax.jit, static_argnames=("num_clusters", "block_size"))
+def jitted_centers(*args, **options):
+  return seeding.greedy_centers(*args, **options)
+
+
 def greedy_centers(points, weights, num_clusters, *, seed=0, block_size=64):
-  function = functools.partial(
-    seeding.greedy_centers, num_clusters=num_clusters, block_size=block_size
-  )
   return np.asarray(
-    jax.jit(function)(
+    jitted_centers(
       jax.random.key(seed),
       jnp.asarray(points, jnp.float32),
       jnp.asarray(weights, jnp.float32),
       num_points=jnp.asarray(np.sum(np.asarray(weights) > 0)),
+      num_clusters=num_clusters,
+      block_size=block_size,
     )
   )
 
