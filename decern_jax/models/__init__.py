@@ -1,5 +1,15 @@
 """Networks that turn images into features, by name."""
 
-from decern_jax.models.registry import MODELS, Backbone, ModelSpec, create
+from decern_jax.models.loading import DTYPES, Backbone, create
+from decern_jax.models.registry import MODELS, ModelSpec
+from decern_jax.models.scope import SCOPES, trainable_mask
 
-__all__ = ["MODELS", "Backbone", "ModelSpec", "create"]
+__all__ = [
+  "DTYPES",
+  "MODELS",
+  "SCOPES",
+  "Backbone",
+  "ModelSpec",
+  "create",
+  "trainable_mask",
+]

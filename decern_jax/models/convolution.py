@@ -3,12 +3,45 @@
 from collections.abc import Callable
 import functools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 # Below this many values per window a matrix product of the gathered windows
 # beats XLA's CPU convolution; from 64 channels on it is 2 to 3 times slower.
 _MAX_WINDOW = 32
+
+
+class SameConv(nn.Module):
+  """Convolution with 'SAME' padding and a bias.
+
+  Attributes:
+    features: Number of output channels.
+    window: Rows and columns of the kernel.
+    stride: Pixels from one window to the next.
+    depthwise: Whether output channel c sees input channel c alone.
+    dtype: Type of the computation; the parameters are float32.
+  """
+
+  features: int
+  window: int = 1
+  stride: int = 1
+  depthwise: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> jax.Array:
+    """Convolves float [batch, height, width, channels]."""
+    group_size = 1 if self.depthwise else inputs.shape[-1]
+    shape = (self.window, self.window, group_size, self.features)
+    kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+    bias = self.param("bias", nn.initializers.zeros, (self.features,))
+    inputs, kernel, bias = (
+      array.astype(self.dtype) for array in (inputs, kernel, bias)
+    )
+    outputs = same_conv(inputs, kernel, stride=self.stride)
+    return outputs + bias.reshape(1, 1, 1, -1)
 
 
 def same_conv(

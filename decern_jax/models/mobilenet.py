@@ -1,11 +1,14 @@
 """MobileNetV2 with its batch normalisation folded into the convolutions."""
 
 from collections.abc import Iterator
+import functools
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from decern_jax.models.convolution import same_conv
+from decern_jax.models.convolution import SameConv
 
 MIN_IMAGE_SIZE = 32
 FEATURE_DIM = 1280
@@ -28,32 +31,6 @@ _LATER_BLOCKS = {"expand": "0.0", "depthwise": "1.0", "project": "2"}
 _LEAVES = {"kernel": "weight", "bias": "bias"}
 
 
-class SameConv(nn.Module):
-  """Convolution with 'SAME' padding and a bias.
-
-  Attributes:
-    features: Number of output channels.
-    window: Rows and columns of the kernel.
-    stride: Pixels from one window to the next.
-    depthwise: Whether output channel c sees input channel c alone.
-  """
-
-  features: int
-  window: int = 1
-  stride: int = 1
-  depthwise: bool = False
-
-  @nn.compact
-  def __call__(self, inputs: jax.Array) -> jax.Array:
-    """Convolves float [batch, height, width, channels]."""
-    group_size = 1 if self.depthwise else inputs.shape[-1]
-    shape = (self.window, self.window, group_size, self.features)
-    kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-    bias = self.param("bias", nn.initializers.zeros, (self.features,))
-    outputs = same_conv(inputs, kernel, stride=self.stride)
-    return outputs + bias.reshape(1, 1, 1, -1)
-
-
 class InvertedResidual(nn.Module):
   """Expands the channels, filters each of them, projects back.
 
@@ -61,25 +38,26 @@ class InvertedResidual(nn.Module):
     features: Number of output channels.
     expansion: Filtered channels per input channel; 1 skips the expansion.
     stride: Stride of the filter; with 1 and equal channels the input is added.
+    dtype: Type of the computation.
   """
 
   features: int
   expansion: int
   stride: int
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Maps float [batch, height, width, channels] to the block's features."""
+    conv = functools.partial(SameConv, dtype=self.dtype)
     hidden = inputs.shape[-1] * self.expansion
     outputs = inputs
     if self.expansion > 1:
-      outputs = nn.relu6(SameConv(hidden, name="expand")(outputs))
+      outputs = nn.relu6(conv(hidden, name="expand")(outputs))
     outputs = nn.relu6(
-      SameConv(hidden, 3, self.stride, depthwise=True, name="depthwise")(
-        outputs
-      )
+      conv(hidden, 3, self.stride, depthwise=True, name="depthwise")(outputs)
     )
-    outputs = SameConv(self.features, name="project")(outputs)
+    outputs = conv(self.features, name="project")(outputs)
     is_residual = self.stride == 1 and outputs.shape == inputs.shape
     return inputs + outputs if is_residual else outputs
 
@@ -87,14 +65,19 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
   """MobileNetV2 of width 1.0, up to the features that its classifier reads.
 
+  Attributes:
+    dtype: Type of the computation; parameters and features are float32.
+
   References:
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
     CVPR 2018, https://arxiv.org/abs/1801.04381.
   """
 
+  dtype: DTypeLike = jnp.float32
+
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Computes features float [batch, 1280] of images.
+    """Computes features float32 [batch, 1280] of images.
 
     Args:
       images: Float [batch, height, width, 3] in [-1, 1], 32 pixels or more on
@@ -103,11 +86,14 @@ class MobileNetV2(nn.Module):
     Returns:
       The last convolution's output, averaged over the image.
     """
-    outputs = nn.relu6(SameConv(32, 3, 2, name="stem")(images))
+    conv = functools.partial(SameConv, dtype=self.dtype)
+    outputs = nn.relu6(conv(32, 3, 2, name="stem")(images))
     for index, block in enumerate(_blocks(), start=1):
-      outputs = InvertedResidual(*block, name=f"block{index}")(outputs)
-    outputs = nn.relu6(SameConv(FEATURE_DIM, name="last")(outputs))
-    return outputs.mean(axis=(1, 2))
+      outputs = InvertedResidual(
+        *block, dtype=self.dtype, name=f"block{index}"
+      )(outputs)
+    outputs = nn.relu6(conv(FEATURE_DIM, name="last")(outputs))
+    return outputs.mean(axis=(1, 2), dtype=jnp.float32)
 
 
 def torchvision_name(path: tuple[str, ...]) -> str:

@@ -16,6 +16,8 @@ import safetensors.numpy
 # several names are those of parts, joined along the first axis of the file's.
 TensorName = Callable[[tuple[str, ...]], str | tuple[str, ...]]
 
+Tensors = Mapping[str, np.ndarray]
+
 # Axes of a linear and of a convolution kernel, in PyTorch's order.
 _TORCH_KERNEL_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
 _MAX_NAMES = 10
@@ -87,7 +89,7 @@ def own_name(path: tuple[str, ...]) -> str:
 
 
 def find_naming(
-  tensors: Mapping[str, np.ndarray],
+  tensors: Tensors,
   template: Mapping[str, Any],
   namings: Sequence[TensorName | None],
 ) -> TensorName | None:
@@ -111,9 +113,7 @@ def find_naming(
   return max(namings, key=count)
 
 
-def without(
-  tensors: Mapping[str, np.ndarray], patterns: Sequence[str]
-) -> dict[str, np.ndarray]:
+def without(tensors: Tensors, patterns: Sequence[str]) -> dict[str, np.ndarray]:
   """Leaves out the tensors whose whole names match a pattern, as `*.count`."""
   return {
     name: tensor
@@ -123,7 +123,7 @@ def without(
 
 
 def to_variables(
-  tensors: Mapping[str, np.ndarray],
+  tensors: Tensors,
   template: Mapping[str, Any],
   *,
   torch_name: TensorName | None = None,
@@ -192,7 +192,7 @@ def _entry(
 
 
 def _check_tensors(
-  tensors: Mapping[str, np.ndarray],
+  tensors: Tensors,
   shapes: Mapping[str, tuple[int, ...]],
   source: str,
 ) -> None:

@@ -1,17 +1,10 @@
-"""The table of models, and how one is made ready to compute features."""
+"""The table of models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import functools
-import hashlib
-import os
-import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flax import linen as nn
-from flax import traverse_util
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from decern_jax.models import (
   mobilenet,
@@ -21,16 +14,12 @@ from decern_jax.models import (
   vit,
   vit_naming,
 )
-from decern_jax.ops.head import LinearHead
-
-Variables = Mapping[str, Any]
-PathLike = str | os.PathLike[str]
-
-MIN_IMAGE_SIZE = 32
 
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
-_WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
+
+# Of a transformer of 12 blocks: all that the published training leaves free.
+_LAST_NORMS = ("blocks_11.norm1.*", "blocks_11.norm2.*", "norm.*")
 
 
 class ModelSpec(NamedTuple):
@@ -38,7 +27,9 @@ class ModelSpec(NamedTuple):
 
   Attributes:
     module: Makes the Flax module, which maps float images [batch, height,
-      width, 3] to features [batch, dim].
+      width, 3] to float32 features [batch, dim]; its option `dtype` is the type
+      that it computes in. A module with `batch_stats` is called with the option
+      `train`.
     dim: Length of a feature.
     mean: Of each channel, on the scale 0..255; subtracted before the module.
     std: Of each channel, likewise; what the difference is divided by.
@@ -48,7 +39,13 @@ class ModelSpec(NamedTuple):
       model takes.
     hugging_face_name: Likewise for a file of Hugging Face's `transformers`;
       None for models that are not read from one.
+    adapt: Gives the tensors of a variant of those files the names and shapes
+      of `torch_name`, and leaves others as they are; None without a variant.
     ignorable: Patterns of the names that a PyTorch file may hold beside those.
+    published: Patterns of the parameters, as `layer4_*` of the dotted path
+      `layer4_0.conv1.kernel`, that DECERN's published training leaves free.
+      The paper trains no MobileNet: there they are the last inverted residual
+      block and the last convolution.
     packaged: Name of the weights that ship with the package, or None.
   """
 
@@ -58,31 +55,10 @@ class ModelSpec(NamedTuple):
   std: tuple[float, float, float]
   torch_name: pretrained.TensorName | None = None
   hugging_face_name: pretrained.TensorName | None = None
+  adapt: Callable[[pretrained.Tensors], pretrained.Tensors] | None = None
   ignorable: tuple[str, ...] = ()
+  published: tuple[str, ...] = ()
   packaged: str | None = None
-
-
-class Backbone(NamedTuple):
-  """A model with its weights.
-
-  Attributes:
-    name: Name in the table.
-    apply: Maps variables and images [batch, height, width, 3], uint8 or float
-      in 0..255, to float32 features [batch, dim]. Pure; normalises the images.
-    variables: Collections of float32 arrays: `params` and what else the module
-      has.
-    dim: Length of a feature.
-    head: The classifier that the weights came with, or None.
-    fingerprint: Hex digest of the name and the variables: with the same one,
-      the same images have the same features.
-  """
-
-  name: str
-  apply: Callable[[Variables, jax.Array], jax.Array]
-  variables: Variables
-  dim: int
-  head: LinearHead | None
-  fingerprint: str
 
 
 def _resnet(*stage_sizes: int, use_bottleneck: bool) -> ModelSpec:
@@ -94,6 +70,7 @@ def _resnet(*stage_sizes: int, use_bottleneck: bool) -> ModelSpec:
     std=_IMAGENET_STD,
     torch_name=resnet.torchvision_name,
     ignorable=resnet.IGNORABLE,
+    published=("layer4_*",),
   )
 
 
@@ -107,6 +84,7 @@ def _vit16(width: int) -> ModelSpec:
     torch_name=vit_naming.dino_name,
     hugging_face_name=vit_naming.hugging_face_vit_name,
     ignorable=vit_naming.VIT_IGNORABLE,
+    published=_LAST_NORMS,
   )
 
 
@@ -119,6 +97,7 @@ def _dinov2(width: int, *, num_registers: int = 0) -> ModelSpec:
     std=_IMAGENET_STD,
     torch_name=vit_naming.dino_name,
     hugging_face_name=vit_naming.hugging_face_dinov2_name,
+    adapt=vit_naming.from_timm_registers if num_registers else None,
     ignorable=vit_naming.DINOV2_IGNORABLE,
   )
 
@@ -134,6 +113,7 @@ MODELS: dict[str, ModelSpec] = {
     mean=(127.5, 127.5, 127.5),
     std=(127.5, 127.5, 127.5),
     torch_name=mobilenet.torchvision_name,
+    published=("block17.*", "last.*"),
   ),
   "resnet18": _resnet(2, 2, 2, 2, use_bottleneck=False),
   "resnet34": _resnet(3, 4, 6, 3, use_bottleneck=False),
@@ -144,6 +124,7 @@ MODELS: dict[str, ModelSpec] = {
     dim=small_cnn.FEATURE_DIM,
     mean=(127.5, 127.5, 127.5),
     std=(127.5, 127.5, 127.5),
+    published=("reduce2.*", "expand2.*", "refine2.*", "project.*"),
     packaged="small_cnn.safetensors",
   ),
   "vit_base16": _vit16(768),
@@ -152,134 +133,20 @@ MODELS: dict[str, ModelSpec] = {
 }
 
 
-def create(
-  name: str, *, weights: PathLike | None = None, image_size: int
-) -> Backbone:
-  """Loads a model of the table.
+def find_spec(name: str) -> ModelSpec:
+  """Looks a model up in the table.
 
   Args:
     name: Name of the model.
-    weights: Local .safetensors file; None takes the one that ships with the
-      package, for models that have one.
-    image_size: Height and width of the images, 32 or more.
 
   Returns:
-    The model with its weights, and the classifier if the file holds one.
+    Its row.
 
   Raises:
-    ValueError: If the name is unknown, the images are too small, there is no
-      such file, or its tensors are not exactly those of the model.
+    ValueError: If the name is unknown.
   """
-  spec = _find_spec(name)
-  if image_size < MIN_IMAGE_SIZE:
-    raise ValueError(
-      f"Expected `image_size` >= {MIN_IMAGE_SIZE}, got {image_size}."
-    )
-  file = _find_weights(name, spec, weights)
-  module = spec.module()
-  variables = _load(module, spec, file, image_size, source=f"{name} in {file}")
-  head = variables.pop("head", None)
-  return Backbone(
-    name=name,
-    apply=functools.partial(_compute_features, module, spec.mean, spec.std),
-    variables=variables,
-    dim=spec.dim,
-    head=LinearHead(**head) if head else None,
-    fingerprint=_fingerprint(name, variables),
-  )
-
-
-def _find_spec(name: str) -> ModelSpec:
   if name not in MODELS:
     raise ValueError(
       f"Unknown model {name!r}; expected one of {sorted(MODELS)}."
     )
   return MODELS[name]
-
-
-def _find_weights(
-  name: str, spec: ModelSpec, weights: PathLike | None
-) -> PathLike:
-  if weights is not None:
-    return weights
-  if spec.packaged is None:
-    raise ValueError(
-      "Expected `config.model.weights` to name a local .safetensors file for "
-      f"{name!r}, which has none in the package, got None."
-    )
-  return _WEIGHTS_DIR / spec.packaged
-
-
-def _load(
-  module: nn.Module,
-  spec: ModelSpec,
-  file: PathLike,
-  image_size: int,
-  *,
-  source: str,
-) -> dict[str, Any]:
-  """Variables of the module, with the file's classifier as `head`."""
-  tensors = pretrained.read_safetensors(file)
-  shape = (1, image_size, image_size, 3)
-  template = jax.eval_shape(
-    lambda: module.init(jax.random.key(0), jnp.zeros(shape))
-  )
-  naming = pretrained.find_naming(tensors, template, _namings(spec))
-  if naming:
-    tensors = pretrained.without(tensors, spec.ignorable)
-  variables = pretrained.to_variables(
-    tensors,
-    {**template, **_head_template(tensors, naming, spec.dim)},
-    torch_name=naming,
-    source=source,
-  )
-  return jax.tree.map(jnp.asarray, variables)
-
-
-def _namings(spec: ModelSpec) -> list[pretrained.TensorName | None]:
-  """The ways in which a file may name the variables; None is our own."""
-  foreign = (spec.torch_name, spec.hugging_face_name)
-  return [naming for naming in foreign if naming] + [None]
-
-
-def _head_template(
-  tensors: Mapping[str, np.ndarray],
-  naming: pretrained.TensorName | None,
-  dim: int,
-) -> dict[str, Any]:
-  """The classifier's shapes, with as many classes as the file has."""
-  name_of = naming or pretrained.own_name
-  bias = tensors.get(name_of(("head", "bias")))
-  kernel = tensors.get(name_of(("head", "kernel")))
-  if bias is None and kernel is None:
-    return {}
-  num_classes = kernel.size // dim if bias is None else bias.size
-  return {
-    "head": {
-      "kernel": jax.ShapeDtypeStruct((dim, num_classes), jnp.float32),
-      "bias": jax.ShapeDtypeStruct((num_classes,), jnp.float32),
-    }
-  }
-
-
-def _compute_features(
-  module: nn.Module,
-  mean: tuple[float, ...],
-  std: tuple[float, ...],
-  variables: Variables,
-  images: jax.Array,
-) -> jax.Array:
-  shift, scale = (
-    np.asarray(values, np.float32).reshape(1, 1, 1, -1)
-    for values in (mean, std)
-  )
-  return module.apply(variables, (images.astype(np.float32) - shift) / scale)
-
-
-def _fingerprint(name: str, variables: Variables) -> str:
-  digest = hashlib.sha256(name.encode())
-  flat = traverse_util.flatten_dict(variables, sep=".")
-  for path, array in sorted(flat.items()):
-    digest.update(f"\n{path} {array.shape}\n".encode())
-    digest.update(np.asarray(array).tobytes())
-  return digest.hexdigest()

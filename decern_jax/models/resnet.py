@@ -1,9 +1,12 @@
 """ResNets as torchvision, timm and DINO define them."""
 
 from collections.abc import Callable
+import functools
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import same_conv
 
@@ -30,17 +33,20 @@ class Conv(nn.Module):
     features: Number of output channels.
     window: Rows and columns of the kernel; odd.
     stride: Pixels from one window to the next.
+    dtype: Type of the computation; the kernel is float32.
   """
 
   features: int
   window: int = 1
   stride: int = 1
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array) -> jax.Array:
     """Convolves float [batch, height, width, channels]."""
     shape = (self.window, self.window, inputs.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+    inputs, kernel = inputs.astype(self.dtype), kernel.astype(self.dtype)
     if self.window == 1:
       return same_conv(inputs, kernel, stride=self.stride)
     # 'SAME' would pad strided windows by less at the top and the left.
@@ -61,11 +67,13 @@ class ResidualBlock(nn.Module):
     stride: Of the first 3x3 convolution.
     use_bottleneck: Whether 1x1 convolutions reduce the channels before and
       multiply them by four after.
+    dtype: Type of the computation but for the normalisations.
   """
 
   features: int
   stride: int
   use_bottleneck: bool
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
@@ -73,28 +81,32 @@ class ResidualBlock(nn.Module):
     layers = self._layers()
     outputs = inputs
     for index, conv in enumerate(layers, start=1):
-      outputs = _norm(f"bn{index}", train)(conv(outputs))
+      outputs = _norm(f"bn{index}", train, self.dtype)(conv(outputs))
       if index < len(layers):
         outputs = nn.relu(outputs)
     shortcut = inputs
     if outputs.shape != inputs.shape:
       shortcut = Conv(
-        outputs.shape[-1], stride=self.stride, name="downsample_0"
+        outputs.shape[-1],
+        stride=self.stride,
+        dtype=self.dtype,
+        name="downsample_0",
       )(inputs)
-      shortcut = _norm("downsample_1", train)(shortcut)
+      shortcut = _norm("downsample_1", train, self.dtype)(shortcut)
     return nn.relu(shortcut + outputs)
 
   def _layers(self) -> tuple[Conv, ...]:
+    conv = functools.partial(Conv, dtype=self.dtype)
     features, stride = self.features, self.stride
     if not self.use_bottleneck:
       return (
-        Conv(features, 3, stride, name="conv1"),
-        Conv(features, 3, name="conv2"),
+        conv(features, 3, stride, name="conv1"),
+        conv(features, 3, name="conv2"),
       )
     return (
-      Conv(features, name="conv1"),
-      Conv(features, 3, stride, name="conv2"),
-      Conv(features * _BOTTLENECK_EXPANSION, name="conv3"),
+      conv(features, name="conv1"),
+      conv(features, 3, stride, name="conv2"),
+      conv(features * _BOTTLENECK_EXPANSION, name="conv3"),
     )
 
 
@@ -110,6 +122,8 @@ class ResNet(nn.Module):
     use_bottleneck: Whether the blocks are those of three convolutions.
     width: Channels of the stem and of the first stage's 3x3 convolutions;
       every later stage has twice as many.
+    dtype: Type of the computation but for the normalisations; variables and
+      features are float32.
 
   References:
     He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
@@ -119,6 +133,7 @@ class ResNet(nn.Module):
   stage_sizes: tuple[int, ...]
   use_bottleneck: bool
   width: int = 64
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -130,10 +145,10 @@ class ResNet(nn.Module):
         the running ones where `batch_stats` is mutable.
 
     Returns:
-      The last block's output, averaged over the image: float [batch, dim].
+      The last block's output, averaged over the image: float32 [batch, dim].
     """
-    outputs = Conv(self.width, 7, 2, name="conv1")(images)
-    outputs = nn.relu(_norm("bn1", train)(outputs))
+    outputs = Conv(self.width, 7, 2, self.dtype, name="conv1")(images)
+    outputs = nn.relu(_norm("bn1", train, self.dtype)(outputs))
     outputs = nn.max_pool(outputs, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
     for stage, num_blocks in enumerate(self.stage_sizes):
       for index in range(num_blocks):
@@ -141,9 +156,10 @@ class ResNet(nn.Module):
           self.width * 2**stage,
           stride=2 if stage > 0 and index == 0 else 1,
           use_bottleneck=self.use_bottleneck,
+          dtype=self.dtype,
           name=f"layer{stage + 1}_{index}",
         )(outputs, train=train)
-    return outputs.mean(axis=(1, 2))
+    return outputs.mean(axis=(1, 2), dtype=jnp.float32)
 
 
 def feature_dim(
@@ -169,10 +185,14 @@ def torchvision_name(path: tuple[str, ...]) -> str:
   return f"{layer.replace('_', '.')}.{_LEAVES[leaf]}"
 
 
-def _norm(name: str, train: bool) -> Callable[[jax.Array], jax.Array]:
-  return nn.BatchNorm(
+def _norm(
+  name: str, train: bool, dtype: DTypeLike
+) -> Callable[[jax.Array], jax.Array]:
+  """Batch normalisation in float32, of inputs of a type and to that type."""
+  norm = nn.BatchNorm(
     use_running_average=not train,
     momentum=_MOMENTUM,
     epsilon=_EPSILON,
     name=name,
   )
+  return lambda inputs: norm(inputs.astype(jnp.float32)).astype(dtype)

@@ -6,8 +6,9 @@ from typing import Any
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from decern_jax.models.mobilenet import SameConv
+from decern_jax.models.convolution import SameConv
 
 # Channels of the stem and of the stages; each halves the resolution.
 _STEM_WIDTH = 24
@@ -34,13 +35,16 @@ class SmallCNN(nn.Module):
       which the network is trained. `fold_batch_norm` turns its variables into
       those of the other form, in which an image's features depend on nothing
       but the image.
+    dtype: Type of the computation; parameters, statistics and features are
+      float32.
   """
 
   use_batch_norm: bool = False
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Computes features float [batch, 256] of images.
+    """Computes features float32 [batch, 256] of images.
 
     Args:
       images: Float [batch, height, width, 3] in [-1, 1], 32 pixels or more on
@@ -56,7 +60,7 @@ class SmallCNN(nn.Module):
       outputs = nn.relu(self._conv(outputs, width, f"reduce{i}", stride=2))
       residual = nn.relu(self._conv(outputs, width, f"expand{i}"))
       outputs = nn.relu(outputs + self._conv(residual, width, f"refine{i}"))
-      pooled.append(outputs.mean(axis=(1, 2)))
+      pooled.append(outputs.mean(axis=(1, 2), dtype=jnp.float32))
     features = jnp.concatenate(pooled[-2:], axis=-1)
     if self.use_batch_norm:
       return features
@@ -65,15 +69,17 @@ class SmallCNN(nn.Module):
   def _conv(
     self, inputs: jax.Array, features: int, name: str, stride: int = 1
   ) -> jax.Array:
-    outputs = SameConv(features, 3, stride, name=name)(inputs)
+    conv = SameConv(features, 3, stride, dtype=self.dtype, name=name)
+    outputs = conv(inputs)
     if not self.use_batch_norm:
       return outputs
-    return nn.BatchNorm(
+    norm = nn.BatchNorm(
       use_running_average=False,
       momentum=_MOMENTUM,
       epsilon=_EPSILON,
       name=name + _NORM_SUFFIX,
-    )(outputs)
+    )
+    return norm(outputs.astype(jnp.float32)).astype(self.dtype)
 
 
 def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:

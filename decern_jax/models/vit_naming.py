@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 # The mask stands for hidden patches in DINOv2's own training.
 DINOV2_IGNORABLE = ("mask_token", "embeddings.mask_token")
-# A classifier of the last class token, which is a part of the features here.
-VIT_IGNORABLE = ("head.weight", "head.bias")
+# A classifier of the last class token, which is a part of the features here;
+# what `transformers.ViTModel` adds after the features unless told not to.
+VIT_IGNORABLE = (
+  "head.weight",
+  "head.bias",
+  "pooler.dense.weight",
+  "pooler.dense.bias",
+)
 
 _LEAVES = {"kernel": "weight", "scale": "weight"}
 _HUGGING_FACE_TOKENS = {
@@ -67,6 +75,31 @@ def hugging_face_dinov2_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
     As `hugging_face_vit_name` does.
   """
   return _hugging_face_name(path, _HUGGING_FACE_DINOV2_LAYERS)
+
+
+def from_timm_registers(
+  tensors: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Gives timm's files of models with registers DINOv2's names and shapes.
+
+  timm calls the registers `reg_token`, and adds the class token's position to
+  the token: `pos_embed` holds those of the patches alone.
+
+  Args:
+    tensors: The tensors of a file by name.
+
+  Returns:
+    The tensors under DINOv2's names, the class token at position zero; as they
+    are unless the file is timm's.
+  """
+  renamed = dict(tensors)
+  if "reg_token" in renamed:
+    renamed["register_tokens"] = renamed.pop("reg_token")
+    if "pos_embed" in renamed:
+      positions = renamed["pos_embed"]
+      nothing = np.zeros_like(positions[:, :1])
+      renamed["pos_embed"] = np.concatenate([nothing, positions], axis=1)
+  return renamed
 
 
 def _hugging_face_name(

@@ -65,6 +65,30 @@ def lower(name, platform):
 
 
 class TestSameConv:
+  @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+  def test_adds_a_bias_in_its_type(self, key, dtype):
+    inputs, _ = make_case((3, 3, 4, 5), 6, 5)
+    module = convolution.SameConv(5, 3, stride=2, dtype=dtype)
+    outputs, variables = module.init_with_output(key, inputs)
+    params = variables["params"] | {"bias": jnp.arange(5.0)}
+    moved = module.apply({"params": params}, inputs)
+    assert outputs.shape == (2, 3, 3, 5)
+    assert outputs.dtype == dtype
+    assert {leaf.dtype for leaf in params.values()} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(
+      (moved - outputs).astype(float),
+      np.broadcast_to(np.arange(5.0), outputs.shape),
+      atol=1e-5 if dtype == "float32" else 5e-2,
+    )
+
+  def test_depthwise_kernel_sees_one_channel(self, key):
+    inputs, _ = make_case((3, 3, 4, 5), 6, 5)
+    module = convolution.SameConv(4, 3, depthwise=True)
+    variables = module.init(key, inputs)
+    assert variables["params"]["kernel"].shape == (3, 3, 1, 4)
+
+
+class TestSameConvFunction:
   @pytest.mark.parametrize("stride", [1, 2])
   @pytest.mark.parametrize("size", [(5, 4), (4, 3)])
   @pytest.mark.parametrize("name", ["depthwise", "few_channels", "grouped"])

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax.models import mobilenet, registry
+from decern_jax.models import loading, mobilenet
 from decern_jax.ops import head
+from tests.models import precision
 
 MODEL = mobilenet.MobileNetV2()
 RESIDUAL_BLOCKS = (3, 5, 6, 8, 9, 10, 12, 13, 15, 16)
@@ -83,7 +84,7 @@ class TestMobileNetV2:
 
   def test_reproduces_published_weights(self, shared_dir):
     folder = shared_dir / "weights"
-    backbone = registry.create(
+    backbone = loading.create(
       "mobilenet_v2",
       weights=folder / "mobilenet_v2_imagenet.safetensors",
       image_size=224,
@@ -105,6 +106,9 @@ class TestMobileNetV2:
     leaves = traverse_util.flatten_dict(make_template()["params"], sep=".")
     assert leaves["block1.depthwise.kernel"].shape == (3, 3, 1, 32)
     assert leaves["block17.depthwise.kernel"].shape == (3, 3, 1, 960)
+
+  def test_bfloat16_is_close_to_float32(self):
+    precision.check_bfloat16(MODEL)
 
 
 class TestTorchvisionName:

@@ -1,11 +1,18 @@
-"""Every model of full size against PyTorch's, through a file of weights."""
+"""Every model of full size against PyTorch's, through a file of weights.
+
+The relative errors are logged:
+
+  python -m pytest -m slow tests/models/parity_test.py --log-cli-level=info
+"""
+
+import logging
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from decern_jax.models import registry
+from decern_jax.models import loading, registry
 from tests.models import torch_models
 
 pytestmark = pytest.mark.slow
@@ -26,6 +33,14 @@ TRANSFORMERS = {
   "dinov2_small14_reg": ("Dinov2WithRegisters", 384, 14, 518),
   "dinov2_base14_reg": ("Dinov2WithRegisters", 768, 14, 518),
 }
+
+
+# Each size with a form of the file; timm's differs where there are registers.
+FORMATS = [
+  *[(name, 224, "DINO") for name in TRANSFORMERS],
+  *[(name, 112, "Hugging Face") for name in TRANSFORMERS],
+  *[(name, 112, "timm") for name in TRANSFORMERS if name.endswith("_reg")],
+]
 
 
 @pytest.fixture
@@ -49,11 +64,14 @@ def normalised(name, pixels):
   return (pixels.astype(np.float32) - mean) / std
 
 
-def relative_error(name, file, pixels, expected):
+def relative_error(name, form, file, pixels, expected):
   """How far the features are off, the weights read from a file."""
-  backbone = registry.create(name, weights=file, image_size=pixels.shape[1])
+  size = pixels.shape[1]
+  backbone = loading.create(name, weights=file, image_size=size)
   features = jax.jit(backbone.apply)(backbone.variables, pixels)
-  return torch_models.relative_error(features, expected)
+  error = torch_models.relative_error(features, expected)
+  logging.info("| %s | %s | %d | %.1e |", name, form, size, error)
+  return error
 
 
 class TestParity:
@@ -75,11 +93,12 @@ class TestParity:
     expected = torch_models.resnet_features(
       torch, model, normalised(name, pixels)
     )
-    assert relative_error(name, file, pixels, expected) < 1e-4
+    assert relative_error(name, "torchvision", file, pixels, expected) < 1e-4
 
-  @pytest.mark.parametrize("size", [224, 112])
-  @pytest.mark.parametrize("name", TRANSFORMERS)
-  def test_vision_transformer(self, torch, transformers, name, size, tmp_path):
+  @pytest.mark.parametrize(("name", "size", "form"), FORMATS)
+  def test_vision_transformer(
+    self, torch, transformers, name, size, form, tmp_path
+  ):
     kind, width, patch_size, image_size = TRANSFORMERS[name]
     config = getattr(transformers, f"{kind}Config")(
       hidden_size=width,
@@ -94,10 +113,11 @@ class TestParity:
     torch_models.randomise(torch, model)
     if kind != "Dinov2WithRegisters":
       torch_models.set_positions(torch, model, offset=0.1)
-    # Hugging Face's names at one size, DINO's at the other.
     tensors = torch_models.saved_state(model, tmp_path)
-    if size == 224:
+    if form != "Hugging Face":
       tensors = torch_models.dino_state(tensors)
+    if form == "timm":
+      tensors = torch_models.timm_state(tensors)
     file = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(tensors, file)
     pixels = make_pixels(size)
@@ -108,4 +128,4 @@ class TestParity:
       use_patch_mean=kind != "ViT",
       **({"interpolate_pos_encoding": True} if kind == "ViT" else {}),
     )
-    assert relative_error(name, file, pixels, expected) < 1e-4
+    assert relative_error(name, form, file, pixels, expected) < 1e-4

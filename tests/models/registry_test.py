@@ -1,16 +1,14 @@
-"""Tests of the table of models and of loading one."""
+"""Tests of the table of models."""
 
+import fnmatch
 import re
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-import safetensors.numpy
 
-from decern_jax.models import mobilenet, pretrained, registry, resnet
-
-TORCH_AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+from decern_jax.models import registry
 
 
 def make_template(spec, size=32):
@@ -18,65 +16,6 @@ def make_template(spec, size=32):
   return jax.eval_shape(
     lambda: spec.module().init(jax.random.key(0), jnp.zeros(shape))
   )
-
-
-def make_torch_tensors(spec, num_classes=7):
-  """Ones under the names of PyTorch, with the classifier of a ResNet."""
-  template = make_template(spec)
-  if spec.torch_name is resnet.torchvision_name:
-    template["head"] = {
-      "kernel": jnp.ones((spec.dim, num_classes)),
-      "bias": jnp.ones(num_classes),
-    }
-  return {
-    spec.torch_name(tuple(key.key for key in path)): np.ones(
-      [leaf.shape[axis] for axis in torch_axes(path, leaf)], np.float32
-    )
-    for path, leaf in jax.tree.leaves_with_path(template)
-  }
-
-
-def torch_axes(path, leaf):
-  if path[-1].key == "kernel":
-    return TORCH_AXES[leaf.ndim]
-  return range(leaf.ndim)
-
-
-@pytest.fixture(scope="module")
-def tensors():
-  """Random MobileNetV2 weights and 7 classes, as in a PyTorch file."""
-  rng = np.random.default_rng(0)
-  leaves = jax.tree.leaves_with_path(
-    make_template(registry.MODELS["mobilenet_v2"])
-  )
-  named = {
-    mobilenet.torchvision_name(tuple(key.key for key in path)): rng.normal(
-      size=[leaf.shape[axis] for axis in TORCH_AXES[leaf.ndim]], scale=0.1
-    )
-    for path, leaf in leaves
-  }
-  named["classifier.weight"] = rng.normal(size=(7, 1280))
-  named["classifier.bias"] = rng.normal(size=7)
-  return {name: array.astype(np.float32) for name, array in named.items()}
-
-
-@pytest.fixture
-def write(tmp_path):
-  """Writes tensors to a file and returns its path."""
-
-  def write_tensors(tensors, name="w.safetensors"):
-    safetensors.numpy.save_file(tensors, tmp_path / name)
-    return str(tmp_path / name)
-
-  return write_tensors
-
-
-def create_mobilenet(weights):
-  return registry.create("mobilenet_v2", weights=weights, image_size=32)
-
-
-def without(tensors, *names):
-  return {name: tensors[name] for name in tensors if name not in names}
 
 
 class TestModels:
@@ -94,131 +33,36 @@ class TestModels:
     spec = registry.MODELS[name]
     assert make_template(spec, 32) == make_template(spec, 224)
 
+  @pytest.mark.parametrize("name", registry.MODELS)
+  def test_every_published_pattern_matches_a_parameter(self, name):
+    spec = registry.MODELS[name]
+    params = make_template(spec)["params"]
+    paths = traverse_util.flatten_dict(params, sep=".")
+    for pattern in spec.published:
+      assert fnmatch.filter(paths, pattern), f"{name} has no {pattern}"
 
-class TestCreate:
-  def test_normalises_uint8_and_float_images(self, tensors, write):
-    backbone = create_mobilenet(write(tensors))
-    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    floats = images.astype(np.float32)
-    apply = jax.jit(backbone.apply)
-    features = apply(backbone.variables, images)
-    expected = jax.jit(mobilenet.MobileNetV2().apply)(
-      backbone.variables, floats / 127.5 - 1.0
+  @pytest.mark.parametrize("name", registry.MODELS)
+  def test_parameters_are_float32_in_every_type(self, name):
+    spec = registry.MODELS[name]
+    module = spec.module(dtype=jnp.bfloat16)
+    images = jnp.zeros((2, 32, 32, 3))
+    features, variables = jax.eval_shape(
+      lambda: module.init_with_output(jax.random.key(0), images)
     )
-    assert features.shape == (2, backbone.dim)
-    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(apply(backbone.variables, floats), features)
+    leaves = [features, *jax.tree.leaves(variables)]
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+    assert make_template(spec) == jax.eval_shape(
+      lambda: module.init(jax.random.key(0), images[:1])
+    )
 
-  def test_classifier_becomes_the_head(self, tensors, write):
-    head = create_mobilenet(write(tensors)).head
-    np.testing.assert_array_equal(head.kernel, tensors["classifier.weight"].T)
-    np.testing.assert_array_equal(head.bias, tensors["classifier.bias"])
 
-  def test_file_without_classifier_has_no_head(self, tensors, write):
-    file = write(without(tensors, "classifier.weight", "classifier.bias"))
-    assert create_mobilenet(file).head is None
-
-  @pytest.mark.parametrize("missing", ["classifier.weight", "classifier.bias"])
-  def test_rejects_half_a_classifier(self, tensors, write, missing):
-    with pytest.raises(ValueError, match=f"1 missing: {missing}"):
-      create_mobilenet(write(without(tensors, missing)))
-
-  def test_rejects_classifier_of_other_features(self, tensors, write):
-    weight = np.zeros((7, 512), np.float32)
-    file = write(tensors | {"classifier.weight": weight})
-    with pytest.raises(
-      ValueError, match=r"float\[7, 1280\], got float32\[7, 5"
-    ):
-      create_mobilenet(file)
-
-  def test_rejects_weights_of_another_model(self, write):
-    resnet = {"conv1.weight": np.zeros(2), "layer1.0.conv1.weight": np.zeros(2)}
-    with pytest.raises(ValueError, match="another model") as error:
-      create_mobilenet(write(resnet, "resnet.safetensors"))
-    assert "mobilenet_v2 in " in str(error.value)
-    assert "resnet.safetensors" in str(error.value)
-    assert "2 left over: conv1.weight, layer1.0.conv1" in str(error.value)
-    assert "104 missing: features." in str(error.value)
+class TestFindSpec:
+  def test_returns_the_row(self):
+    assert registry.find_spec("resnet50") is registry.MODELS["resnet50"]
 
   def test_rejects_unknown_model(self):
     known = re.escape(str(sorted(registry.MODELS)))
     with pytest.raises(
       ValueError, match=f"'mobilnet'; expected one of {known}"
     ):
-      registry.create("mobilnet", image_size=32)
-
-  def test_rejects_mobilenet_without_weights(self):
-    with pytest.raises(
-      ValueError, match="`config.model.weights` to name a loc"
-    ):
-      registry.create("mobilenet_v2", image_size=32)
-
-  def test_rejects_images_that_are_too_small(self):
-    with pytest.raises(ValueError, match="`image_size` >= 32, got 31"):
-      registry.create("small_cnn", image_size=31)
-
-  @pytest.mark.parametrize(
-    ("name", "ignored", "has_head"),
-    [
-      ("resnet18", "layer1.0.bn1.num_batches_tracked", True),
-      ("vit_tiny16", "head.weight", False),
-    ],
-  )
-  def test_ignorable_tensors_change_nothing(
-    self, write, name, ignored, has_head
-  ):
-    tensors = make_torch_tensors(registry.MODELS[name])
-    first = registry.create(name, weights=write(tensors), image_size=32)
-    tensors[ignored] = np.zeros((7, 192), np.float32)
-    second = registry.create(name, weights=write(tensors), image_size=32)
-    assert second.fingerprint == first.fingerprint
-    assert (second.head is not None) == has_head
-
-  def test_ignorable_names_of_one_model_are_refused_by_another(self, write):
-    tensors = make_torch_tensors(registry.MODELS["resnet18"])
-    file = write(tensors | {"mask_token": np.zeros((1, 384), np.float32)})
-    with pytest.raises(ValueError, match="got 1 left over: mask_token"):
-      registry.create("resnet18", weights=file, image_size=32)
-
-  def test_own_format_of_a_foreign_model_loads_back(self, tensors, write):
-    backbone = create_mobilenet(write(tensors))
-    own = write({})
-    pretrained.save_safetensors(
-      own, {**backbone.variables, "head": backbone.head._asdict()}
-    )
-    loaded = create_mobilenet(own)
-    assert loaded.fingerprint == backbone.fingerprint
-    np.testing.assert_array_equal(loaded.head.kernel, backbone.head.kernel)
-
-  def test_fingerprint_follows_name_and_weights(self, tensors, write):
-    first = create_mobilenet(write(tensors)).fingerprint
-    bias = tensors["features.18.0.bias"]
-    changed = tensors | {"features.18.0.bias": np.nextafter(bias, 1)}
-    assert create_mobilenet(write(tensors, "copy.file")).fingerprint == first
-    assert create_mobilenet(write(changed)).fingerprint != first
-
-  def test_fingerprint_ignores_the_classifier(self, tensors, write):
-    first = create_mobilenet(write(tensors)).fingerprint
-    file = write(without(tensors, "classifier.weight", "classifier.bias"))
-    assert create_mobilenet(file).fingerprint == first
-
-  def test_small_cnn_ships_its_weights(self):
-    backbone = registry.create("small_cnn", image_size=64)
-    features = jax.jit(backbone.apply)(
-      backbone.variables, np.zeros((2, 64, 64, 3), np.uint8)
-    )
-    assert features.shape == (2, backbone.dim)
-    assert np.isfinite(features).all()
-
-  def test_own_format_round_trips(self, tmp_path):
-    shipped = registry.create("small_cnn", image_size=32)
-    classifier = {
-      "kernel": np.ones((shipped.dim, 3), np.float32),
-      "bias": np.arange(3, dtype=np.float32),
-    }
-    file = tmp_path / "tuned.safetensors"
-    pretrained.save_safetensors(file, {**shipped.variables, "head": classifier})
-    loaded = registry.create("small_cnn", weights=str(file), image_size=32)
-    assert loaded.fingerprint == shipped.fingerprint
-    np.testing.assert_array_equal(loaded.head.kernel, classifier["kernel"])
-    np.testing.assert_array_equal(loaded.head.bias, classifier["bias"])
+      registry.find_spec("mobilnet")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from decern_jax.models import pretrained, resnet
-from tests.models import torch_models
+from tests.models import precision, torch_models
 
 WIDTH = 8
 STAGES = (2, 1, 2, 1)
@@ -125,6 +125,26 @@ class TestResNet:
     np.testing.assert_allclose(
       apply(variables, images)[:1], apply(variables, images[:1]), rtol=1e-4
     )
+
+  def test_bfloat16_is_close_to_float32(self, form):
+    precision.check_bfloat16(FORMS[form])
+
+  def test_statistics_stay_float32_in_bfloat16(self, form):
+    module = FORMS[form]
+    variables = precision.draw(module, 32)
+    images = torch_models.make_images(8, 64, 64)
+    brain, expected = (
+      jax.jit(
+        functools.partial(each.apply, train=True, mutable=["batch_stats"])
+      )(variables, images)
+      for each in (module.clone(dtype=jnp.bfloat16), module)
+    )
+    assert brain[0].dtype == jnp.float32
+    assert torch_models.relative_error(brain[0], expected[0]) < 5e-2
+    first, other = (each[1]["batch_stats"]["bn1"] for each in (brain, expected))
+    for name in ("mean", "var"):
+      assert first[name].dtype == jnp.float32
+      np.testing.assert_allclose(first[name], other[name], rtol=1e-2, atol=1e-3)
 
 
 class TestTorchvisionName:

@@ -1,5 +1,6 @@
 """Tests of `models.small_cnn`."""
 
+import functools
 import pathlib
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from decern_jax.data import rendered
-from decern_jax.models import pretrained, registry, small_cnn
+from decern_jax.models import loading, pretrained, small_cnn
 from decern_jax.models.small_cnn import SmallCNN
+from tests.models import precision, torch_models
 
 WEIGHTS = pathlib.Path(small_cnn.__file__).parent / "weights"
 
@@ -47,6 +49,22 @@ class TestSmallCNN:
     whole = SmallCNN().apply(variables, images)
     alone = SmallCNN().apply(variables, images[1:2])
     np.testing.assert_allclose(whole[1:2], alone, rtol=1e-5, atol=1e-6)
+
+  def test_bfloat16_is_close_to_float32(self):
+    precision.check_bfloat16(SmallCNN())
+
+  def test_bfloat16_is_close_to_float32_in_training(self):
+    module = SmallCNN(use_batch_norm=True)
+    variables = precision.draw(module, 32)
+    images = torch_models.make_images(8, 32, 32)
+    features, expected = (
+      jax.jit(functools.partial(each.apply, mutable=["batch_stats"]))(
+        variables, images
+      )[0]
+      for each in (module.clone(dtype=jnp.bfloat16), module)
+    )
+    assert features.dtype == jnp.float32
+    assert 1e-4 < torch_models.relative_error(features, expected) < 2e-2
 
 
 class TestFoldBatchNorm:
@@ -87,7 +105,7 @@ class TestWeights:
     data = rendered.load_rendered(
       num_classes=12, train_per_class=10, test_per_class=5
     )
-    backbone = registry.create("small_cnn", image_size=96)
+    backbone = loading.create("small_cnn", image_size=96)
     train, test = (embed(backbone, part) for part in (data.train, data.test))
     means = np.stack(
       [train[data.train.labels == label].mean(axis=0) for label in range(12)]

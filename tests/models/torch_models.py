@@ -69,6 +69,16 @@ def dino_state(saved):
   return named
 
 
+def timm_state(dino):
+  """DINOv2's tensors in the form of timm's models with registers."""
+  renamed = {name: dino[name] for name in dino if "mask_token" not in name}
+  renamed["reg_token"] = renamed.pop("register_tokens")
+  positions = renamed["pos_embed"]
+  renamed["cls_token"] = renamed["cls_token"] + positions[:, :1]
+  renamed["pos_embed"] = positions[:, 1:].copy()
+  return renamed
+
+
 def torchvision_state(model):
   """The tensors of a `ResNetModel` under torchvision's names."""
   return {

@@ -2,13 +2,14 @@
 
 import re
 
+from flax import traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from decern_jax.models import pretrained, registry, vit, vit_naming
-from tests.models import torch_models
+from tests.models import precision, torch_models
 
 SIZES = {
   "width": 24,
@@ -85,6 +86,17 @@ def draw(module):
   )
 
 
+def dino_tensors(variables):
+  """The variables under DINO's names, in PyTorch's layouts."""
+  axes = {2: (1, 0), 4: (3, 2, 0, 1)}
+  return {
+    vit_naming.dino_name(path): leaf.transpose(axes[leaf.ndim]).copy()
+    if path[-1] == "kernel"
+    else leaf
+    for path, leaf in traverse_util.flatten_dict(variables).items()
+  }
+
+
 def load(kind, tensors, naming):
   return pretrained.to_variables(
     pretrained.without(tensors, vit_naming.DINOV2_IGNORABLE),
@@ -139,6 +151,12 @@ class TestVisionTransformer:
     expected = np.tile(token, (2, 4))
     np.testing.assert_allclose(features[:, :96], expected, rtol=1e-4, atol=1e-5)
 
+  def test_bfloat16_is_close_to_float32(self, kind):
+    precision.check_bfloat16(MODULES[kind])
+
+  def test_gradient_of_bfloat16_is_close_to_float32s(self, kind):
+    precision.check_bfloat16_gradient(MODULES[kind])
+
 
 class TestNaming:
   def test_both_namings_load_the_same_variables(self, saved, kind):
@@ -190,10 +208,11 @@ class TestLoading:
     with pytest.raises(ValueError, match=f"got 1 missing: {name}"):
       load(kind, rest, hugging_face_name(kind))
 
-  def test_rejects_pooler(self, saved, kind):
-    extra = {"pooler.dense.bias": np.zeros(24, np.float32)}
-    with pytest.raises(ValueError, match="1 left over: pooler.dense.bias"):
-      load(kind, saved | extra, hugging_face_name(kind))
+  def test_rejects_timm_registers_of_another_model(self, saved, kind):
+    plain = "ViT" if kind == "ViT" else "Dinov2"
+    extra = {"reg_token": np.zeros((1, 4, 24), np.float32)}
+    with pytest.raises(ValueError, match="left over: .*reg_token"):
+      load(plain, torch_models.dino_state(saved) | extra, vit_naming.dino_name)
 
   def test_rejects_registers_of_another_model(self, saved, kind):
     plain = "ViT" if kind == "ViT" else "Dinov2"
@@ -208,6 +227,48 @@ class TestLoading:
     message = "pos_embed (expected float[1, 37, 24], got float32[1, 36, 24])"
     with pytest.raises(ValueError, match=re.escape(message)):
       load(kind, dino, vit_naming.dino_name)
+
+
+class TestFromTimmRegisters:
+  def test_features_are_those_of_dinov2s_file(self):
+    kind = "Dinov2WithRegisters"
+    variables = precision.draw(MODULES[kind], 24)
+    timm = torch_models.timm_state(dino_tensors(variables))
+    assert timm["pos_embed"].shape == (1, 36, 24)
+    converted = load(
+      kind, vit_naming.from_timm_registers(timm), vit_naming.dino_name
+    )
+    images = torch_models.make_images(2, 16, 24)
+    apply = jax.jit(MODULES[kind].apply)
+    error = torch_models.relative_error(
+      apply(converted, images), apply(variables, images)
+    )
+    assert error < 1e-5
+
+  def test_class_token_has_position_zero(self):
+    tensors = {
+      "reg_token": np.ones((1, 4, 2), np.float16),
+      "pos_embed": np.ones((1, 9, 2), np.float16),
+      "norm.bias": np.ones(2, np.float16),
+    }
+    renamed = vit_naming.from_timm_registers(tensors)
+    assert renamed.keys() == {"register_tokens", "pos_embed", "norm.bias"}
+    assert renamed["pos_embed"].dtype == np.float16
+    np.testing.assert_array_equal(renamed["pos_embed"][:, 0], 0)
+    np.testing.assert_array_equal(
+      renamed["pos_embed"][:, 1:], tensors["pos_embed"]
+    )
+
+  def test_leaves_other_files_alone(self, saved):
+    dino = torch_models.dino_state(saved)
+    renamed = vit_naming.from_timm_registers(dino)
+    assert renamed.keys() == dino.keys()
+    for name in dino:
+      assert renamed[name] is dino[name]
+
+  def test_missing_positions_stay_missing(self):
+    renamed = vit_naming.from_timm_registers({"reg_token": np.ones((1, 4, 2))})
+    assert renamed.keys() == {"register_tokens"}
 
 
 class TestPublishedSizes:

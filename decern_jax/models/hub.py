@@ -1,0 +1,123 @@
+"""Weights on the Hugging Face Hub, named `hf://owner/repo@revision/file`."""
+
+import os
+import pathlib
+import re
+from typing import NamedTuple
+import urllib.parse
+
+import huggingface_hub
+from huggingface_hub import constants, errors
+
+PREFIX = "hf://"
+DEFAULT_FILE = "model.safetensors"
+
+FORM = f"{PREFIX}owner/repo[@revision][/path/file.safetensors]"
+_PATTERN = re.compile(
+  r"hf://(?P<repo>[\w.-]+/[\w.-]+)"
+  # A pull request's or a converted revision holds slashes of its own.
+  r"(?:@(?P<revision>refs/[\w.-]+/[\w.-]+|[^/@]+))?"
+  r"(?:/(?P<file>[^@]+))?"
+)
+
+
+class HubFile(NamedTuple):
+  """A file of a repository.
+
+  Attributes:
+    repo: Owner and name, as in `"timm/vit_small_patch16_224.dino"`.
+    revision: Branch, tag or commit; None for the default branch.
+    file: Path in the repository.
+  """
+
+  repo: str
+  revision: str | None
+  file: str
+
+  def __str__(self) -> str:
+    revision = self.revision or "the default branch"
+    return f"{self.file!r} of {self.repo!r} at {revision}"
+
+
+def is_hub_name(weights: str | os.PathLike[str]) -> bool:
+  """Tells whether weights are named by their place on the Hub."""
+  return isinstance(weights, str) and weights.startswith(PREFIX)
+
+
+def parse(name: str) -> HubFile:
+  """Reads the name of a file on the Hub.
+
+  Args:
+    name: `hf://owner/repo[@revision][/path/file]`, the file
+      `model.safetensors` unless named; `%2F` in a revision is a slash.
+
+  Returns:
+    The parts.
+
+  Raises:
+    ValueError: If the name has another form.
+  """
+  match = _PATTERN.fullmatch(name)
+  if match is None or ".." in name or "--" in match["repo"]:
+    raise ValueError(f"Expected weights named {FORM}, got {name!r}.")
+  revision = match["revision"]
+  return HubFile(
+    match["repo"],
+    urllib.parse.unquote(revision) if revision else None,
+    match["file"] or DEFAULT_FILE,
+  )
+
+
+def fetch(file: HubFile) -> pathlib.Path:
+  """Downloads a file of the Hub, unless its cache holds the newest one.
+
+  The cache and the network are used as `huggingface_hub` does: `HF_HOME` says
+  where the cache is, `HF_HUB_OFFLINE=1` never asks the Hub, `HF_TOKEN` opens
+  private repositories. Without a connection the cached file is taken.
+
+  Args:
+    file: What to download.
+
+  Returns:
+    The file in the cache.
+
+  Raises:
+    ValueError: If there is no such repository, revision or file, if access is
+      refused, or if the Hub cannot be asked and the cache has no such file.
+  """
+  try:
+    path = huggingface_hub.hf_hub_download(
+      file.repo, file.file, revision=file.revision
+    )
+  # A connection that breaks off is an HTTPError, a full disk an OSError.
+  except (errors.HFValidationError, errors.HTTPError, OSError) as error:
+    raise ValueError(
+      f"Expected weights on the Hugging Face Hub, got {file}: "
+      f"{_explain(error)}."
+    ) from error
+  return pathlib.Path(path)
+
+
+def _explain(error: Exception) -> str:
+  """What went wrong and what to do, from the most special error on."""
+  match error:
+    case errors.GatedRepoError():
+      return (
+        "the repository is gated; ask for access on its page and set HF_TOKEN"
+      )
+    case errors.RepositoryNotFoundError():
+      return (
+        "no such repository, or a private one; check the name, or set HF_TOKEN"
+      )
+    case errors.RevisionNotFoundError():
+      return "no such revision; check what follows the @"
+    case errors.LocalEntryNotFoundError():
+      return (
+        "the Hub was not reached (no connection, or HF_HUB_OFFLINE is set) and "
+        f"the cache in {constants.HF_HUB_CACHE} has no such "
+        "file; download it where there is a connection, or name a local file"
+      )
+    case errors.EntryNotFoundError():
+      return "no such file there; append the path of one that its page lists"
+  message = " ".join(str(error).split()).rstrip(".")
+  return f"{type(error).__name__}: {message}"

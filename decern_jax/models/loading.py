@@ -1,0 +1,233 @@
+"""A model of the table with its weights, ready to compute or to be trained."""
+
+from collections.abc import Callable, Mapping
+import functools
+import hashlib
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from decern_jax.models import hub, pickled, pretrained
+from decern_jax.models.registry import ModelSpec, find_spec
+from decern_jax.ops.head import LinearHead
+
+Variables = Mapping[str, Any]
+PathLike = str | os.PathLike[str]
+
+MIN_IMAGE_SIZE = 32
+DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
+
+_WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
+
+
+class Backbone(NamedTuple):
+  """A model with its weights.
+
+  Both functions take images [batch, height, width, 3], uint8 or float in
+  0..255, which they normalise, and give float32 features [batch, dim]. They are
+  pure.
+
+  Attributes:
+    name: Name in the table.
+    apply: Maps variables and images to features.
+    train_apply: Maps variables and images to features as in training, and the
+      new `batch_stats`: every batch normalisation takes the statistics of the
+      batch, and moves its running ones. A model without them has the features
+      of `apply`, and {}.
+    variables: Collections of float32 arrays: `params` and what else the module
+      has.
+    dim: Length of a feature.
+    head: The classifier that the weights came with, or None.
+    fingerprint: Hex digest of the name, the variables and the type of the
+      computation: with the same one, the same images have the same features.
+  """
+
+  name: str
+  apply: Callable[[Variables, jax.Array], jax.Array]
+  train_apply: Callable[
+    [Variables, jax.Array], tuple[jax.Array, dict[str, Any]]
+  ]
+  variables: Variables
+  dim: int
+  head: LinearHead | None
+  fingerprint: str
+
+
+def create(
+  name: str,
+  *,
+  weights: PathLike | None = None,
+  image_size: int,
+  dtype: str = "float32",
+) -> Backbone:
+  """Loads a model of the table.
+
+  Args:
+    name: Name of the model.
+    weights: Local .safetensors file, or one on the Hugging Face Hub as
+      `hf://owner/repo[@revision][/path/file.safetensors]`; None takes the one
+      that ships with the package, for models that have one.
+    image_size: Height and width of the images, 32 or more.
+    dtype: What the model computes in, `"float32"` or `"bfloat16"`. Parameters,
+      statistics and features are float32 in both cases.
+
+  Returns:
+    The model with its weights, and the classifier if the file holds one.
+
+  Raises:
+    ValueError: If a name is unknown, the images are too small, there is no
+      such file, or its tensors are not exactly those of the model.
+  """
+  spec = find_spec(name)
+  _check_options(image_size, dtype)
+  file = _find_weights(name, spec, weights)
+  module = spec.module(dtype=DTYPES[dtype])
+  variables = _load(module, spec, file, image_size, source=f"{name} in {file}")
+  head = variables.pop("head", None)
+  normalise = functools.partial(_normalise, spec.mean, spec.std)
+  return Backbone(
+    name=name,
+    apply=functools.partial(_compute_features, module, normalise),
+    train_apply=functools.partial(_compute_training, module, normalise),
+    variables=variables,
+    dim=spec.dim,
+    head=LinearHead(**head) if head else None,
+    fingerprint=_fingerprint(name, variables, dtype),
+  )
+
+
+def _check_options(image_size: int, dtype: str) -> None:
+  if dtype not in DTYPES:
+    raise ValueError(f"Unknown dtype {dtype!r}; expected one of {[*DTYPES]}.")
+  if image_size < MIN_IMAGE_SIZE:
+    raise ValueError(
+      f"Expected `image_size` >= {MIN_IMAGE_SIZE}, got {image_size}."
+    )
+
+
+def _find_weights(
+  name: str, spec: ModelSpec, weights: PathLike | None
+) -> PathLike:
+  if weights is not None:
+    return _locate(weights)
+  if spec.packaged is None:
+    raise ValueError(
+      "Expected `config.model.weights` to name a local .safetensors file, or "
+      f"one on the Hugging Face Hub as {hub.FORM}, for {name!r}, which has "
+      "none in the package, got None."
+    )
+  return _WEIGHTS_DIR / spec.packaged
+
+
+def _locate(weights: PathLike) -> PathLike:
+  """The local file; one of the Hub is downloaded."""
+  if not hub.is_hub_name(weights):
+    pickled.check_local(weights)
+    return weights
+  file = hub.parse(weights)
+  pickled.check_hub(file)
+  return hub.fetch(file)
+
+
+def _load(
+  module: nn.Module,
+  spec: ModelSpec,
+  file: PathLike,
+  image_size: int,
+  *,
+  source: str,
+) -> dict[str, Any]:
+  """Variables of the module, with the file's classifier as `head`."""
+  tensors = pretrained.read_safetensors(file)
+  shape = (1, image_size, image_size, 3)
+  template = jax.eval_shape(
+    lambda: module.init(jax.random.key(0), jnp.zeros(shape))
+  )
+  if spec.adapt:
+    tensors = spec.adapt(tensors)
+  naming = pretrained.find_naming(tensors, template, _namings(spec))
+  if naming:
+    tensors = pretrained.without(tensors, spec.ignorable)
+  variables = pretrained.to_variables(
+    tensors,
+    {**template, **_head_template(tensors, naming, spec.dim)},
+    torch_name=naming,
+    source=source,
+  )
+  return jax.tree.map(jnp.asarray, variables)
+
+
+def _namings(spec: ModelSpec) -> list[pretrained.TensorName | None]:
+  """The ways in which a file may name the variables; None is our own."""
+  foreign = (spec.torch_name, spec.hugging_face_name)
+  return [naming for naming in foreign if naming] + [None]
+
+
+def _head_template(
+  tensors: pretrained.Tensors,
+  naming: pretrained.TensorName | None,
+  dim: int,
+) -> dict[str, Any]:
+  """The classifier's shapes, with as many classes as the file has."""
+  name_of = naming or pretrained.own_name
+  bias = tensors.get(name_of(("head", "bias")))
+  kernel = tensors.get(name_of(("head", "kernel")))
+  if bias is None and kernel is None:
+    return {}
+  num_classes = kernel.size // dim if bias is None else bias.size
+  return {
+    "head": {
+      "kernel": jax.ShapeDtypeStruct((dim, num_classes), jnp.float32),
+      "bias": jax.ShapeDtypeStruct((num_classes,), jnp.float32),
+    }
+  }
+
+
+def _compute_features(
+  module: nn.Module,
+  normalise: Callable[[jax.Array], jax.Array],
+  variables: Variables,
+  images: jax.Array,
+) -> jax.Array:
+  return module.apply(variables, normalise(images))
+
+
+def _compute_training(
+  module: nn.Module,
+  normalise: Callable[[jax.Array], jax.Array],
+  variables: Variables,
+  images: jax.Array,
+) -> tuple[jax.Array, dict[str, Any]]:
+  if "batch_stats" not in variables:
+    return _compute_features(module, normalise, variables, images), {}
+  features, updated = module.apply(
+    variables, normalise(images), train=True, mutable=["batch_stats"]
+  )
+  return features, updated["batch_stats"]
+
+
+def _normalise(
+  mean: tuple[float, ...], std: tuple[float, ...], images: jax.Array
+) -> jax.Array:
+  shift, scale = (
+    np.asarray(values, np.float32).reshape(1, 1, 1, -1)
+    for values in (mean, std)
+  )
+  return (images.astype(np.float32) - shift) / scale
+
+
+def _fingerprint(name: str, variables: Variables, dtype: str) -> str:
+  # Features that were cached before there was a choice are float32's.
+  kind = name if dtype == "float32" else f"{name} {dtype}"
+  digest = hashlib.sha256(kind.encode())
+  flat = traverse_util.flatten_dict(variables, sep=".")
+  for path, array in sorted(flat.items()):
+    digest.update(f"\n{path} {array.shape}\n".encode())
+    digest.update(np.asarray(array).tobytes())
+  return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""The layers of a vision transformer."""
+
+from collections.abc import Callable
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+INIT = nn.initializers.truncated_normal(0.02)
+
+_EPSILON = 1e-6
+_MLP_RATIO = 4
+
+
+def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
+  """Makes a layer that normalises tokens of any type, in float32."""
+  norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, name=name)
+  return lambda tokens: norm(tokens.astype(jnp.float32))
+
+
+class PatchEmbedding(nn.Module):
+  """A linear layer on patches; pixels beyond the last whole one are left out.
+
+  Attributes:
+    width: Length of a token.
+    patch_size: Height and width of a patch.
+    dtype: Type of the computation; the parameters are float32.
+  """
+
+  width: int
+  patch_size: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Maps float [batch, height, width, 3] to [batch, rows, columns, width]."""
+    batch, height, width, channels = images.shape
+    size = self.patch_size
+    rows, columns = height // size, width // size
+    shape = (size, size, channels, self.width)
+    kernel = self.param("kernel", INIT, shape)
+    bias = self.param("bias", nn.initializers.zeros, (self.width,))
+    patches = (
+      images[:, : rows * size, : columns * size]
+      .reshape(batch, rows, size, columns, size, channels)
+      .transpose(0, 1, 3, 2, 4, 5)
+      .reshape(batch, rows, columns, -1)
+    )
+    patches, kernel, bias = (
+      array.astype(self.dtype) for array in (patches, kernel, bias)
+    )
+    return patches @ kernel.reshape(-1, self.width) + bias.reshape(1, 1, 1, -1)
+
+
+class Attention(nn.Module):
+  """Self-attention whose queries, keys and values are one linear layer.
+
+  Attributes:
+    num_heads: Number of heads, which divides the length of a token.
+    dtype: Type of the linear layers; what lies between them is float32.
+  """
+
+  num_heads: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Mixes the tokens float [batch, length, width] of each image."""
+    batch, length, width = tokens.shape
+    qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(tokens)
+    qkv = qkv.reshape(batch, length, 3, self.num_heads, -1)
+    # Of bfloat16 JAX's function promotes types implicitly, its gradient too.
+    mixed = jax.nn.dot_product_attention(
+      *jnp.moveaxis(qkv.astype(jnp.float32), 2, 0)
+    )
+    dense = nn.Dense(width, dtype=self.dtype, name="proj")
+    return dense(mixed.reshape(tokens.shape))
+
+
+class MLP(nn.Module):
+  """Two linear layers with the exact GELU between them.
+
+  Attributes:
+    dtype: Type of the computation.
+  """
+
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Maps each of the tokens float [batch, length, width]."""
+    width = tokens.shape[-1]
+    dense = functools.partial(nn.Dense, dtype=self.dtype)
+    hidden = dense(_MLP_RATIO * width, name="fc1")(tokens)
+    return dense(width, name="fc2")(nn.gelu(hidden, approximate=False))
+
+
+class LayerScale(nn.Module):
+  """A learned factor for each coordinate."""
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Scales the tokens float [batch, length, width]."""
+    gamma = self.param("gamma", nn.initializers.ones, (tokens.shape[-1],))
+    return tokens * gamma.astype(tokens.dtype).reshape(1, 1, -1)
+
+
+class Block(nn.Module):
+  """Attention and an MLP, each normalised before and added to its input.
+
+  Attributes:
+    num_heads: Number of heads of the attention.
+    use_layer_scale: Whether learned factors scale what is added.
+    dtype: Type of the computation but for the normalisations.
+  """
+
+  num_heads: int
+  use_layer_scale: bool
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Maps the tokens float [batch, length, width] of each image."""
+    layers = (
+      Attention(self.num_heads, self.dtype, name="attn"),
+      MLP(self.dtype, name="mlp"),
+    )
+    for index, layer in enumerate(layers, start=1):
+      update = layer(layer_norm(f"norm{index}")(tokens))
+      if self.use_layer_scale:
+        update = LayerScale(name=f"ls{index}")(update)
+      tokens = tokens + update
+    return tokens

@@ -1,0 +1,278 @@
+"""Tests of weights on the Hub, by a server on this machine that plays it."""
+
+import functools
+import http.server
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+
+import huggingface_hub
+from huggingface_hub import constants
+import pytest
+
+from decern_jax.models import hub, loading
+from tests import tiny
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class FakeHub(http.server.BaseHTTPRequestHandler):
+  """Serves `server.files`, by (repository, revision) and path."""
+
+  def do_HEAD(self):  # noqa: N802
+    self.answer()
+
+  def do_GET(self):  # noqa: N802
+    self.wfile.write(self.answer())
+
+  def answer(self):
+    """Sends the headers and returns what follows them."""
+    owner, repo, _, revision, file = self.path[1:].split("/", 4)
+    repos = self.server.files
+    revision = revision.replace("%2F", "/")
+    if (repo_name := f"{owner}/{repo}") == "owner/gated":
+      return self.refuse(403, "GatedRepo")
+    if repo_name not in {name for name, _ in repos}:
+      return self.refuse(404, "RepoNotFound")
+    if (repo_name, revision) not in repos:
+      return self.refuse(404, "RevisionNotFound")
+    if file not in repos[repo_name, revision]:
+      return self.refuse(404, "EntryNotFound")
+    content = repos[repo_name, revision][file]
+    self.send_response(200)
+    self.send_header("X-Repo-Commit", COMMIT)
+    self.send_header("ETag", f'"{hash(content):x}"')
+    self.send_header("Content-Length", str(len(content)))
+    self.end_headers()
+    return content
+
+  def refuse(self, status, code):
+    self.send_response(status)
+    self.send_header("X-Error-Code", code)
+    self.send_header("Content-Length", "0")
+    self.end_headers()
+    return b""
+
+  def log_message(self, *unused_args):
+    """Keeps quiet."""
+
+
+@pytest.fixture
+def weights(tmp_path):
+  """A file of random weights of `small_cnn`."""
+  return tiny.write_weights(tmp_path / "w.safetensors")
+
+
+@pytest.fixture
+def server(weights):
+  """A Hub with one repository."""
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
+  content = weights.read_bytes()
+  server.files = {
+    ("owner/repo", "main"): {"model.safetensors": content},
+    ("owner/repo", "refs/pr/1"): {"part/tuned.safetensors": content},
+  }
+  server.url = f"http://127.0.0.1:{server.server_port}"
+  thread = threading.Thread(target=server.serve_forever, daemon=True)
+  thread.start()
+  yield server
+  server.shutdown()
+  server.server_close()
+  thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  """An empty cache."""
+  folder = tmp_path / "cache"
+  monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+  return folder
+
+
+@pytest.fixture
+def offline(cache, monkeypatch):
+  """The cache alone, without a Hub."""
+  monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+  return cache
+
+
+@pytest.fixture
+def online(server, cache, monkeypatch):
+  """The Hub of this machine, and the cache."""
+  monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+  download = functools.partial(
+    huggingface_hub.hf_hub_download, endpoint=server.url
+  )
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+  return server
+
+
+def fill(cache, repo, file, content, revision="main"):
+  """Puts a file where `huggingface_hub` keeps it."""
+  folder = cache / f"models--{repo.replace('/', '--')}"
+  snapshot = folder / "snapshots" / COMMIT / file
+  blob = folder / "blobs" / "etag"
+  reference = folder / "refs" / revision
+  for path in (snapshot, blob, reference):
+    path.parent.mkdir(parents=True, exist_ok=True)
+  blob.write_bytes(content)
+  snapshot.symlink_to(os.path.relpath(blob, snapshot.parent))
+  reference.write_text(COMMIT)
+
+
+def create(weights):
+  return loading.create("small_cnn", weights=weights, image_size=32)
+
+
+class TestIsHubName:
+  @pytest.mark.parametrize("name", ["hf://", "hf://owner/repo"])
+  def test_is_told_by_the_prefix(self, name):
+    assert hub.is_hub_name(name)
+
+  @pytest.mark.parametrize("name", ["w.safetensors", pathlib.Path("hf://a/b")])
+  def test_local_files_are_none(self, name):
+    assert not hub.is_hub_name(name)
+
+
+class TestParse:
+  @pytest.mark.parametrize(
+    ("name", "file"),
+    [
+      (
+        "hf://timm/vit_small_patch16_224.dino",
+        ("timm/vit_small_patch16_224.dino", None, "model.safetensors"),
+      ),
+      ("hf://o/r@v1.0", ("o/r", "v1.0", "model.safetensors")),
+      ("hf://o/r/a/b.safetensors", ("o/r", None, "a/b.safetensors")),
+      ("hf://o/r@v1/b.safetensors", ("o/r", "v1", "b.safetensors")),
+      ("hf://o/r@refs/pr/1", ("o/r", "refs/pr/1", "model.safetensors")),
+      ("hf://o/r@refs/pr/1/b.file", ("o/r", "refs/pr/1", "b.file")),
+      ("hf://o/r@my%2Fbranch/b.file", ("o/r", "my/branch", "b.file")),
+    ],
+  )
+  def test_reads_every_form(self, name, file):
+    assert hub.parse(name) == file
+
+  @pytest.mark.parametrize(
+    "name",
+    [
+      "hf://",
+      "hf://repo",
+      "hf://owner/",
+      "hf://owner/repo/",
+      "hf://owner/repo@",
+      "hf://owner/repo@/file",
+      "hf://owner/re po",
+      "hf://owner/repo/../file",
+      "hf://owner/repo/file@main",
+    ],
+  )
+  def test_rejects_other_forms(self, name):
+    message = (
+      f"hf://owner/repo[@revision][/path/file.safetensors], got {name!r}"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+      hub.parse(name)
+
+
+class TestFetch:
+  def test_downloads_once_and_then_needs_no_hub(
+    self, online, weights, monkeypatch
+  ):
+    backbone = create("hf://owner/repo")
+    assert backbone.fingerprint == create(weights).fingerprint
+    online.files[("owner/repo", "main")] = {}
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert create("hf://owner/repo").fingerprint == backbone.fingerprint
+
+  def test_downloads_a_named_file_of_a_revision(self, online, weights):
+    name = "hf://owner/repo@refs/pr/1/part/tuned.safetensors"
+    path = hub.fetch(hub.parse(name))
+    assert path.name == "tuned.safetensors"
+    assert path.read_bytes() == weights.read_bytes()
+
+  def test_takes_a_newer_file(self, online, tmp_path):
+    create("hf://owner/repo")
+    newer = tiny.write_weights(tmp_path / "newer.safetensors", seed=1)
+    # A new commit has a new folder; this Hub has one, so the old one goes.
+    for link in (tmp_path / "cache").rglob("model.safetensors"):
+      link.unlink()
+    online.files[("owner/repo", "main")] = {
+      "model.safetensors": newer.read_bytes()
+    }
+    assert create("hf://owner/repo").fingerprint == create(newer).fingerprint
+
+  @pytest.mark.parametrize("revision", ["main", "v1"])
+  def test_offline_reads_a_cache_that_others_filled(
+    self, offline, weights, revision
+  ):
+    fill(offline, "o/r", "a/w.safetensors", weights.read_bytes(), revision)
+    backbone = create(f"hf://o/r@{revision}/a/w.safetensors")
+    assert backbone.fingerprint == create(weights).fingerprint
+
+  def test_rejects_what_is_not_cached_offline(self, offline):
+    message = (
+      "got 'w.safetensors' of 'o/r' at the default branch: the Hub was not "
+      "reached (no connection, or HF_HUB_OFFLINE is set) and the cache in "
+      f"{offline} has no such file; download it"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+      create("hf://o/r/w.safetensors")
+
+  @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+      ("owner/repos", "no such repository, or a private one; check the name"),
+      ("owner/gated", "gated; ask for access on its page and set HF_TOKEN"),
+      ("owner/repo@v2", "no such revision; check what follows the @"),
+      (
+        "owner/repo/w.safetensors",
+        "no such file there; append the path of one",
+      ),
+    ],
+  )
+  def test_says_what_the_hub_refuses(self, online, name, message):
+    with pytest.raises(ValueError, match=message) as error:
+      create(f"hf://{name}")
+    found = str(hub.parse(f"hf://{name}"))
+    assert f"on the Hugging Face Hub, got {found}: " in str(error.value)
+
+  def test_rejects_names_that_the_hub_cannot_have(self, online):
+    with pytest.raises(ValueError, match="got .*: HFValidationError: "):
+      create("hf://owner/.repo-")
+
+  def test_tells_other_errors_in_one_line(self, cache, monkeypatch):
+    def fail(*unused_args, **unused_options):
+      raise OSError("No space left\non device.")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(ValueError, match="OSError: No space left on device.$"):
+      create("hf://owner/repo")
+
+  def test_follows_the_environment(self, server, weights, tmp_path):
+    def fetch(**changes):
+      script = "import sys; from decern_jax.models import hub; print(hub.fetch("
+      return subprocess.run(
+        [sys.executable, "-c", f"{script}hub.parse('hf://owner/repo')))"],
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), **changes},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+      ).stdout.strip()
+
+    downloaded = fetch(HF_ENDPOINT=server.url, HF_HUB_OFFLINE="0")
+    assert pathlib.Path(downloaded).is_relative_to(tmp_path / "home")
+    assert pathlib.Path(downloaded).read_bytes() == weights.read_bytes()
+    assert fetch(HF_HUB_OFFLINE="1") == downloaded
+
+
+class TestHubFile:
+  def test_reads_as_file_repository_and_revision(self):
+    file = hub.HubFile("o/r", "v1", "w.file")
+    assert str(file) == "'w.file' of 'o/r' at v1"
