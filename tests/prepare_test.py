@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from decern_jax import prepare
+from decern_jax.data.specs import DATASETS
 from decern_jax.data.tfds_source import load_tfds
 
 
@@ -86,6 +88,38 @@ class TestPrepare:
     with pytest.raises(ValueError, match="got 'no_such_fruit'"):
       prepare.prepare("no_such_fruit", data_dir=tmp_path)
 
+  def test_rejects_what_is_not_of_tfds(self, tmp_path):
+    with pytest.raises(ValueError, match="got 'rendered', which needs no prep"):
+      prepare.prepare("rendered", data_dir=tmp_path)
+
+  def test_logs_no_warning_where_nothing_is_prepared(self, tmp_path, caplog):
+    prepare.prepare("tiny_fruit", data_dir=tmp_path)
+    assert "dataset_info.json" not in caplog.text
+
+
+class TestCheckCanBePrepared:
+  def test_accepts_every_row_of_tfds_and_any_other_name(self):
+    rows = [name for name, spec in DATASETS.items() if spec.source == "tfds"]
+    for name in (*rows, "eurosat/all"):
+      prepare.check_can_be_prepared(name)
+    assert "caltech101" in rows
+
+  @pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+      ("bronze_ding", "https://github.com/zhourixin/bronze-Ding"),
+      ("image_folder", "<folder>/<train or test>/<class>/<image>"),
+      ("rendered", "drawn when they are needed"),
+    ],
+  )
+  def test_rejects_other_rows_with_advice(self, name, advice):
+    with pytest.raises(ValueError, match=f"got '{name}'.*{advice}"):
+      prepare.check_can_be_prepared(name)
+
+  def test_every_row_is_of_tfds_or_has_advice(self):
+    others = {spec.source for spec in DATASETS.values()} - {"tfds"}
+    assert others == set(prepare._NOTHING_TO_PREPARE)
+
 
 class TestMain:
   def test_without_tensorflow_says_what_to_install_in_one_line(self):
@@ -95,6 +129,11 @@ class TestMain:
       "Preparing data needs TensorFlow, which is not installed: "
       "pip install 'decern_jax[prepare]'\n"
     )
+
+  def test_what_needs_no_preparation_needs_no_tensorflow(self):
+    result = run_command("rendered")
+    assert result.returncode == 1
+    assert re.fullmatch("error: .* got 'rendered'.*\n", result.stderr)
 
   def test_rejects_no_or_several_names(self):
     for names in ([], ["food101", "eurosat"]):

@@ -25,6 +25,12 @@ _LAST_BYTES = {
   "WEBP": b"",
 }
 
+# Start of a JPEG file, of a frame that OpenCV decodes as Pillow does (baseline,
+# extended, progressive), and the segments that may stand before it.
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
+_JPEG_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)))
+
 # 32 bits per sample: the range that stands for white is not in the file.
 _RANGELESS_MODES = ("I", "F")
 
@@ -48,8 +54,14 @@ def decode_image(data: bytes) -> np.ndarray:
       sample, or announce more than `MAX_PIXELS` pixels.
   """
   try:
+    shape = _plain_jpeg_shape(data)
+    if shape is not None:
+      _check_num_pixels(*shape)
+      pixels = _imdecode(data)
+      if pixels is not None:
+        return pixels
     with Image.open(io.BytesIO(data)) as image:  # reads the header only
-      _check_num_pixels(image)
+      _check_num_pixels(image.width, image.height)
       pixels = _decode_with_opencv(data, image)
       return _decode_with_pillow(image) if pixels is None else pixels
   except UnidentifiedImageError:
@@ -62,13 +74,36 @@ def decode_image(data: bytes) -> np.ndarray:
     raise ValueError(f"Image does not decode: {error}") from error
 
 
-def _check_num_pixels(image: Image.Image) -> None:
+def _plain_jpeg_shape(data: bytes) -> tuple[int, int] | None:
+  """Returns width and height of a whole gray or color JPEG, None for others.
+
+  As Pillow's header does, in a tenth of its time.
+  """
+  if not (data.startswith(_JPEG_START) and data.endswith(_LAST_BYTES["JPEG"])):
+    return None
+  at = 2
+  while at + 10 <= len(data) and data[at] == 0xFF:
+    if data[at + 1] in _JPEG_FRAMES:
+      is_plain = data[at + 4] == 8 and data[at + 9] in (1, 3)
+      height = int.from_bytes(data[at + 5 : at + 7])
+      width = int.from_bytes(data[at + 7 : at + 9])
+      return (width, height) if is_plain and height else None
+    if data[at + 1] not in _JPEG_SEGMENTS:
+      return None
+    at += 2 + int.from_bytes(data[at + 2 : at + 4])
+  return None
+
+
+def _check_num_pixels(width: int, height: int) -> None:
   """Refuses an image whose pixels would fill the memory."""
-  if image.width * image.height > MAX_PIXELS:
+  if width * height > MAX_PIXELS:
     raise ValueError(
-      f"Expected at most {MAX_PIXELS} pixels, "
-      f"got {image.width} x {image.height}."
+      f"Expected at most {MAX_PIXELS} pixels, got {width} x {height}."
     )
+
+
+def _imdecode(data: bytes) -> np.ndarray | None:
+  return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def _decode_with_opencv(data: bytes, image: Image.Image) -> np.ndarray | None:
@@ -79,8 +114,7 @@ def _decode_with_opencv(data: bytes, image: Image.Image) -> np.ndarray | None:
   # Before 4.12 OpenCV ignores the orientation of a WebP.
   if image.format == "WEBP" and "exif" in image.info:
     return None
-  buffer = np.frombuffer(data, np.uint8)
-  return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+  return _imdecode(data)
 
 
 def _decode_with_pillow(image: Image.Image) -> np.ndarray:

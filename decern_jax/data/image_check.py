@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tqdm
 
-from decern_jax.data import pipeline
+from decern_jax.data import ordered
 from decern_jax.data.decoding import decode_image
 
 # Files that a thread finds waiting when it is done with one.
@@ -103,7 +103,7 @@ def _decode_all(
   files: Sequence[ImageFile], num_workers: int, progress: bool
 ) -> dict[str, str]:
   """Decodes the files and returns what is wrong, by id."""
-  reasons = pipeline.map_ordered(
+  reasons = ordered.map_ordered(
     _what_is_wrong,
     files,
     num_workers=num_workers,

@@ -1,6 +1,6 @@
 """Data sets that are folders of images: `DIR/<split>/<class>/<image>`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import itertools
 import os
 import pathlib
@@ -11,6 +11,7 @@ import numpy as np
 from decern_jax.data import image_check
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
+from decern_jax.data.listing import shorten
 
 EXTENSIONS = (
   ".bmp",
@@ -29,7 +30,6 @@ MAX_UNREADABLE_SHARE = 0.05
 
 _REQUIRED_SPLITS = ("train", "test")
 _SPLITS = (*_REQUIRED_SPLITS, "val")
-_NUM_NAMES_SHOWN = 10
 
 
 def load_image_folder(
@@ -147,7 +147,7 @@ def _without_unreadable(
     return files
   num_files = len(_all_files(files))
   share = len(reasons) / num_files
-  shown = _shorten(f"{image} ({why})" for image, why in reasons.items())
+  shown = shorten(f"{image} ({why})" for image, why in reasons.items())
   found = f"{len(reasons)} of {num_files} ({share:.1%}): {shown}"
   if share > MAX_UNREADABLE_SHARE:
     raise ValueError(
@@ -171,7 +171,7 @@ def _check_splits(root: pathlib.Path) -> None:
   if not set(_REQUIRED_SPLITS) <= set(found):
     raise ValueError(
       f"Expected the folders `train` and `test` in {root}, "
-      f"got [{_shorten(found)}]."
+      f"got [{shorten(found)}]."
     )
 
 
@@ -197,7 +197,7 @@ def _check_files(
     if unknown:
       raise ValueError(
         f"Expected every class in {root / split} to be in `train` too, got "
-        f"[{_shorten(sorted(unknown))}]."
+        f"[{shorten(sorted(unknown))}]."
       )
 
 
@@ -212,15 +212,7 @@ def _check_no_class_is_empty(
   if empty:
     raise ValueError(
       f"Expected a readable image of every class in {root / 'train'}, got none "
-      f"of [{_shorten(empty)}]."
+      f"of [{shorten(empty)}]."
     )
   if not files["test"]:
     raise ValueError(f"Expected a readable image in {root / 'test'}, got none.")
-
-
-def _shorten(names: Iterable[str]) -> str:
-  """Joins names, of many the first few and a count."""
-  names = list(names)
-  shown = ", ".join(names[:_NUM_NAMES_SHOWN])
-  num_more = len(names) - _NUM_NAMES_SHOWN
-  return f"{shown} and {num_more} more" if num_more > 0 else shown

@@ -4,10 +4,12 @@ from collections.abc import Callable
 import os
 from typing import NamedTuple
 
+from decern_jax.data.bronze_ding import load_bronze_ding
 from decern_jax.data.dataset import Dataset
 from decern_jax.data.image_folder import load_image_folder
 from decern_jax.data.rendered import load_rendered
 from decern_jax.data.specs import DATASETS, DatasetSpec
+from decern_jax.data.tfds_resplit import load_tfds_resplit
 from decern_jax.data.tfds_source import load_tfds
 
 PathLike = str | os.PathLike[str]
@@ -19,6 +21,7 @@ class _Options(NamedTuple):
   path: PathLike | None
   num_workers: int
   cache_dir: PathLike | None
+  split_file: PathLike | None
 
 
 def load(
@@ -27,38 +30,57 @@ def load(
   path: PathLike | None = None,
   num_workers: int,
   cache_dir: PathLike | None = None,
+  split_file: PathLike | None = None,
 ) -> Dataset:
   """Opens a data set by its name in `DATASETS`.
 
   Args:
     name: Key of the table.
-    path: For "image_folder", the folder of images. For a data set of tfds, its
-      `data_dir`, or None for the default. None for "rendered".
+    path: For "image_folder", the folder of images; for "bronze_ding", that of
+      its release. For a data set of tfds, its `data_dir`, or None for the
+      default. None for "rendered".
     num_workers: Threads that check the images of a folder, at least 1.
     cache_dir: Where the outcome of that check is kept, or None.
+    split_file: For a data set whose row has a `split_file_url`, what is
+      published there. None for all others.
 
   Returns:
     The data set; its images are decoded when they are read.
 
   Raises:
-    ValueError: If the name is unknown, `path` is missing or not wanted, or the
-      data are not what they should be.
+    ValueError: If the name is unknown, `path` or `split_file` is missing or not
+      wanted, or the data are not what they should be.
   """
   if name not in DATASETS:
     raise ValueError(
       f"Unknown dataset {name!r}; expected one of {sorted(DATASETS)}."
     )
   spec = DATASETS[name]
-  options = _Options(path or None, num_workers, cache_dir)
+  if split_file and spec.split_file_url is None:
+    raise ValueError(
+      f"Expected no `split_file` for {name}, whose split is known, got "
+      f"{os.fspath(split_file)!r}. Leave out `config.dataset.split_file`."
+    )
+  options = _Options(path or None, num_workers, cache_dir, split_file or None)
   return _LOADERS[spec.source](spec, options)
+
+
+def _load_bronze_ding(spec: DatasetSpec, options: _Options) -> Dataset:
+  return load_bronze_ding(
+    _required_path(options, "the folder of BronzeDing"),
+    num_workers=options.num_workers,
+    num_classes=spec.num_classes,
+    num_examples=_sizes(spec, "train", "test"),
+    cache_dir=options.cache_dir,
+  )
 
 
 def _load_image_folder(spec: DatasetSpec, options: _Options) -> Dataset:
   del spec  # says nothing about a folder
-  if options.path is None:
-    raise ValueError("Expected `path`, the folder of images, got None.")
   return load_image_folder(
-    options.path, num_workers=options.num_workers, cache_dir=options.cache_dir
+    _required_path(options, "the folder of images"),
+    num_workers=options.num_workers,
+    cache_dir=options.cache_dir,
   )
 
 
@@ -67,13 +89,14 @@ def _load_rendered(spec: DatasetSpec, options: _Options) -> Dataset:
   if options.path is not None:
     raise ValueError(
       "Expected no `path`, as rendered images are in no file, "
-      f"got {os.fspath(options.path)!r}."
+      f"got {os.fspath(options.path)!r}. Leave out `config.dataset.path`."
     )
   return load_rendered()
 
 
 def _load_tfds(spec: DatasetSpec, options: _Options) -> Dataset:
-  sizes = {spec.train_split: spec.num_train, spec.test_split: spec.num_test}
+  if spec.split_file_url is not None:
+    return _load_tfds_resplit(spec, options)
   return load_tfds(
     spec.tfds_name,
     data_dir=options.path,
@@ -83,11 +106,47 @@ def _load_tfds(spec: DatasetSpec, options: _Options) -> Dataset:
     image_key=spec.image_key,
     label_key=spec.label_key,
     num_classes=spec.num_classes,
-    num_examples={name: size for name, size in sizes.items() if size},
+    num_examples=_sizes(spec, spec.train_split, spec.test_split),
   )
 
 
+def _load_tfds_resplit(spec: DatasetSpec, options: _Options) -> Dataset:
+  if options.split_file is None:
+    raise ValueError(
+      f"Expected `split_file`, the published split of {spec.tfds_name}, got "
+      f"None. Download it from {spec.split_file_url} and set "
+      "`config.dataset.split_file`."
+    )
+  return load_tfds_resplit(
+    spec.tfds_name,
+    options.split_file,
+    data_dir=options.path,
+    splits=(spec.train_split, spec.test_split),
+    image_key=spec.image_key,
+    label_key=spec.label_key,
+    file_key=spec.file_key,
+    num_classes=spec.num_classes,
+    num_examples=_sizes(spec, "train", "test"),
+  )
+
+
+def _required_path(options: _Options, meaning: str) -> PathLike:
+  """Returns `path`, which the data set cannot do without."""
+  if options.path is None:
+    raise ValueError(
+      f"Expected `path`, {meaning}, got None. Set `config.dataset.path`."
+    )
+  return options.path
+
+
+def _sizes(spec: DatasetSpec, train: str, test: str) -> dict[str, int]:
+  """Returns the published sizes, as far as they are known, by name."""
+  sizes = {train: spec.num_train, test: spec.num_test}
+  return {name: size for name, size in sizes.items() if size is not None}
+
+
 _LOADERS: dict[str, Callable[[DatasetSpec, _Options], Dataset]] = {
+  "bronze_ding": _load_bronze_ding,
   "image_folder": _load_image_folder,
   "rendered": _load_rendered,
   "tfds": _load_tfds,

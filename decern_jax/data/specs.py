@@ -7,13 +7,17 @@ class DatasetSpec(NamedTuple):
   """Where a data set comes from and how large it is.
 
   Attributes:
-    source: Who reads it: "image_folder", "rendered" or "tfds".
+    source: Who reads it: "bronze_ding", "image_folder", "rendered" or "tfds".
     tfds_name: Name in tfds.
     train_split: Split of tfds that is the pool.
     test_split: Split of tfds that accuracy is reported on.
     val_split: Split of tfds that is held out besides, or None.
+    split_file_url: Where the split file is published that divides the images of
+      both splits of tfds anew, or None: the splits are those of tfds.
     image_key: Feature of tfds that holds the image.
     label_key: Feature of tfds that holds the class.
+    file_key: Feature of tfds that holds the name of the image's file; needed
+      with a split file only.
     num_classes: Published number of classes, or None.
     num_train: Published number of examples in the pool, or None.
     num_test: Published number of test examples, or None.
@@ -24,14 +28,33 @@ class DatasetSpec(NamedTuple):
   train_split: str = "train"
   test_split: str = "test"
   val_split: str | None = None
+  split_file_url: str | None = None
   image_key: str = "image"
   label_key: str = "label"
+  file_key: str = ""
   num_classes: int | None = None
   num_train: int | None = None
   num_test: int | None = None
 
 
 DATASETS: dict[str, DatasetSpec] = {
+  "bronze_ding": DatasetSpec(
+    source="bronze_ding",
+    num_classes=11,
+    num_train=1470,
+  ),
+  "caltech101": DatasetSpec(
+    source="tfds",
+    tfds_name="caltech101",
+    # That of CoOp, split_zhou_Caltech101.json: without background images and
+    # the second class of faces.
+    split_file_url="https://drive.google.com/file/d/"
+    "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN/view",
+    file_key="image/file_name",
+    num_classes=100,
+    num_train=4128,
+    num_test=2465,
+  ),
   "caltech_birds2011": DatasetSpec(
     source="tfds",
     tfds_name="caltech_birds2011",
@@ -39,6 +62,35 @@ DATASETS: dict[str, DatasetSpec] = {
     num_train=5994,
     num_test=5794,
   ),
+  "food101": DatasetSpec(
+    source="tfds",
+    tfds_name="food101",
+    test_split="validation",  # what tfds calls the test images
+    num_classes=101,
+    num_train=75750,
+    num_test=25250,
+  ),
   "image_folder": DatasetSpec(source="image_folder"),
+  "oxford_flowers102": DatasetSpec(
+    source="tfds",
+    tfds_name="oxford_flowers102",
+    num_classes=102,
+    num_train=1020,
+    num_test=6149,
+  ),
+  "oxford_iiit_pet": DatasetSpec(
+    source="tfds",
+    tfds_name="oxford_iiit_pet",
+    num_classes=37,
+    num_train=3680,
+    num_test=3669,
+  ),
   "rendered": DatasetSpec(source="rendered"),
+  "stanford_dogs": DatasetSpec(
+    source="tfds",
+    tfds_name="stanford_dogs",
+    num_classes=120,
+    num_train=12000,
+    num_test=8580,
+  ),
 }

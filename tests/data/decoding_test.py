@@ -164,6 +164,14 @@ class TestDecodeImage:
     with pytest.raises(ValueError, match="3600000000 pixels"):
       decode_image(png_header(60000, 60000))
 
+  @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
+  def test_rejects_jpeg_that_announces_more_pixels(self, options):
+    data = bytearray(encode(picture(), "JPEG", **options))
+    frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    data[frame + 5 : frame + 9] = (60000).to_bytes(2) * 2
+    with pytest.raises(ValueError, match="got 60000 x 60000"):
+      decode_image(bytes(data))
+
   @pytest.mark.parametrize("mode", ["F", "I"])
   def test_rejects_samples_of_unknown_range(self, mode):
     with pytest.raises(ValueError, match=f"got mode '{mode}'"):

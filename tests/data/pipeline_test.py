@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from decern_jax.data.dataset import Split
-from decern_jax.data.pipeline import image_batches, map_ordered
+from decern_jax.data.pipeline import (
+  BatchPlan,
+  image_batches,
+  prefetch,
+  training_batches,
+)
 
 
 def make_split(num_examples: int, read=None) -> Split:
@@ -178,27 +183,258 @@ class TestImageBatches:
       )
 
 
-class TestMapOrdered:
-  @pytest.mark.parametrize("num_ahead", [1, 3, 50])
+def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Keeps the position in the first channel, and draws the second."""
+  image[..., 1] = rng.integers(256, size=image.shape[:2])
+  return image
+
+
+def keep(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  return image
+
+
+def make_plans(sizes: list[int]) -> list[BatchPlan]:
+  """Plans of these sizes; positions count on, modulo 10."""
+  stream = itertools.count()
+  return [
+    BatchPlan(np.array([next(stream) % 10 for _ in range(size)]), (7, batch))
+    for batch, size in enumerate(sizes)
+  ]
+
+
+class TestTrainingBatches:
+  @pytest.mark.parametrize("num_workers", [1, 2, 7])
+  @pytest.mark.parametrize("num_ahead", [1, 3, 128])
+  def test_there_is_one_batch_per_plan_in_order(self, num_workers, num_ahead):
+    batches = list(
+      training_batches(
+        make_split(10),
+        make_plans([3, 1, 4, 2]),
+        keep,
+        num_workers=num_workers,
+        num_ahead=num_ahead,
+      )
+    )
+    assert positions_of(batches) == [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9]]
+    assert batches[0].dtype == np.uint8
+    assert batches[0].shape == (3, 2, 2, 3)
+
+  def test_generator_is_seeded_by_plan_and_position(self):
+    (batch,) = training_batches(
+      make_split(10),
+      [BatchPlan(np.array([5, 2]), (3, 8))],
+      add_noise,
+      num_workers=2,
+    )
+    for image, position in zip(batch, [5, 2], strict=True):
+      rng = np.random.default_rng((3, 8, position))
+      expected = rng.integers(256, size=(2, 2))
+      np.testing.assert_array_equal(image[..., 1], expected)
+
+  def test_is_independent_of_the_number_of_threads(self):
+    def read(position: int) -> np.ndarray:
+      time.sleep(0.002 * (position % 3))
+      return np.full((2, 2, 3), position, np.uint8)
+
+    one, many = (
+      list(
+        training_batches(
+          make_split(10, read),
+          make_plans([4] * 5),
+          add_noise,
+          num_workers=num_workers,
+        )
+      )
+      for num_workers in (1, 6)
+    )
+    np.testing.assert_array_equal(one, many)
+
+  def test_skipping_plans_resumes(self):
+    plans = make_plans([4] * 5)
+    whole, rest = (
+      list(training_batches(make_split(10), part, add_noise, num_workers=2))
+      for part in (plans, plans[3:])
+    )
+    np.testing.assert_array_equal(whole[3:], rest)
+
+  def test_another_seed_gives_other_draws(self):
+    positions = np.arange(4)
+    plans = [BatchPlan(positions, (0, epoch)) for epoch in range(2)]
+    one, other = training_batches(
+      make_split(10), plans, add_noise, num_workers=2
+    )
+    assert (one[..., 1] != other[..., 1]).any()
+    np.testing.assert_array_equal(one[..., 0], other[..., 0])
+
+  def test_threads_decode_across_plans(self):
+    barrier = threading.Barrier(6, timeout=10)
+
+    def read(position: int) -> np.ndarray:
+      barrier.wait()  # breaks unless the six of three plans meet here
+      return np.full((2, 2, 3), position, np.uint8)
+
+    batches = training_batches(
+      make_split(10, read), make_plans([2, 2, 2]), keep, num_workers=6
+    )
+    assert positions_of(batches) == [[0, 1], [2, 3], [4, 5]]
+
+  def test_one_pool_of_threads_serves_all_plans(self):
+    names = set()
+
+    def read(position: int) -> np.ndarray:
+      names.add(threading.current_thread().name)
+      return np.full((2, 2, 3), position, np.uint8)
+
+    list(
+      training_batches(
+        make_split(10, read), make_plans([1] * 30), keep, num_workers=2
+      )
+    )
+    assert len(names) <= 2
+
+  @pytest.mark.parametrize(("num_ahead", "num_plans"), [(1, 3), (5, 5)])
+  def test_plans_are_consumed_as_the_look_ahead_reaches_them(
+    self, num_ahead, num_plans
+  ):
+    taken = []
+
+    def endless():
+      for epoch in itertools.count():
+        taken.append(epoch)
+        yield BatchPlan(np.arange(2), (epoch,))
+
+    started = []
+
+    def read(position: int) -> np.ndarray:
+      started.append(position)
+      return np.full((2, 2, 3), position, np.uint8)
+
+    batches = training_batches(
+      make_split(10, read), endless(), keep, num_workers=2, num_ahead=num_ahead
+    )
+    assert taken == []
+    next(batches)
+    next(batches)
+    time.sleep(0.05)
+    assert len(taken) == num_plans
+    assert 4 <= len(started) <= 4 + num_ahead
+    batches.close()
+
+  def test_no_plans_give_no_batches(self):
+    assert not list(training_batches(make_split(3), [], keep, num_workers=2))
+
+  def test_batches_share_no_memory(self):
+    batches = training_batches(
+      make_split(10), make_plans([3, 3]), keep, num_workers=2
+    )
+    assert not np.shares_memory(next(batches), next(batches))
+
+  def test_error_names_the_example(self):
+    def augment(image, rng):
+      if image[0, 0, 0] == 4:
+        raise ValueError("no pixels")
+      return image
+
+    batches = training_batches(
+      make_split(9), make_plans([2, 2, 2]), augment, num_workers=2
+    )
+    assert positions_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
+    with pytest.raises(RuntimeError, match="'example 4'.*no pixels"):
+      next(batches)
+    assert num_threads() == 0
+
+  @pytest.mark.parametrize("how", ["exhaust", "close", "drop"])
+  def test_threads_end_with_the_iterator(self, how):
+    batches = training_batches(
+      make_split(10), make_plans([2] * 20), keep, num_workers=3, num_ahead=4
+    )
+    next(batches)
+    assert num_threads() > 0
+    if how == "exhaust":
+      list(batches)
+    elif how == "close":
+      batches.close()
+    else:
+      del batches
+      gc.collect()
+    assert num_threads() == 0
+
+  @pytest.mark.parametrize("option", ["num_workers", "num_ahead"])
+  def test_rejects_counts_below_one(self, option):
+    options = {"num_workers": 2, "num_ahead": 2, option: 0}
+    with pytest.raises(ValueError, match=f"`{option}` >= 1, got 0"):
+      training_batches(make_split(3), [], keep, **options)
+
+  @pytest.mark.parametrize(
+    ("plan", "match"),
+    [
+      (BatchPlan(np.array([0, 3]), (1,)), r"in \[0, 3\), got 3"),
+      (BatchPlan(np.array([0, -1]), (1,)), r"in \[0, 3\), got -1"),
+      (BatchPlan(np.zeros(2), (1,)), r"got float64 \[2\]"),
+      (BatchPlan(np.array([], int), (1,)), "at least 1 example, got 0"),
+      (BatchPlan(np.array([0]), (1, -2)), r"got \(1, -2\)"),
+      (BatchPlan(np.array([0]), (2**32,)), r"got \(4294967296,\)"),
+    ],
+  )
+  def test_rejects_a_plan_that_does_not_fit(self, plan, match):
+    good = BatchPlan(np.array([0, 1, 2]), (1,))
+    batches = training_batches(
+      make_split(3), [good, good, plan], keep, num_workers=2, num_ahead=1
+    )
+    assert positions_of([next(batches)]) == [[0, 1, 2]]
+    with pytest.raises(ValueError, match=match):
+      list(batches)
+    assert num_threads() == 0
+
+
+class TestPrefetch:
+  @pytest.mark.parametrize("num_ahead", [0, 1, 2, 9])
   def test_matches_map(self, num_ahead):
-    results = map_ordered(
-      lambda x: x * x, range(20), num_workers=3, num_ahead=num_ahead
-    )
-    assert list(results) == [x * x for x in range(20)]
+    results = prefetch(range(5), str, num_ahead=num_ahead)
+    assert list(results) == ["0", "1", "2", "3", "4"]
 
-  def test_items_are_consumed_as_results_are(self):
-    items = itertools.count()
-    results = map_ordered(str, items, num_workers=2, num_ahead=4)
-    assert next(results) == "0"
-    assert next(items) == 5
-    results.close()
-
-  def test_exception_of_the_function_is_raised_in_its_place(self):
-    results = map_ordered(
-      lambda x: 1 // x, [2, 1, 0, 1], num_workers=2, num_ahead=4
-    )
-    assert next(results) == 0
-    assert next(results) == 1
-    with pytest.raises(ZeroDivisionError):
+  @pytest.mark.parametrize("num_ahead", [0, 1, 3])
+  def test_puts_that_many_before_they_are_asked_for(self, num_ahead):
+    put = []
+    results = prefetch(range(10), put.append, num_ahead=num_ahead)
+    assert put == []
+    for num_asked in range(1, 7):
       next(results)
-    assert list(results) == []
+      assert put == list(range(num_asked + num_ahead))
+
+  def test_closes_its_source(self):
+    closed = []
+
+    def batches():
+      try:
+        yield from range(9)
+      finally:
+        closed.append(True)
+
+    results = prefetch(batches(), str)
+    next(results)
+    assert not closed
+    results.close()
+    assert closed
+
+  def test_threads_of_its_source_end_with_it(self):
+    batches = image_batches(
+      make_split(40), identity, batch_size=2, num_workers=3
+    )
+    results = prefetch(batches, identity)
+    next(results)
+    assert num_threads() > 0
+    results.close()
+    assert num_threads() == 0
+
+  def test_failing_put_closes_its_source(self):
+    batches = image_batches(
+      make_split(40), identity, batch_size=2, num_workers=3
+    )
+    with pytest.raises(ZeroDivisionError):
+      next(prefetch(batches, lambda batch: 1 // 0))
+    assert num_threads() == 0
+
+  def test_rejects_negative_num_ahead(self):
+    with pytest.raises(ValueError, match="`num_ahead` >= 0, got -1"):
+      prefetch([], str, num_ahead=-1)

@@ -1,5 +1,8 @@
 """Tests of decern_jax/data/sources.py."""
 
+import json
+import pathlib
+
 import cv2
 import numpy as np
 import pytest
@@ -7,14 +10,41 @@ import tensorflow_datasets as tfds
 
 from decern_jax.data import sources
 from decern_jax.data.specs import DATASETS
+from tests.data import bronze
 
+ROWS_WITH_SPLITS_OF_TFDS = [
+  name
+  for name, spec in DATASETS.items()
+  if spec.source == "tfds" and spec.split_file_url is None
+]
 PIXELS = np.full((6, 8, 3), 7, np.uint8)
 
 
 def fake_source(self, split, **unused):
   """Stands in for `as_data_source` of any builder under `mock_data`."""
   image = cv2.imencode(".png", PIXELS)[1].tobytes()
-  return [{"image": image, "label": label} for label in range(5)]
+  return [
+    {"image": image, "label": label, "image/file_name": f"{split}.jpg".encode()}
+    for label in range(5)
+  ]
+
+
+@pytest.fixture
+def caltech_split(tmp_path, monkeypatch) -> pathlib.Path:
+  """A split file for what `fake_source` gives, and its row's sizes."""
+  # The first classes of tfds; the images of all are in both of its splits.
+  folders = ["accordion", "airplanes", "anchor", "ant"]
+  content = {
+    "train": [[f"{name}/test.jpg", i, name] for i, name in enumerate(folders)],
+    "val": [["anchor/train.jpg", 2, "anchor"]],
+    "test": [["Ant/train.jpg", 3, "ant"]],
+  }
+  sizes = {"num_classes": 4, "num_train": 4, "num_test": 1}
+  spec = DATASETS["caltech101"]._replace(**sizes)
+  monkeypatch.setitem(DATASETS, "caltech101", spec)
+  file = tmp_path / "split.json"
+  file.write_text(json.dumps(content))
+  return file
 
 
 class TestLoad:
@@ -43,13 +73,86 @@ class TestLoad:
     with pytest.raises(ValueError, match="no `path`.* got 'photos'"):
       sources.load("rendered", path="photos", num_workers=1)
 
-  def test_every_row_of_tfds_loads_from_mock_data(self):
-    rows = [name for name, spec in DATASETS.items() if spec.source == "tfds"]
-    for name in rows:
-      with tfds.testing.mock_data(as_data_source_fn=fake_source):
-        dataset = sources.load(name, num_workers=1)
-      assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4]
-      assert (dataset.test.read(2) == PIXELS).all()
+  @pytest.mark.parametrize("name", ROWS_WITH_SPLITS_OF_TFDS)
+  def test_row_with_splits_of_tfds_loads_from_mock_data(self, name):
+    with tfds.testing.mock_data(as_data_source_fn=fake_source):
+      dataset = sources.load(name, num_workers=1)
+    assert len(dataset.class_names) == DATASETS[name].num_classes
+    assert dataset.train.ids[0] == "train/00000000"
+    assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4]
+    assert (dataset.test.read(2) == PIXELS).all()
+    assert dataset.val is None
+
+  def test_test_images_of_food_are_the_validation_of_tfds(self):
+    with tfds.testing.mock_data(as_data_source_fn=fake_source):
+      dataset = sources.load("food101", num_workers=1)
+    assert dataset.test.ids[0] == "validation/00000000"
+
+  def test_row_by_split_file_loads_from_mock_data(self, caltech_split):
+    with tfds.testing.mock_data(as_data_source_fn=fake_source):
+      dataset = sources.load(
+        "caltech101", num_workers=1, split_file=caltech_split
+      )
+    assert dataset.class_names == ("accordion", "airplanes", "anchor", "ant")
+    assert dataset.train.ids[1:3] == (
+      "train/airplanes/test.jpg",
+      "train/anchor/test.jpg",
+    )
+    assert dataset.test.ids == ("test/Ant/train.jpg",)
+    assert dataset.test.labels.tolist() == [3]
+    assert (dataset.test.read(0) == PIXELS).all()
+    assert dataset.val is None
+
+  @pytest.mark.parametrize("field", ["num_train", "num_test", "num_classes"])
+  def test_sizes_of_split_file_are_those_of_the_row(
+    self, caltech_split, monkeypatch, field
+  ):
+    spec = DATASETS["caltech101"]._replace(**{field: 777})
+    monkeypatch.setitem(DATASETS, "caltech101", spec)
+    with pytest.raises(ValueError, match="Expected 777 .*split.json, got"):
+      sources.load("caltech101", num_workers=1, split_file=caltech_split)
+
+  @pytest.mark.parametrize("split_file", [None, ""])
+  def test_rejects_missing_split_file_and_tells_where_it_is(self, split_file):
+    with pytest.raises(ValueError, match="`split_file`.*got None") as info:
+      sources.load("caltech101", num_workers=1, split_file=split_file)
+    assert DATASETS["caltech101"].split_file_url in str(info.value)
+    assert "`config.dataset.split_file`" in str(info.value)
+
+  @pytest.mark.parametrize("name", ["food101", "image_folder", "rendered"])
+  def test_rejects_split_file_that_is_not_wanted(self, name):
+    with pytest.raises(ValueError, match=f"no `split_file` for {name}.*a.json"):
+      sources.load(name, num_workers=1, split_file="a.json")
+
+  def test_caltech_tells_how_to_prepare_it(self, caltech_split, tmp_path):
+    command = f"decern_jax.prepare caltech101 --data_dir={tmp_path}"
+    with pytest.raises(ValueError, match=command):
+      sources.load(
+        "caltech101", path=tmp_path, num_workers=1, split_file=caltech_split
+      )
+
+  def test_bronze_ding_is_read_from_path(self, tmp_path, monkeypatch):
+    sizes = {"num_classes": 2, "num_train": 2}
+    spec = DATASETS["bronze_ding"]._replace(**sizes)
+    monkeypatch.setitem(DATASETS, "bronze_ding", spec)
+    rows = {"train": [("a", 1), ("b", 2)], "test": [("c", 2)]}
+    bronze.write_release(tmp_path / "data", rows)
+    dataset = sources.load(
+      "bronze_ding",
+      path=tmp_path / "data",
+      num_workers=1,
+      cache_dir=tmp_path / "cache",
+    )
+    assert dataset.train.labels.tolist() == [0, 1]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    spec = spec._replace(num_train=1470)
+    monkeypatch.setitem(DATASETS, "bronze_ding", spec)
+    with pytest.raises(ValueError, match="Expected 1470 images .* got 2"):
+      sources.load("bronze_ding", path=tmp_path / "data", num_workers=1)
+
+  def test_rejects_bronze_ding_without_path(self):
+    with pytest.raises(ValueError, match=r"got None.*`config\.dataset\.path`"):
+      sources.load("bronze_ding", num_workers=1)
 
   def test_path_is_the_data_dir_of_tfds(self, tmp_path):
     with pytest.raises(ValueError, match=f"--data_dir={tmp_path}"):
@@ -65,7 +168,7 @@ class TestLoad:
       sources.load("more_birds", num_workers=1)
 
   def test_rejects_unknown_name(self):
-    expected = r"Unknown dataset 'cub'; expected one of \['caltech_birds2011', "
+    expected = r"Unknown dataset 'cub'; expected one of \['bronze_ding', "
     with pytest.raises(ValueError, match=expected):
       sources.load("cub", num_workers=1)
 

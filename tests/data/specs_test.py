@@ -7,12 +7,24 @@ from decern_jax.data.specs import DATASETS
 
 TFDS_ROWS = [name for name, spec in DATASETS.items() if spec.source == "tfds"]
 
+# Table of the paper: pool, test images, classes.
+PUBLISHED = {
+  "bronze_ding": (1470, None, 11),
+  "caltech101": (4128, 2465, 100),
+  "caltech_birds2011": (5994, 5794, 200),
+  "food101": (75750, 25250, 101),
+  "oxford_flowers102": (1020, 6149, 102),
+  "oxford_iiit_pet": (3680, 3669, 37),
+  "stanford_dogs": (12000, 8580, 120),
+}
+
 
 class TestDatasets:
-  def test_caltech_birds_has_the_published_sizes(self):
-    spec = DATASETS["caltech_birds2011"]
+  @pytest.mark.parametrize("name", PUBLISHED)
+  def test_has_the_published_sizes(self, name):
+    spec = DATASETS[name]
     sizes = spec.num_train, spec.num_test, spec.num_classes
-    assert sizes == (5994, 5794, 200)
+    assert sizes == PUBLISHED[name]
 
   def test_names_are_sorted(self):
     assert list(DATASETS) == sorted(DATASETS)
@@ -22,4 +34,13 @@ class TestDatasets:
     spec = DATASETS[name]
     features = tfds.builder(spec.tfds_name, data_dir=tmp_path).info.features
     assert isinstance(features[spec.image_key], tfds.features.Image)
-    assert features[spec.label_key].num_classes == spec.num_classes
+    assert isinstance(features[spec.label_key], tfds.features.ClassLabel)
+    if spec.split_file_url is None:
+      assert features[spec.label_key].num_classes == spec.num_classes
+    else:
+      assert isinstance(features[spec.file_key], tfds.features.Text)
+
+  def test_split_of_caltech_leaves_out_two_classes_of_tfds(self, tmp_path):
+    label = tfds.builder("caltech101", data_dir=tmp_path).info.features["label"]
+    assert {"background_google", "faces_easy"} <= set(label.names)
+    assert label.num_classes == DATASETS["caltech101"].num_classes + 2

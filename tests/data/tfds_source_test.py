@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from decern_jax.data import tfds_source
-from decern_jax.data.tfds_source import load_tfds
+from decern_jax.data.tfds_source import hex_digest, load_tfds
 
 SIZES = {"train": 20, "test": 9, "validation": 3}
 
@@ -142,7 +142,7 @@ class TestLoadTfds:
   def test_needs_neither_tensorflow_nor_the_code_of_the_builder(self, data_dir):
     script = (
       "import sys\n"
-      "from decern_jax.data.tfds_source import load_tfds\n"
+      "from decern_jax.data.tfds_source import hex_digest, load_tfds\n"
       "dataset = load_tfds('tiny_birds', data_dir=sys.argv[1])\n"
       "assert dataset.test.read(8).shape == (6, 8, 3)\n"
       "assert 'tensorflow' not in sys.modules\n"
@@ -234,20 +234,10 @@ class TestLoadTfds:
       load_tfds("caltech_birds2011")
 
 
-class TestOpenBuilder:
-  def test_finds_data_that_are_not_prepared(self, tmp_path):
-    builder = tfds_source.open_builder("tiny_birds", tmp_path)
-    assert not builder.is_prepared()
-    assert builder.info.full_name == "tiny_birds/1.0.0"
+class TestHexDigest:
+  def test_tells_where_a_part_ends(self):
+    assert hex_digest(["ab", "c"]) != hex_digest(["a", "bc"])
 
-
-class TestCheckPrepared:
-  def test_accepts_array_record(self, data_dir):
-    builder = tfds_source.open_builder("tiny_birds", data_dir)
-    tfds_source.check_prepared(builder)
-    assert builder.is_prepared()
-
-  def test_rejects_empty_folder(self, tmp_path):
-    builder = tfds_source.open_builder("tiny_birds", tmp_path)
-    with pytest.raises(ValueError, match=rf"{tmp_path}.*got none"):
-      tfds_source.check_prepared(builder)
+  def test_text_is_its_bytes(self):
+    assert hex_digest(["ä"]) == hex_digest(["ä".encode()])
+    assert len(hex_digest([])) == 64
