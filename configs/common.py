@@ -1,9 +1,38 @@
 """Every field of a configuration, once, with the published values.
 
-A configuration file calls `get_config` and changes values; it adds no field.
+A configuration file calls `get_config`, or `get_paper_config` for one of the
+paper's settings, and changes values; it adds no field.
 """
 
 from ml_collections import config_dict
+
+# What the paper's backbones differ in.
+PAPER_BACKBONES = {
+  # DINO, class tokens of the last four blocks; frozen but for normalisation.
+  "vit_small16": {
+    "model.weights": "hf://timm/vit_small_patch16_224.dino",
+  },
+  # DINO; the last stage trains. Not on the Hub: see configs/paper.py.
+  "resnet50": {
+    "model.weights": "weights/dino_resnet50_pretrain.safetensors",
+  },
+  # Frozen.
+  "dinov2_small14": {
+    "model.weights": "hf://timm/vit_small_patch14_dinov2.lvd142m",
+    "dataset.interpolation": "bicubic",
+  },
+}
+
+# What the paper's data sets differ in, beyond the facts of `data/specs.py`.
+PAPER_DATASETS = {
+  "bronze_ding": {"dataset.path": "data/bronze_ding"},
+  "caltech101": {"dataset.split_file": "data/split_zhou_Caltech101.json"},
+  "caltech_birds2011": {},
+  "food101": {"selection.num_candidates": 15_150},
+  "oxford_flowers102": {},
+  "oxford_iiit_pet": {},
+  "stanford_dogs": {},
+}
 
 
 def get_config() -> config_dict.ConfigDict:
@@ -17,8 +46,10 @@ def get_config() -> config_dict.ConfigDict:
 
   config.dataset = dataset = config_dict.ConfigDict()
   dataset.name = config_dict.placeholder(str)
-  # Folder of images, or data_dir of tfds (None: its default).
+  # Folder of images or of BronzeDing, or data_dir of tfds (None: its default).
   dataset.path = config_dict.placeholder(str)
+  # Published split, for the data set that needs one: caltech101.
+  dataset.split_file = config_dict.placeholder(str)
   # Short side after resizing, and side of the center crop, in pixels.
   dataset.resize_size = 256
   dataset.image_size = 224
@@ -26,10 +57,24 @@ def get_config() -> config_dict.ConfigDict:
 
   config.model = model = config_dict.ConfigDict()
   model.name = config_dict.placeholder(str)
-  # Local .safetensors file; None: the weights that ship with the package.
+  # Local .safetensors file, or one on the Hugging Face Hub as
+  # hf://owner/repo[@revision][/path/file.safetensors]; None: the weights that
+  # ship with the package.
   model.weights = config_dict.placeholder(str)
+  # What the backbone computes in: "float32" or "bfloat16". Parameters and
+  # features are float32.
+  model.dtype = "float32"
 
   config.train = train = config_dict.ConfigDict()
+  # What trains beside the head: "head", nothing; "published", what the authors
+  # train of this backbone; "all", everything.
+  train.scope = "head"
+  # Random resized crops and flips. Without, and with a fixed backbone, training
+  # takes seconds on features that are computed once.
+  train.augment = False
+  # Whether batch normalisation keeps the statistics of its weights, where the
+  # backbone trains; published: False.
+  train.freeze_batch_norm = False
   train.num_epochs = 200
   train.batch_size = 128
   train.learning_rate = 1e-3
@@ -39,10 +84,14 @@ def get_config() -> config_dict.ConfigDict:
 
   config.selection = selection = config_dict.ConfigDict()
   selection.strategy = "decern"
-  # Examples of the random initial set, and of every later round; None: one per
-  # class.
+  # Examples of the random initial set, and of every later round; None:
+  # budget_per_class times the number of classes.
   selection.initial_budget = config_dict.placeholder(int)
   selection.budget = config_dict.placeholder(int)
+  selection.budget_per_class = 1
+  # Unlabeled examples, drawn anew in every round, that a selection chooses
+  # from; None: all.
+  selection.num_candidates = config_dict.placeholder(int)
   # Factor of the skew in DECERN's uncertainty threshold.
   selection.uncertainty_gamma = 0.5
   # DECERN's weight of nearness to the cluster center, in [0, 1].
@@ -56,7 +105,41 @@ def get_config() -> config_dict.ConfigDict:
   system.num_workers = config_dict.placeholder(int)
   # Images of a batch while features are computed.
   system.embed_batch_size = 64
+  # Time between two savings inside a round of fine-tuning.
+  system.checkpoint_seconds = 60.0
   # Where features and the checks of image folders are kept.
   system.cache_dir = "runs/cache"
 
+  return config
+
+
+def get_paper_config(dataset: str, backbone: str) -> config_dict.ConfigDict:
+  """Returns the paper's setting for a data set and a backbone.
+
+  Args:
+    dataset: One of `PAPER_DATASETS`.
+    backbone: One of `PAPER_BACKBONES`.
+
+  Returns:
+    The configuration, with budgets of one label per class.
+
+  Raises:
+    ValueError: If a name is unknown.
+  """
+  config = get_config()
+  for kind, name, known in (
+    ("data set", dataset, PAPER_DATASETS),
+    ("backbone", backbone, PAPER_BACKBONES),
+  ):
+    if name not in known:
+      raise ValueError(
+        f"Unknown {kind} of the paper {name!r}; expected one of"
+        f" {sorted(known)}."
+      )
+  config.dataset.name = dataset
+  config.model.name = backbone
+  config.train.scope = "published"
+  config.train.augment = True
+  for changes in (PAPER_DATASETS[dataset], PAPER_BACKBONES[backbone]):
+    config.update_from_flattened_dict(changes)
   return config

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import hashlib
+from typing import TypeVar
 
 from absl import logging
 from etils import epath
@@ -10,9 +11,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from decern_jax.rounds import RoundState
-
 NUM_KEPT = 3
+
+# A pytree of arrays.
+_State = TypeVar("_State")
 
 
 @contextlib.contextmanager
@@ -35,27 +37,27 @@ def open_manager(
     yield manager
 
 
-def digest(state: RoundState) -> str:
+def digest(state: _State) -> str:
   """Returns the SHA-256 of the arrays of a state, their shapes and types."""
   total = hashlib.sha256()
   for leaf in jax.tree.leaves(state):
     array = np.asarray(leaf)
     total.update(f"{array.dtype} {array.shape} ".encode())
-    total.update(np.ascontiguousarray(array).tobytes())
+    total.update(np.ascontiguousarray(array))
   return total.hexdigest()
 
 
-def save(manager: ocp.CheckpointManager, state: RoundState) -> None:
-  """Saves the state before a round, under the number of that round.
+def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
+  """Saves a state under the number of the step that it precedes.
 
   Args:
     manager: The open directory.
-    state: The state; its round must be later than every saved one.
+    step: The number, later than every saved one.
+    state: A pytree of arrays.
 
   Raises:
-    RuntimeError: If Orbax refuses to save, as it does for an earlier round.
+    RuntimeError: If Orbax refuses to save, as it does for an earlier step.
   """
-  step = int(state.round)
   saved = manager.save(
     step,
     args=ocp.args.Composite(
@@ -65,14 +67,17 @@ def save(manager: ocp.CheckpointManager, state: RoundState) -> None:
   )
   if not saved:
     raise RuntimeError(
-      f"Expected to save round {step}, but Orbax skipped it; the rounds saved"
+      f"Expected to save step {step}, but Orbax skipped it; the steps saved"
       f" are {manager.all_steps()}."
     )
 
 
 def restore_latest(
-  manager: ocp.CheckpointManager, initial: RoundState, *, max_round: int
-) -> RoundState:
+  manager: ocp.CheckpointManager,
+  initial: _State,
+  *,
+  max_step: int | None = None,
+) -> _State:
   """Restores the newest state that verifies.
 
   A checkpoint that cannot be read, or whose arrays differ from its digest, is
@@ -80,16 +85,16 @@ def restore_latest(
 
   Args:
     manager: The open directory.
-    initial: The state before the first round: the shapes to expect, and the
-      answer if no checkpoint is left.
-    max_round: Later rounds are deleted: what led to them is lost.
+    initial: The state before the first step: the shapes and shardings to
+      expect, and the answer if no checkpoint is left.
+    max_step: Later steps are deleted, as what led to them is lost; None: none.
 
   Returns:
     The state.
   """
   for step in sorted(manager.all_steps(), reverse=True):
-    if step > max_round:
-      logging.warning("Dropped round %d: its records are missing.", step)
+    if max_step is not None and step > max_step:
+      logging.warning("Dropped step %d: its records are missing.", step)
     else:
       state = _restore(manager, step, initial)
       if state is not None:
@@ -99,8 +104,8 @@ def restore_latest(
 
 
 def _restore(
-  manager: ocp.CheckpointManager, step: int, initial: RoundState
-) -> RoundState | None:
+  manager: ocp.CheckpointManager, step: int, initial: _State
+) -> _State | None:
   """Returns a saved state, or None with a warning if it does not verify."""
   template = jax.tree.map(ocp.utils.to_shape_dtype_struct, initial)
   try:
@@ -113,9 +118,9 @@ def _restore(
   except Exception as error:  # noqa: BLE001 (Orbax raises of every kind)
     # What follows the first line is Orbax's view of the file, by the page.
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    logging.warning("Round %d cannot be restored: %.200s", step, reason)
+    logging.warning("Step %d cannot be restored: %.200s", step, reason)
     return None
   if saved.meta.get("digest") != digest(saved.state):
-    logging.warning("Round %d cannot be restored: its digest differs.", step)
+    logging.warning("Step %d cannot be restored: its digest differs.", step)
     return None
   return saved.state

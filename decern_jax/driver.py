@@ -36,7 +36,7 @@ def run(
   with checkpoint.open_manager(workdir / "checkpoints") as manager:
     found = records.read(workdir)
     state = checkpoint.restore_latest(
-      manager, experiment.init(), max_round=len(found)
+      manager, experiment.init(), max_step=len(found)
     )
     records.truncate(workdir, int(state.round))
     for record in found[: int(state.round)]:
@@ -44,6 +44,7 @@ def run(
     for _ in range(int(state.round), num_rounds):
       state, record = experiment.advance(state)
       records.append(workdir, record)
-      checkpoint.save(manager, state)
+      checkpoint.save(manager, int(state.round), state)
       on_round(record)
+  experiment.finish()
   return state

@@ -1,10 +1,11 @@
 """Metrics of a classifier, exact over padded data."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 import optax
 
 from decern_jax.ops.head import LinearHead, logits
@@ -14,13 +15,13 @@ class Totals(NamedTuple):
   """Sums over the examples that count; sums of parts add up.
 
   Attributes:
-    num_examples: int32 [], examples counted.
-    num_correct: int32 [], examples whose largest logit is their label's.
+    examples: int32 [classes], examples of each class.
+    correct: int32 [classes], those whose largest logit is their label's.
     loss: float32 [], sum of the cross-entropies.
   """
 
-  num_examples: Int[Array, ""]
-  num_correct: Int[Array, ""]
+  examples: Int[Array, " classes"]
+  correct: Int[Array, " classes"]
   loss: Float[Array, ""]
 
 
@@ -45,24 +46,40 @@ def evaluate_head(
   outputs = logits(head, features)
   losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
   correct = valid & (jnp.argmax(outputs, axis=-1) == labels)
+  num_classes = outputs.shape[-1]
   return Totals(
-    jnp.sum(valid, dtype=jnp.int32),
-    jnp.sum(correct, dtype=jnp.int32),
+    _count_by_class(labels, valid, num_classes),
+    _count_by_class(labels, correct, num_classes),
     jnp.sum(jnp.where(valid, losses, 0.0)),
   )
 
 
-def summarize(totals: Totals) -> dict[str, float]:
-  """Returns the means of totals.
+def _count_by_class(labels, counted, num_classes: int) -> jax.Array:
+  """Counts rows by label; what a padded row has for its label is ignored."""
+  zeros = jnp.zeros(num_classes, jnp.int32)
+  return zeros.at[labels].add(counted.astype(jnp.int32), mode="drop")
+
+
+def summarize(totals: Totals) -> dict[str, Any]:
+  """Returns the metrics that totals give.
 
   Args:
     totals: Totals over at least one example.
 
   Returns:
-    "accuracy" in [0, 1] and "loss", the mean cross-entropy.
+    "accuracy", the top-1 accuracy in [0, 1]; "balanced_accuracy", the mean over
+    the classes that have an example; "class_accuracy", one per class, None for
+    a class without an example; "loss", the mean cross-entropy.
   """
-  count = int(totals.num_examples)
+  examples, correct = np.asarray(totals.examples), np.asarray(totals.correct)
+  by_class = [
+    int(right) / int(count) if count else None
+    for right, count in zip(correct, examples, strict=True)
+  ]
+  present = [accuracy for accuracy in by_class if accuracy is not None]
   return {
-    "accuracy": int(totals.num_correct) / count,
-    "loss": float(totals.loss) / count,
+    "accuracy": int(correct.sum()) / int(examples.sum()),
+    "balanced_accuracy": sum(present) / len(present),
+    "class_accuracy": by_class,
+    "loss": float(totals.loss) / int(examples.sum()),
   }

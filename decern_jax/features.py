@@ -13,7 +13,10 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 import numpy as np
+import tqdm
 
+from decern_jax.data.dataset import Split
+from decern_jax.data.pipeline import image_batches
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.sharding import POOL_AXIS
 
@@ -62,19 +65,84 @@ def embed(
   return np.concatenate(done).astype(np.float32)
 
 
+def embed_split(
+  apply: Callable[[Any, jax.Array], jax.Array],
+  variables: Any,
+  split: Split,
+  transform: Callable[[np.ndarray], np.ndarray],
+  *,
+  name: str,
+  batch_size: int,
+  num_workers: int,
+  mesh: Mesh,
+  positions: np.ndarray | None = None,
+) -> np.ndarray:
+  """Computes the features of examples, with a progress bar in a terminal.
+
+  Args:
+    apply: As in `embed`.
+    variables: As in `embed`.
+    split: The examples.
+    transform: Makes a decoded image one of the shape that all share.
+    name: What the progress bar calls the examples.
+    batch_size: As in `embed`.
+    num_workers: Threads that decode images.
+    mesh: As in `embed`.
+    positions: int [images], at least one: which examples; None: all.
+
+  Returns:
+    float32 [images, dim], in the order of the positions.
+  """
+  batches = image_batches(
+    split,
+    transform,
+    batch_size=batch_size,
+    num_workers=num_workers,
+    positions=positions,
+  )
+  total = len(split.ids) if positions is None else len(positions)
+  # `disable=None` keeps the bar out of files and pipes.
+  with tqdm.tqdm(
+    total=total,
+    desc=f"features of {name}",
+    unit="image",
+    disable=None,
+    leave=False,
+  ) as bar:
+    return embed(
+      apply, variables, _counted(batches, bar), batch_size=batch_size, mesh=mesh
+    )
+
+
+def _counted(batches, bar):
+  """Yields batches, and tells a progress bar of their images."""
+  for images in batches:
+    yield images
+    bar.update(len(images))
+
+
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
 def _embed_batch(variables, images, *, apply, mesh):
   rows = PartitionSpec(POOL_AXIS)
   return jax.shard_map(
-    functools.partial(_apply_in_chunks, apply),
+    functools.partial(apply_in_chunks, apply),
     mesh=mesh,
     in_specs=(PartitionSpec(), rows),
     out_specs=rows,
   )(variables, images)
 
 
-def _apply_in_chunks(apply, variables, images: jax.Array) -> jax.Array:
-  """Applies a model to a few images at a time where caches are small."""
+def apply_in_chunks(apply, variables, images: jax.Array) -> jax.Array:
+  """Applies a model to a few images at a time where caches are small.
+
+  Args:
+    apply: As in `embed`.
+    variables: Variables of the model.
+    images: [batch, height, width, channels].
+
+  Returns:
+    Features [batch, dim].
+  """
   if jax.default_backend() != "cpu":
     return apply(variables, images)
   return jax.lax.map(

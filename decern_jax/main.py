@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import importlib.util
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from etils import epath
-import jax
 from ml_collections import config_dict, config_flags
 import numpy as np
 import tqdm
 
-from decern_jax import driver, experiment, workdir
-from decern_jax.report import figures, records
+from decern_jax import command, driver, experiment, workdir
+from decern_jax.report import events, figures, records
 
 CURVE_FILE = "learning_curve.png"
 
@@ -52,9 +51,9 @@ def run(config: config_dict.ConfigDict, parent: epath.Path | None) -> None:
   assets = None
   for seed, folder in folders.items():
     if _is_finished(config, folder):
-      _say(f"{folder} holds a finished run:")
+      command.say(f"{folder} holds a finished run:")
       for record in records.read(folder):
-        _say(describe(record))
+        command.say(describe(record))
       continue
     # Before anything is claimed: what is wrong with the data can be put right.
     assets = experiment.load(config) if assets is None else assets
@@ -62,12 +61,6 @@ def run(config: config_dict.ConfigDict, parent: epath.Path | None) -> None:
     workdir.claim(folder, assets.digest, file_name=workdir.DATA_FILE)
     _run_seed(config, assets, seed, folder)
   _show_results(config, folders)
-
-
-def _say(line: str) -> None:
-  """Prints a line above the progress bar, at once even into a pipe."""
-  tqdm.tqdm.write(line)
-  sys.stdout.flush()
 
 
 def _is_finished(config: config_dict.ConfigDict, folder: epath.Path) -> bool:
@@ -86,9 +79,16 @@ def _folders(
   if parent is None:
     file = config_flags.get_config_filename(flags.FLAGS["config"])
     parent = workdir.default_path(
-      epath.Path(file).stem, config.to_dict(), _defaults(file)
+      _name_of(file), config.to_dict(), _defaults(file)
     )
   return {seed: parent / f"seed{seed}" for seed in seeds}
+
+
+def _name_of(file: str) -> str:
+  """Returns the name of a configuration, with its argument if it has one."""
+  path, _, argument = file.partition(":")
+  parts = [epath.Path(path).stem, *argument.split("/")]
+  return "-".join(part for part in parts if part)
 
 
 def _defaults(file: str) -> dict:
@@ -108,18 +108,22 @@ def _run_seed(
   folder: epath.Path,
 ) -> None:
   """Runs the rounds that are left of one seed, and draws its pictures."""
-  _say(f"Seed {seed}, in {folder}:")
+  command.say(f"Seed {seed}, in {folder}:")
   # `disable=None` keeps the bar out of files and pipes.
-  with tqdm.tqdm(
-    total=config.num_rounds, desc="rounds", unit="round", disable=None
-  ) as bar:
+  with (
+    tqdm.tqdm(
+      total=config.num_rounds, desc="rounds", unit="round", disable=None
+    ) as bar,
+    events.open_writer(folder) as add_events,
+  ):
 
     def show(record: records.Record) -> None:
-      _say(describe(record))
+      command.say(describe(record))
+      add_events(record)
       bar.update()
 
     driver.run(
-      experiment.build(config, assets, seed=seed),
+      experiment.build(config, assets, seed=seed, workdir=folder),
       num_rounds=config.num_rounds,
       workdir=folder,
       on_round=show,
@@ -167,33 +171,25 @@ def _show_results(
     figures.learning_curve(
       {config.selection.strategy: runs}, folder / CURVE_FILE
     )
-    _say(f"Test accuracy (%) over {len(runs)} seeds:")
+    command.say(f"Test accuracy (%) over {len(runs)} seeds:")
     for record, column in zip(runs[0], accuracy.T, strict=True):
-      _say(
+      command.say(
         f"  {record['num_labeled']} labeled: {column.mean():.1f}"
         f" ± {column.std(ddof=1):.1f}"
       )
-  _say(
+  command.say(
     f"Final test accuracy {accuracy[:, -1].mean():.1f} %. Results in {folder}."
   )
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags name."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Expected flags alone, got {argv[1:]}.")
-  if not flags.FLAGS["verbosity"].present:
-    logging.set_verbosity(logging.WARNING)
   parent = epath.Path(_WORKDIR.value) if _WORKDIR.value else None
-  try:
-    run(_CONFIG.value, parent)
-  except jax.errors.JaxRuntimeError:
-    raise
-  except (ValueError, RuntimeError, OSError) as error:
-    logging.debug("What led to the error", exc_info=True)
-    sys.exit(f"error: {error}")
-  except KeyboardInterrupt:
-    sys.exit("Interrupted; the same command continues.")
+  command.run(
+    argv,
+    lambda: run(_CONFIG.value, parent),
+    if_interrupted="Interrupted; the same command continues.",
+  )
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

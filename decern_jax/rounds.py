@@ -47,7 +47,11 @@ class RoundState:
     Raises:
       ValueError: If a position is repeated, labeled already, or outside.
     """
-    selected = np.asarray(selected, int)
+    selected = np.asarray(selected)
+    if not np.issubdtype(selected.dtype, np.integer):
+      raise ValueError(
+        f"Expected integer `selected`, got {selected.dtype} {selected}."
+      )
     if np.unique(selected).size != selected.size:
       raise ValueError(f"Expected distinct `selected`, got {selected}.")
     size = len(self.labeled_at)
@@ -91,10 +95,13 @@ class Experiment(NamedTuple):
     init: Returns the state before the first round.
     advance: Runs one round: maps a state to the next one and the record of
       the round, which JSON can hold.
+    finish: Called when all rounds are saved; clears away what only an
+      interrupted round needs.
   """
 
   init: Callable[[], RoundState]
   advance: Callable[[RoundState], tuple[RoundState, dict[str, Any]]]
+  finish: Callable[[], None] = lambda: None
 
 
 def seed_key(seed: int, purpose: str) -> jax.Array:
@@ -126,3 +133,18 @@ def round_key(seed: int, purpose: str, round_num: int) -> jax.Array:
     The key.
   """
   return jax.random.fold_in(seed_key(seed, purpose), round_num)
+
+
+def host_seed(seed: int, purpose: str, round_num: int) -> tuple[int, ...]:
+  """Returns the seed of one source of randomness on the host, in one round.
+
+  Args:
+    seed: Seed of the run.
+    purpose: Name of the source.
+    round_num: The round.
+
+  Returns:
+    Entropy for `numpy.random.default_rng`, to which further numbers can be
+    appended.
+  """
+  return (seed, zlib.crc32(purpose.encode()), round_num)

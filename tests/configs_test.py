@@ -8,6 +8,7 @@ import pytest
 
 from configs import common
 from decern_jax import experiment
+from decern_jax.data import specs
 from tests import tiny
 
 FILES = sorted(
@@ -53,6 +54,9 @@ class TestCommon:
       if name.startswith("train.")
     }
     assert train == {
+      "scope": "head",
+      "augment": False,
+      "freeze_batch_norm": False,
       "num_epochs": 200,
       "batch_size": 128,
       "learning_rate": 1e-3,
@@ -96,9 +100,10 @@ class TestGetConfig:
   @each_file
   def test_docstring_has_the_command(self, name):
     text = re.sub(r"\s*\\\n\s*", " ", load(name).__doc__)
-    (command,) = re.findall(r"^  python -m decern_jax\.main (.*)$", text, re.M)
+    command = re.findall(r"^  python -m decern_jax\.main (.*)$", text, re.M)[0]
     file, *overrides = re.findall(r"--([\w.]+)=(\S+(?: \d+\)\")*)", command)
-    assert file == ("config", f"configs/{name}.py")
+    assert file[0] == "config"
+    assert file[1].partition(":")[0] == f"configs/{name}.py"
     for flag, _ in overrides:
       assert flag.removeprefix("config.") in COMMON
 
@@ -112,6 +117,8 @@ class TestGetConfig:
       assert "--config.model.weights=" in module.__doc__
     if config.dataset.name == "image_folder":
       assert "--config.dataset.path=" in module.__doc__
+    if specs.DATASETS[config.dataset.name].source == "tfds" and name != "paper":
+      assert f"decern_jax.prepare {config.dataset.name}`" in module.__doc__
 
   def test_there_is_one_for_every_use(self):
     assert {"quickstart", "image_folder", "cub"} <= set(FILES)
@@ -120,13 +127,6 @@ class TestGetConfig:
     config = load("quickstart").get_config()
     assert config.dataset.path is None
     assert config.model.weights is None
-
-  def test_cub_has_the_published_budget(self):
-    """200 labels at first, and as many again in 7 rounds."""
-    config = load("cub").get_config()
-    assert config.num_rounds == 8
-    assert config.selection.initial_budget is None
-    assert config.selection.budget is None
 
   def test_files_hold_no_path_of_a_machine(self):
     for path in pathlib.Path(tiny.ROOT / "configs").glob("*.py"):

@@ -113,7 +113,9 @@ class TestMain:
     with pytest.raises(ZeroDivisionError):
       main.main(parse())
 
-  def default_folders(self, monkeypatch, parse, *arguments) -> list[str]:
+  def default_folders(
+    self, monkeypatch, parse, *arguments, **options
+  ) -> list[str]:
     """Returns the folders that a command runs in, without running it."""
     found = []
 
@@ -124,7 +126,7 @@ class TestMain:
 
     monkeypatch.setattr(main.workdir, "check_free", stop)
     with pytest.raises(SystemExit):
-      main.main(parse(*arguments))
+      main.main(parse(*arguments, **options))
     return found
 
   def test_default_folder_tells_config_strategy_and_seed(
@@ -150,3 +152,26 @@ class TestMain:
       monkeypatch, parse, "--config.train.num_epochs=200"
     )
     assert before == after
+
+  @pytest.mark.parametrize(
+    ("config", "name"),
+    [
+      ("configs/cub.py", "cub"),
+      ("configs/cub.py:resnet50", "cub-resnet50"),
+      (
+        "configs/paper.py:oxford_flowers102/resnet50/2x",
+        "paper-oxford_flowers102-resnet50-2x",
+      ),
+    ],
+  )
+  def test_default_folder_names_the_argument_of_the_configuration(
+    self, monkeypatch, parse, config, name
+  ):
+    flag = "--config.seeds=(1,)"
+    (found,) = self.default_folders(monkeypatch, parse, flag, config=config)
+    assert re.fullmatch(rf"runs/{name}/decern-[0-9a-f]{{8}}/seed1", found)
+
+  def test_unknown_setting_of_the_paper_is_named(self, parse, capsys):
+    with pytest.raises(SystemExit):
+      parse(config="configs/paper.py:cub/vgg/3x")
+    assert "Unknown setting 'cub/vgg/3x'" in capsys.readouterr().err

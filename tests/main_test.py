@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 
 from etils import epath
@@ -10,8 +11,8 @@ from PIL import Image
 import pytest
 
 from decern_jax import experiment, main
-from decern_jax.report import records
-from tests import tiny
+from decern_jax.report import events, records
+from tests import event_file, tiny
 
 NUM_ROUNDS = 3
 
@@ -70,6 +71,17 @@ def check_picture(path) -> None:
     assert min(picture.size) > 50
 
 
+def check_events(workdir) -> None:
+  """Checks that the events of a run are those of its records, each once."""
+  found = event_file.read_scalars(pathlib.Path(workdir))
+  assert found == [
+    (tag, step, float(np.float32(value)))
+    for record in records.read(workdir)
+    for tag, step, value in events.scalars(record)
+  ]
+  assert len({(tag, step) for tag, step, _ in found}) == len(found)
+
+
 class TestRun:
   @pytest.fixture(autouse=True)
   def stay_in_tmp_path(self, tmp_path, monkeypatch):
@@ -82,8 +94,10 @@ class TestRun:
       "config.json",
       "data.json",
       "learning_curve.png",
+      "model.safetensors",
       "records.jsonl",
       "selected.png",
+      "tensorboard",
     ]
     assert [r["num_labeled"] for r in records.read(workdir)] == [4, 8, 12]
     for name in ("learning_curve.png", "selected.png"):
@@ -91,6 +105,7 @@ class TestRun:
     settings = json.loads((workdir / "config.json").read_text())
     assert settings["num_rounds"] == NUM_ROUNDS
     assert settings["seed"] == 1
+    check_events(workdir)
 
   def test_tells_of_every_round_and_the_result(self, start, capsys):
     workdir = start()
@@ -128,8 +143,8 @@ class TestRun:
     capsys.readouterr()
     build = experiment.build
 
-    def build_failing(config, assets, *, seed):
-      built = build(config, assets, seed=seed)
+    def build_failing(*args, **options):
+      built = build(*args, **options)
 
       def advance(state):
         if int(state.round) == 1:
@@ -144,8 +159,10 @@ class TestRun:
         start("again")
     assert not os.path.exists("again/learning_curve.png")
     assert len(without_seconds("again")) == 1
+    check_events("again")
     start("again")
     assert without_seconds("again") == expected
+    check_events("again")
     lines = capsys.readouterr().out.splitlines()
     assert [line[:8] for line in lines[-4:-1]] == [
       f"round {i}:" for i in range(NUM_ROUNDS)

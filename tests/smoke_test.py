@@ -14,8 +14,9 @@ import time
 from PIL import Image
 import pytest
 
+from decern_jax import model_file
 from decern_jax.report import records
-from tests import tiny
+from tests import event_file, tiny
 
 NUM_ROUNDS = 3
 ENVIRONMENT = {
@@ -118,6 +119,13 @@ class TestFirstRun:
       with Image.open(workdir / name) as picture:
         picture.load()
         assert min(picture.size) > 100
+
+  def test_leaves_a_model_and_events(self, workdir):
+    assert model_file.load(workdir).class_names == tiny.CLASSES
+    found = event_file.read_scalars(workdir)
+    accuracy = [value for tag, _, value in found if tag == "test/accuracy"]
+    assert len(accuracy) == NUM_ROUNDS
+    assert any(tag == "val/loss" for tag, _, _ in found)
 
   def test_learns(self, workdir):
     accuracy = [record["test"]["accuracy"] for record in records.read(workdir)]

@@ -1,23 +1,19 @@
-"""From a configuration to the experiment that a driver runs.
-
-The only module that reads the configuration.
-"""
+"""What the runs of all seeds share: data, model, features."""
 
 import functools
 import hashlib
 import os
 from typing import Any, NamedTuple
 
+from absl import logging
+import jax
 from jax.sharding import Mesh
 import numpy as np
-import tqdm
 
-from decern_jax import features, frozen, models, rounds, training
-from decern_jax.data import pipeline, sources, specs, transforms
+from decern_jax import acquisition, features, learner, models
+from decern_jax.data import sources, transforms
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.sharding import make_mesh
-from decern_jax.strategies import STRATEGIES
-from decern_jax.validation import check_integer, check_number
 
 
 class Assets(NamedTuple):
@@ -25,95 +21,26 @@ class Assets(NamedTuple):
 
   Attributes:
     dataset: The images and labels.
-    task: Their features on the devices, and the budgets.
+    task: The examples and the budgets.
+    backbone: The model.
+    mask: A bool for each parameter of the model, True for those that train.
+    use_batch_statistics: Whether batch normalisation is trained too.
+    parts: The features of all data on the devices where nothing of the backbone
+      changes in training, else None.
+    mesh: The mesh of all runs.
+    num_workers: Threads that decode images.
     digest: What identifies data and model, as JSON has it.
   """
 
   dataset: Dataset
-  task: frozen.Task
+  task: acquisition.Task
+  backbone: models.Backbone
+  mask: Any
+  use_batch_statistics: bool
+  parts: dict[str, learner.Part] | None
+  mesh: Mesh
+  num_workers: int
   digest: dict[str, Any]
-
-
-def check(config) -> None:
-  """Checks every value of a configuration that needs no data.
-
-  Args:
-    config: The configuration.
-
-  Raises:
-    ValueError: If a name is unknown or a value is out of range; shows it.
-  """
-  _check_name("strategy", config.selection.strategy, STRATEGIES)
-  _check_name("dataset", config.dataset.name, specs.DATASETS)
-  _check_name("model", config.model.name, models.MODELS)
-  _check_name(
-    "interpolation", config.dataset.interpolation, transforms.INTERPOLATIONS
-  )
-  check_integer("num_rounds", config.num_rounds, low=1)
-  _check_seeds(config.seeds)
-  image_size = check_integer(
-    "dataset.image_size", config.dataset.image_size, low=32
-  )
-  check_integer(
-    "dataset.resize_size", config.dataset.resize_size, low=image_size
-  )
-  selection = config.selection
-  for name in ("initial_budget", "budget"):
-    if selection[name] is not None:
-      check_integer(f"selection.{name}", selection[name], low=1)
-  check_number(
-    "selection.uncertainty_gamma", selection.uncertainty_gamma, low=-1e9
-  )
-  check_number(
-    "selection.diversity_gamma", selection.diversity_gamma, low=0.0, high=1.0
-  )
-  _recipe(config)
-  _check_system(config.system)
-
-
-def _check_name(kind: str, name: str, known) -> None:
-  if name not in known:
-    raise ValueError(
-      f"Unknown {kind} {name!r}; expected one of {sorted(known)}."
-    )
-
-
-def _check_seeds(seeds: tuple[int, ...]) -> None:
-  if not seeds or len(set(seeds)) != len(seeds):
-    raise ValueError(f"Expected distinct `seeds`, at least one, got {seeds}.")
-  for seed in seeds:
-    check_integer("seeds", seed, low=0, high=2**32 - 1)
-
-
-def _check_system(system) -> None:
-  check_integer("system.embed_batch_size", system.embed_batch_size, low=1)
-  for name in ("num_workers", "num_devices"):
-    if system[name] is not None:
-      check_integer(f"system.{name}", system[name], low=1)
-
-
-def _recipe(config) -> training.Recipe:
-  """Returns how to train, checked."""
-  train = config.train
-  num_epochs = check_integer("train.num_epochs", train.num_epochs, low=1)
-  peak = check_number("train.learning_rate", train.learning_rate, low=1e-12)
-  return training.Recipe(
-    num_epochs=num_epochs,
-    batch_size=check_integer("train.batch_size", train.batch_size, low=1),
-    learning_rate=peak,
-    warmup_epochs=check_integer(
-      "train.warmup_epochs", train.warmup_epochs, low=0, high=num_epochs
-    ),
-    warmup_learning_rate=check_number(
-      "train.warmup_learning_rate",
-      train.warmup_learning_rate,
-      low=0.0,
-      high=peak,
-    ),
-    final_learning_rate=check_number(
-      "train.final_learning_rate", train.final_learning_rate, low=0.0, high=peak
-    ),
-  )
 
 
 def load(config) -> Assets:
@@ -134,103 +61,132 @@ def load(config) -> Assets:
   dataset = sources.load(
     config.dataset.name,
     path=config.dataset.path,
+    split_file=config.dataset.split_file,
     num_workers=num_workers,
     cache_dir=system.cache_dir,
   )
-  initial_budget, budget = _budgets(config, dataset)
+  task = _make_task(config, dataset)
   backbone = models.create(
     config.model.name,
     weights=config.model.weights,
     image_size=config.dataset.image_size,
+    dtype=config.model.dtype,
   )
-  mesh = make_mesh(system.num_devices)
-  compute = functools.partial(
-    _features, config, dataset, backbone, mesh=mesh, num_workers=num_workers
+  mask = models.trainable_mask(
+    config.model.name, backbone.variables["params"], config.train.scope
   )
+  is_fixed = not any(jax.tree.leaves(mask))
+  assets = Assets(
+    dataset=dataset,
+    task=task,
+    backbone=backbone,
+    mask=mask,
+    use_batch_statistics=(
+      not config.train.freeze_batch_norm
+      and not is_fixed
+      and "batch_stats" in backbone.variables
+    ),
+    parts=None,
+    mesh=make_mesh(system.num_devices),
+    num_workers=num_workers,
+    digest=_digest(dataset, backbone),
+  )
+  if not is_fixed:
+    return assets
+  if config.train.augment:
+    logging.warning(
+      "train.augment: every epoch computes features anew, as no cache holds"
+      " those of augmented images; the cached ones serve evaluation and"
+      " selection alone."
+    )
+  return assets._replace(parts=_cached_parts(config, assets))
+
+
+def splits_of(dataset: Dataset) -> dict[str, Split]:
+  """Returns the parts of a data set that are there, by name."""
   splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-  parts = {
-    name: frozen.place(compute(name, split), split, mesh)
-    for name, split in splits.items()
-    if split is not None
-  }
-  task = frozen.Task(
-    ids=dataset.train.ids,
-    num_classes=len(dataset.class_names),
-    parts=parts,
-    initial_budget=initial_budget,
-    budget=budget,
+  return {name: split for name, split in splits.items() if split is not None}
+
+
+def make_transform(config) -> functools.partial:
+  """Returns how images are brought to size when nothing is to be random."""
+  return functools.partial(
+    transforms.resize_and_center_crop,
+    resize_size=config.dataset.resize_size,
+    image_size=config.dataset.image_size,
+    interpolation=config.dataset.interpolation,
   )
-  return Assets(dataset, task, _digest(dataset, backbone))
 
 
-def _budgets(config, dataset: Dataset) -> tuple[int, int]:
-  """Returns the sizes of the initial set and of a selection."""
-  classes = len(dataset.class_names)
-  initial = config.selection.initial_budget or classes
-  budget = config.selection.budget or classes
-  total = initial + (config.num_rounds - 1) * budget
-  pool = len(dataset.train.ids)
-  if total > pool:
+def make_embed(config, assets: Assets):
+  """Returns a function that computes features of a part of the data.
+
+  Args:
+    config: The configuration.
+    assets: The model, the mesh and the threads.
+
+  Returns:
+    Maps `(variables, name, split, positions=None)` to float32 [examples, dim].
+  """
+
+  def embed(variables, name: str, split: Split, positions=None) -> np.ndarray:
+    return features.embed_split(
+      assets.backbone.apply,
+      variables,
+      split,
+      make_transform(config),
+      name=name,
+      batch_size=config.system.embed_batch_size,
+      num_workers=assets.num_workers,
+      mesh=assets.mesh,
+      positions=positions,
+    )
+
+  return embed
+
+
+def _make_task(config, dataset: Dataset) -> acquisition.Task:
+  """Returns the budgets, checked against the pool."""
+  selection = config.selection
+  default = selection.budget_per_class * len(dataset.class_names)
+  task = acquisition.Task(
+    ids=dataset.train.ids,
+    initial_budget=selection.initial_budget or default,
+    budget=selection.budget or default,
+    num_rounds=config.num_rounds,
+    num_candidates=selection.num_candidates,
+  )
+  pool = len(task.ids)
+  if task.capacity > pool:
+    rounds = config.num_rounds - 1
     raise ValueError(
       f"Expected `initial_budget` + (`num_rounds` - 1) · `budget` <= {pool}"
-      f" training examples, got {initial} + {config.num_rounds - 1} · {budget}"
-      f" = {total}."
+      f" training examples, got {task.initial_budget} + {rounds} ·"
+      f" {task.budget} = {task.capacity}."
     )
-  return initial, budget
-
-
-def _features(
-  config,
-  dataset: Dataset,
-  backbone: models.Backbone,
-  part: str,
-  split: Split,
-  *,
-  mesh: Mesh,
-  num_workers: int,
-) -> np.ndarray:
-  """Returns the features of one part, from the cache if they are there."""
-  options = {
-    "resize_size": config.dataset.resize_size,
-    "image_size": config.dataset.image_size,
-    "interpolation": config.dataset.interpolation,
-  }
-  batch_size = config.system.embed_batch_size
-
-  def compute() -> np.ndarray:
-    batches = pipeline.image_batches(
-      split,
-      functools.partial(transforms.resize_and_center_crop, **options),
-      batch_size=batch_size,
-      num_workers=num_workers,
+  if task.num_candidates is not None and task.num_candidates < task.budget:
+    raise ValueError(
+      f"Expected `selection.num_candidates` >= the budget {task.budget}, got"
+      f" {task.num_candidates}."
     )
-    with tqdm.tqdm(
-      total=len(split.ids),
-      desc=f"features of {part}",
-      unit="image",
-      disable=None,
-    ) as bar:
-      return features.embed(
-        backbone.apply,
-        backbone.variables,
-        _counted(batches, bar),
-        batch_size=batch_size,
-        mesh=mesh,
-      )
-
-  return features.cached(
-    config.system.cache_dir,
-    (dataset.fingerprint, part, backbone.fingerprint, str(options)),
-    num_rows=len(split.ids),
-    compute=compute,
-  )
+  return task
 
 
-def _counted(batches, bar):
-  """Yields batches, and tells a progress bar of their images."""
-  for images in batches:
-    yield images
-    bar.update(len(images))
+def _cached_parts(config, assets: Assets) -> dict[str, learner.Part]:
+  """Returns the features of all data, from the cache if they are there."""
+  embed = make_embed(config, assets)
+  backbone = assets.backbone
+  options = str(make_transform(config).keywords)
+  parts = {}
+  for name, split in splits_of(assets.dataset).items():
+    rows = features.cached(
+      config.system.cache_dir,
+      (assets.dataset.fingerprint, name, backbone.fingerprint, options),
+      num_rows=len(split.ids),
+      compute=functools.partial(embed, backbone.variables, name, split),
+    )
+    parts[name] = learner.place(rows, split, assets.mesh)
+  return parts
 
 
 def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
@@ -243,35 +199,8 @@ def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
     digest = hashlib.sha256(names + labels).hexdigest()
     return f"{len(split.ids)} examples {digest}"
 
-  splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
   return {
     "class_names": list(dataset.class_names),
-    **{name: of_split(split) for name, split in splits.items() if split},
+    **{name: of_split(split) for name, split in splits_of(dataset).items()},
     "model": backbone.fingerprint,
   }
-
-
-def build(config, assets: Assets, *, seed: int) -> rounds.Experiment:
-  """Builds the experiment of one seed.
-
-  Args:
-    config: The configuration, checked.
-    assets: What `load` returned for it.
-    seed: Seed of the run.
-
-  Returns:
-    The experiment.
-  """
-  strategy = STRATEGIES[config.selection.strategy]
-  options = {name: config.selection[name] for name in strategy.options}
-  return rounds.Experiment(
-    init=functools.partial(frozen.init, assets.task, seed=seed),
-    advance=functools.partial(
-      frozen.advance,
-      assets.task,
-      seed=seed,
-      num_rounds=config.num_rounds,
-      recipe=_recipe(config),
-      select=functools.partial(strategy.select, **options),
-    ),
-  )

@@ -1,4 +1,4 @@
-"""Tests of what decern_jax/experiment.py checks before it opens anything."""
+"""Tests of decern_jax/experiment/check.py."""
 
 import pathlib
 
@@ -43,6 +43,8 @@ OUT_OF_RANGE = [
   ("selection.initial_budget", 0, "1 <= `selection.initial_budget`, got 0"),
   ("selection.budget", 0, "1 <= `selection.budget`, got 0"),
   ("selection.budget", -5, "1 <= `selection.budget`, got -5"),
+  ("selection.budget_per_class", 0, "1 <= `selection.budget_per_class`, got 0"),
+  ("selection.num_candidates", 0, "1 <= `selection.num_candidates`, got 0"),
   ("selection.uncertainty_gamma", np.nan, "uncertainty_gamma`, got nan"),
   ("selection.uncertainty_gamma", np.inf, "uncertainty_gamma`, got inf"),
   ("selection.diversity_gamma", -0.1, "diversity_gamma` <= 1.0, got -0.1"),
@@ -50,11 +52,15 @@ OUT_OF_RANGE = [
   ("system.embed_batch_size", 0, "1 <= `system.embed_batch_size`, got 0"),
   ("system.num_workers", 0, "1 <= `system.num_workers`, got 0"),
   ("system.num_devices", 0, "1 <= `system.num_devices`, got 0"),
+  ("system.checkpoint_seconds", -1.0, "checkpoint_seconds` .*got -1.0"),
+  ("system.checkpoint_seconds", np.nan, "checkpoint_seconds`, got nan"),
 ]
 UNKNOWN = [
   ("selection.strategy", "decren", "strategy", strategies.STRATEGIES),
   ("dataset.name", "cifar", "dataset", specs.DATASETS),
   ("model.name", "resnet", "model", models.MODELS),
+  ("model.dtype", "float16", "dtype", models.DTYPES),
+  ("train.scope", "last", "training scope", models.SCOPES),
   (
     "dataset.interpolation",
     "nearest",
@@ -73,7 +79,9 @@ IN_RANGE = [
   {"selection.uncertainty_gamma": -2.0},
   {"selection.diversity_gamma": 0.0},
   {"selection.diversity_gamma": 1.0},
+  {"selection.budget_per_class": 1, "selection.num_candidates": 1},
   {"system.num_workers": 1, "system.num_devices": 1},
+  {"system.checkpoint_seconds": 0.0},
 ]
 
 

@@ -1,13 +1,14 @@
-"""Tests of decern_jax/experiment.py, on a tiny folder of images."""
+"""Tests of decern_jax/experiment/load.py, on a tiny folder of images."""
 
 import json
 import os
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
-from decern_jax import experiment, features, frozen, models, strategies
+from decern_jax import experiment, features, models
 from decern_jax.data import transforms
 from tests import tiny
 
@@ -70,12 +71,12 @@ class TestLoad:
     assets = experiment.load(make_config())
     task = assets.task
     assert assets.dataset.class_names == tiny.CLASSES
-    assert task.num_classes == NUM_CLASSES
     assert task.ids == assets.dataset.train.ids
     assert task.initial_budget == task.budget == NUM_CLASSES
-    assert set(task.parts) == {"train", "val", "test"}
+    assert (task.num_rounds, task.num_candidates) == (3, None)
+    assert set(assets.parts) == {"train", "val", "test"}
     for name, size in ("train", 8), ("val", 1), ("test", 6):
-      part = task.parts[name]
+      part = assets.parts[name]
       assert int(part.valid.sum()) == NUM_CLASSES * size
       assert part.features.shape[1] == 256
 
@@ -85,6 +86,22 @@ class TestLoad:
     )
     task = experiment.load(config).task
     assert (task.initial_budget, task.budget) == (7, 3)
+
+  def test_takes_several_labels_per_class(self, make_config):
+    config = make_config(
+      **{"selection.budget_per_class": 2, "selection.budget": 5}
+    )
+    task = experiment.load(config).task
+    assert (task.initial_budget, task.budget) == (2 * NUM_CLASSES, 5)
+
+  def test_takes_the_number_of_candidates(self, make_config):
+    config = make_config(**{"selection.num_candidates": 4})
+    assert experiment.load(config).task.num_candidates == 4
+
+  def test_rejects_fewer_candidates_than_budget(self, make_config, no_training):
+    config = make_config(**{"selection.num_candidates": 3})
+    with pytest.raises(ValueError, match=r"num_candidates` >= .* 4, got 3"):
+      experiment.load(config)
 
   def test_features_are_those_of_the_model_and_transform(self, make_config):
     config = make_config(**{"dataset.resize_size": 40})
@@ -101,16 +118,16 @@ class TestLoad:
       # Features have length 1 or so and any sign: near 0 an entry has few
       # digits.
       np.testing.assert_allclose(
-        assets.task.parts["train"].features[position],
+        assets.parts["train"].features[position],
         expected,
         rtol=1e-4,
         atol=1e-5,
       )
 
   def test_uses_the_devices_asked_for(self, make_config, assets):
-    task = experiment.load(make_config(**{"system.num_devices": 2})).task
-    assert task.parts["train"].features.sharding.mesh.size == 2
-    assert assets.task.parts["train"].features.sharding.mesh.size == 8
+    two = experiment.load(make_config(**{"system.num_devices": 2}))
+    assert two.parts["train"].features.sharding.mesh.size == 2
+    assert assets.parts["train"].features.sharding.mesh.size == 8
 
   def test_rejects_more_devices_than_there_are(self, make_config, no_training):
     with pytest.raises(ValueError, match="8 devices, got 9"):
@@ -120,10 +137,8 @@ class TestLoad:
     first = experiment.load(make_config(cache=tmp_path))
     monkeypatch.setattr(features, "embed", lambda *args, **options: 1 / 0)
     second = experiment.load(make_config(cache=tmp_path))
-    for name, part in first.task.parts.items():
-      np.testing.assert_array_equal(
-        part.features, second.task.parts[name].features
-      )
+    for name, part in first.parts.items():
+      np.testing.assert_array_equal(part.features, second.parts[name].features)
 
   @pytest.mark.parametrize(
     "changes",
@@ -154,14 +169,14 @@ class TestLoad:
     assert calls == [32, 4, 24]
 
   def test_features_hardly_depend_on_system(self, make_config, tmp_path):
-    expected = experiment.load(make_config()).task.parts["train"].features
+    expected = experiment.load(make_config()).parts["train"].features
     changes = {
       "system.embed_batch_size": 5,
       "system.num_workers": 1,
       "system.num_devices": 1,
     }
     config = make_config(cache=tmp_path, **changes)
-    actual = experiment.load(config).task.parts["train"].features
+    actual = experiment.load(config).parts["train"].features
     np.testing.assert_allclose(actual, expected[:32], rtol=1e-4, atol=1e-6)
 
   def test_shows_no_bar_where_there_is_no_terminal(
@@ -203,6 +218,26 @@ class TestLoad:
     message = r"NaN or infinity for 1 examples, the first 'train/ant/05\.png'"
     with pytest.raises(ValueError, match=message):
       experiment.load(make_config(cache=tmp_path))
+
+  def test_computes_none_where_the_backbone_trains(
+    self, make_config, no_training
+  ):
+    assets = experiment.load(make_config(**{"train.scope": "published"}))
+    assert assets.parts is None
+    assert any(jax.tree.leaves(assets.mask))
+    # This model has no batch normalisation.
+    assert not assets.use_batch_statistics
+
+  def test_says_that_augmented_images_have_no_cached_features(
+    self, make_config, caplog
+  ):
+    assets = experiment.load(make_config(**{"train.augment": True}))
+    assert assets.parts is not None
+    assert "every epoch computes features anew" in caplog.text
+
+  def test_says_nothing_where_they_are_cached(self, make_config, caplog):
+    experiment.load(make_config())
+    assert not caplog.records
 
   def test_rejects_weights_of_another_model(self, make_config, no_training):
     with pytest.raises(ValueError, match="weights of another model"):
@@ -258,112 +293,3 @@ class TestDigest:
     config = make_config(data, tmp_path / "cache")
     digest = experiment.load(config).digest
     assert digest["train"].startswith("33 examples ")
-
-
-class Recorded:
-  """A configuration that notes which of its fields are read."""
-
-  def __init__(self, config, reads: set[str], prefix: str = ""):
-    self._config = config
-    self._reads = reads
-    self._prefix = prefix
-
-  def __getitem__(self, name: str):
-    value = self._config[name]
-    if hasattr(value, "to_dict"):
-      return Recorded(value, self._reads, f"{self._prefix}{name}.")
-    self._reads.add(f"{self._prefix}{name}")
-    return value
-
-  __getattr__ = __getitem__
-
-
-class TestFields:
-  def test_every_field_is_read(self, make_config):
-    config = make_config(**{"selection.strategy": "decern"})
-    reads = set()
-    recorded = Recorded(config, reads)
-    experiment.check(recorded)
-    self.run_one_round(recorded)
-    unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
-    assert unread == set()
-
-  def test_every_field_is_read_for_more_than_its_check(self, make_config):
-    config = make_config(**{"selection.strategy": "decern"})
-    reads = set()
-    self.run_one_round(Recorded(config, reads))
-    unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
-    # One experiment has one seed; `main` goes through them.
-    assert unread == {"seeds"}
-
-  def run_one_round(self, config) -> None:
-    assets = experiment.load(config)
-    built = experiment.build(config, assets, seed=1)
-    built.advance(built.init())
-
-
-class TestBuild:
-  def test_starts_with_a_random_initial_set(self, make_config, assets):
-    built = experiment.build(make_config(), assets, seed=3)
-    expected = frozen.init(assets.task, seed=3)
-    np.testing.assert_array_equal(built.init().labeled_at, expected.labeled_at)
-
-  def test_runs_rounds_to_the_end(self, make_config, assets):
-    built = experiment.build(make_config(num_rounds=3), assets, seed=3)
-    state, records = built.init(), []
-    for _ in range(3):
-      state, record = built.advance(state)
-      records.append(record)
-    assert [record["num_labeled"] for record in records] == [4, 8, 12]
-    assert [len(record["selected"]) for record in records] == [4, 4, 0]
-
-  @pytest.mark.parametrize(
-    ("name", "options"),
-    [
-      ("decern", {"uncertainty_gamma": 0.25, "diversity_gamma": 0.75}),
-      ("margin", {}),
-    ],
-  )
-  def test_gives_a_strategy_its_options(
-    self, make_config, assets, name, options, monkeypatch
-  ):
-    seen = []
-
-    def select(key, pool, **options):
-      seen.append(options)
-      positions = np.flatnonzero(np.asarray(pool.candidates))
-      return strategies.Selection(positions[: options["budget"]], None)
-
-    row = strategies.STRATEGIES[name]._replace(select=select)
-    monkeypatch.setitem(strategies.STRATEGIES, name, row)
-    config = make_config(
-      **{
-        "selection.strategy": name,
-        "selection.uncertainty_gamma": 0.25,
-        "selection.diversity_gamma": 0.75,
-      }
-    )
-    built = experiment.build(config, assets, seed=1)
-    built.advance(built.init())
-    assert seen == [{"budget": 4, **options}]
-
-  def test_trains_as_configured(self, make_config, assets, monkeypatch):
-    seen, fit = [], experiment.training.fit_head
-
-    def note(*args, recipe):
-      seen.append(recipe)
-      return fit(*args, recipe=recipe)
-
-    monkeypatch.setattr(experiment.training, "fit_head", note)
-    values = {
-      "num_epochs": 7,
-      "batch_size": 3,
-      "learning_rate": 0.25,
-      "warmup_epochs": 2,
-      "warmup_learning_rate": 0.125,
-      "final_learning_rate": 0.0625,
-    }
-    config = make_config(**{f"train.{k}": v for k, v in values.items()})
-    built = experiment.build(config, assets, seed=1)
-    built.advance(built.init())
-    assert seen[0]._asdict() == values

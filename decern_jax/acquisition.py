@@ -1,0 +1,193 @@
+"""A round of active learning: train, evaluate, select, label."""
+
+from collections.abc import Callable
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from decern_jax import evaluation, features, rounds
+from decern_jax.learner import Fit, Learner, Part
+from decern_jax.ops.head import LinearHead
+from decern_jax.sharding import place_pool
+from decern_jax.strategies import Pool, Selection
+
+
+class Task(NamedTuple):
+  """How many labels of what may be bought.
+
+  Attributes:
+    ids: Stable name of each training example.
+    initial_budget: Labels of the random initial set.
+    budget: Labels of every later selection.
+    num_rounds: Rounds of the whole run; the last one selects nothing.
+    num_candidates: Unlabeled examples, drawn at random in every round, that a
+      selection chooses from; None: all.
+  """
+
+  ids: tuple[str, ...]
+  initial_budget: int
+  budget: int
+  num_rounds: int
+  num_candidates: int | None = None
+
+  @property
+  def capacity(self) -> int:
+    """Labels of the last round."""
+    return self.initial_budget + (self.num_rounds - 1) * self.budget
+
+
+def init(task: Task, *, seed: int) -> rounds.RoundState:
+  """Returns the state with a random initial set.
+
+  Args:
+    task: The task.
+    seed: Seed of the run.
+
+  Returns:
+    The state before the first round.
+  """
+  pool = len(task.ids)
+  order = jax.random.permutation(rounds.seed_key(seed, "initial"), pool)
+  labeled_at = np.full(pool, rounds.NOT_LABELED, np.int32)
+  labeled_at[np.asarray(order)[: task.initial_budget]] = 0
+  return rounds.make_state(0, labeled_at)
+
+
+def advance(
+  task: Task,
+  state: rounds.RoundState,
+  *,
+  seed: int,
+  learner: Learner,
+  select: Callable[..., Selection],
+  on_last_model: Callable[[Fit], None] = lambda model: None,
+) -> tuple[rounds.RoundState, dict[str, Any]]:
+  """Trains, evaluates, selects and labels; the last round selects nothing.
+
+  Args:
+    task: The task.
+    state: The state before the round.
+    seed: Seed of the run.
+    learner: How the model is trained.
+    select: Maps `(key, pool, *, budget)` to a `Selection`.
+    on_last_model: Called with the model of the last round.
+
+  Returns:
+    The state after the round, and its record: "round", "num_labeled", "train"
+    with its loss and those of all epochs, metrics of "test" and "val", the
+    "selected" ids with their "scores" (null where the strategy has none), and
+    "seconds" by stage.
+
+  Raises:
+    RuntimeError: If the training loss is not finite.
+  """
+  is_last = int(state.round) == task.num_rounds - 1
+  clock = _Clock()
+  model = learner.fit(state)
+  clock.lap("train")
+  candidates = np.zeros(len(task.ids), bool)
+  if not is_last:
+    candidates = _draw_candidates(task, state, seed)
+  # Nothing is selected without the features of what is labeled.
+  wanted = candidates | (state.labeled & (not is_last))
+  parts = learner.embed(model, wanted)
+  clock.lap("embed")
+  metrics = _evaluate(model.head, parts)
+  clock.lap("evaluate")
+  positions, scores = np.zeros(0, int), None
+  if is_last:
+    on_last_model(model)
+  else:
+    positions, scores = _select(
+      parts["train"], model.head, task, state, candidates, seed, select
+    )
+  clock.lap("select")
+  record = {
+    "round": int(state.round),
+    "num_labeled": int(state.labeled.sum()),
+    "train": _describe_losses(model.losses),
+    **metrics,
+    "selected": [task.ids[position] for position in positions],
+    "scores": scores,
+    "seconds": clock.laps,
+  }
+  return state.label(positions), record
+
+
+class _Clock:
+  """Seconds between named moments."""
+
+  def __init__(self):
+    self.laps: dict[str, float] = {}
+    self._last = time.monotonic()
+
+  def lap(self, name: str) -> None:
+    """Keeps the seconds since the last moment under a name."""
+    now = time.monotonic()
+    self.laps[name] = round(now - self._last, 4)
+    self._last = now
+
+
+def _describe_losses(losses: np.ndarray) -> dict[str, Any]:
+  """Returns the last loss of a training, and those of all epochs."""
+  epochs = [float(loss) for loss in losses]
+  return {"loss": epochs[-1], "epoch_losses": epochs}
+
+
+def _draw_candidates(
+  task: Task, state: rounds.RoundState, seed: int
+) -> np.ndarray:
+  """Returns the mask of the examples that this round may select."""
+  if task.num_candidates is None:
+    return ~state.labeled
+  key = rounds.round_key(seed, "candidates", int(state.round))
+  # Of the whole pool: its length, and so the program, is that of every round.
+  order = np.asarray(jax.random.permutation(key, len(task.ids)))
+  mask = np.zeros(len(task.ids), bool)
+  mask[order[~state.labeled[order]][: task.num_candidates]] = True
+  return mask
+
+
+def _evaluate(
+  head: LinearHead, parts: dict[str, Part]
+) -> dict[str, dict[str, Any]]:
+  """Returns the metrics of every held-out part."""
+  return {
+    name: evaluation.summarize(evaluation.evaluate_head(head, *parts[name]))
+    for name in ("val", "test")
+    if name in parts
+  }
+
+
+def _select(
+  train: Part,
+  head: LinearHead,
+  task: Task,
+  state: rounds.RoundState,
+  candidates: np.ndarray,
+  seed: int,
+  select: Callable[..., Selection],
+) -> tuple[np.ndarray, list[float] | None]:
+  """Returns the selected positions and their scores."""
+  mesh = train.features.sharding.mesh
+  labeled = place_pool(state.labeled, mesh)
+  pool = Pool(
+    features=train.features,
+    probs=features.predict(head, train.features),
+    labels=jnp.where(labeled, train.labels, -1),
+    candidates=place_pool(candidates, mesh),
+    head=head,
+  )
+  selection = select(
+    rounds.round_key(seed, "query", int(state.round)),
+    pool,
+    budget=task.budget,
+  )
+  positions = np.asarray(selection.positions)
+  if selection.scores is None:
+    return positions, None
+  scores = np.asarray(selection.scores)[positions]
+  return positions, [float(score) for score in scores]

@@ -1,0 +1,10 @@
+"""From a configuration to the experiment that a driver runs.
+
+The only modules that read the configuration.
+"""
+
+from decern_jax.experiment.build import build
+from decern_jax.experiment.check import check
+from decern_jax.experiment.load import Assets, load
+
+__all__ = ["Assets", "build", "check", "load"]

@@ -1,0 +1,282 @@
+"""Learning on images: backbone and head are fine-tuned in every round."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import itertools
+import time
+from typing import Any, NamedTuple
+
+from absl import logging
+from etils import epath
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import numpy as np
+import tqdm
+
+from decern_jax import checkpoint, learner, rounds, train_step, training
+from decern_jax.data import pipeline
+from decern_jax.data.dataset import Split
+from decern_jax.data.pipeline import BatchPlan
+from decern_jax.models import Backbone
+from decern_jax.sharding import POOL_AXIS
+
+# The state in the middle of a round, under the number of the round.
+FOLDER = "training"
+
+
+class Setup(NamedTuple):
+  """What is fine-tuned, on what, and how.
+
+  Attributes:
+    backbone: The model, with the variables that every round starts from.
+    mask: A bool for each of its parameters, True for those that train.
+    use_batch_statistics: Whether batch normalisation goes by the statistics of
+      the batch, and moves its running ones.
+    num_classes: Number of classes.
+    train: The training examples.
+    augment: Maps a decoded image and a `numpy.random.Generator` to uint8
+      [size, size, channels].
+    recipe: How to train.
+    mesh: Batches are split over it.
+    num_workers: Threads that decode images.
+    checkpoint_seconds: Time between two savings inside a round.
+  """
+
+  backbone: Backbone
+  mask: Any
+  use_batch_statistics: bool
+  num_classes: int
+  train: Split
+  augment: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+  recipe: training.Recipe
+  mesh: Mesh
+  num_workers: int
+  checkpoint_seconds: float
+
+
+def make_learner(
+  setup: Setup,
+  embed: Callable[[Any, np.ndarray], dict[str, learner.Part]],
+  *,
+  seed: int,
+  workdir: epath.PathLike,
+) -> learner.Learner:
+  """Makes a learner of whole models.
+
+  Long trainings are saved inside the round, at the end of an epoch, so that a
+  kill costs about `checkpoint_seconds`. The orders and the augmentation of an
+  epoch follow from the seed, the round and the epoch alone, so that the resumed
+  round ends as the uninterrupted one, bit for bit.
+
+  Args:
+    setup: What is fine-tuned.
+    embed: Maps variables and a mask, bool [train], to the parts of the data, as
+      `Learner.embed` does.
+    seed: Seed of the run.
+    workdir: Directory of the run.
+
+  Returns:
+    The learner.
+  """
+
+  def fit(state: rounds.RoundState) -> learner.Fit:
+    round_num = int(state.round)
+    parent = epath.Path(workdir) / FOLDER
+    _clear(parent, keep=str(round_num))
+    with checkpoint.open_manager(parent / str(round_num)) as manager:
+      trained = _train(setup, state, seed, manager)
+    losses = np.asarray(trained.losses)
+    _, fixed = train_step.partition(
+      setup.backbone.variables["params"], setup.mask
+    )
+    variables = {"params": train_step.merge(trained.backbone, fixed)}
+    if trained.batch_stats:
+      variables["batch_stats"] = trained.batch_stats
+    return learner.Fit(variables, trained.head, losses)
+
+  return learner.Learner(
+    fit=fit, embed=lambda model, wanted: embed(model.variables, wanted)
+  )
+
+
+def finish(workdir: epath.PathLike) -> None:
+  """Removes what only an interrupted round needs.
+
+  Args:
+    workdir: Directory of a run whose rounds are all saved.
+  """
+  folder = epath.Path(workdir) / FOLDER
+  if folder.exists():
+    folder.rmtree()
+
+
+def _clear(parent: epath.Path, *, keep: str) -> None:
+  """Removes the states of other rounds, which are over."""
+  for folder in parent.iterdir() if parent.exists() else ():
+    if folder.name != keep:
+      folder.rmtree()
+
+
+def plan_epochs(
+  positions: np.ndarray,
+  *,
+  batch_size: int,
+  seed: tuple[int, ...],
+  first: int,
+  num_epochs: int,
+) -> Iterator[BatchPlan]:
+  """Plans the batches of epochs, each in an order of its own.
+
+  The last batch of an epoch is dropped when it is not full, unless it is the
+  only one.
+
+  Args:
+    positions: int [labeled], the examples to train on.
+    batch_size: Examples of a batch.
+    seed: Entropy of the round; the number of the epoch is appended to it.
+    first: The first epoch to plan.
+    num_epochs: Where the last one ends.
+
+  Yields:
+    The batches of epoch `first`, then those of the next one.
+  """
+  size = min(batch_size, len(positions))
+  for epoch in range(first, num_epochs):
+    order = np.random.default_rng((*seed, epoch)).permutation(positions)
+    for begin in range(0, len(order) - size + 1, size):
+      yield BatchPlan(order[begin : begin + size], (*seed, epoch))
+
+
+def _train(
+  setup: Setup, state: rounds.RoundState, seed: int, manager
+) -> train_step.TrainState:
+  """Runs the epochs that are left of a round."""
+  round_num, recipe = int(state.round), setup.recipe
+  initial, fixed = _start(setup, seed)
+  current = checkpoint.restore_latest(manager, initial)
+  first = int(current.epoch)
+  if first:
+    logging.info("Round %d continues after epoch %d.", round_num, first)
+  positions = np.flatnonzero(state.labeled)
+  num_batches = max(len(positions) // recipe.batch_size, 1)
+  last_save = time.monotonic()
+  with (
+    contextlib.closing(
+      _device_batches(setup, positions, seed, round_num, first)
+    ) as batches,
+    _epoch_bar(round_num, first, recipe.num_epochs) as bar,
+  ):
+    for epoch in range(first + 1, recipe.num_epochs + 1):
+      current = _run_epoch(setup, current, fixed, batches, num_batches)
+      bar.update()
+      is_due = time.monotonic() - last_save >= setup.checkpoint_seconds
+      if is_due:
+        learner.check_losses(np.asarray(current.losses), round_num)
+        _save(manager, epoch, current)
+        last_save = time.monotonic()
+  learner.check_losses(np.asarray(current.losses), round_num)
+  return current
+
+
+def _start(
+  setup: Setup, seed: int
+) -> tuple[train_step.TrainState, train_step.Params]:
+  """Returns the state that a round starts from, and the fixed parameters."""
+  variables = setup.backbone.variables
+  backbone, fixed = train_step.partition(variables["params"], setup.mask)
+  head = training.init_head(
+    rounds.seed_key(seed, "params"),
+    dim=setup.backbone.dim,
+    num_classes=setup.num_classes,
+  )
+  initial = train_step.create(
+    backbone, head, variables.get("batch_stats", {}), recipe=setup.recipe
+  )
+  everywhere = NamedSharding(setup.mesh, PartitionSpec())
+  return jax.device_put((initial, fixed), everywhere)
+
+
+def _device_batches(
+  setup: Setup, positions: np.ndarray, seed: int, round_num: int, first: int
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+  """Yields images and labels on the devices, a little ahead of their use."""
+
+  def plan() -> Iterator[BatchPlan]:
+    return plan_epochs(
+      positions,
+      batch_size=setup.recipe.batch_size,
+      seed=rounds.host_seed(seed, "epochs", round_num),
+      first=first,
+      num_epochs=setup.recipe.num_epochs,
+    )
+
+  def pair() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    labels = np.asarray(setup.train.labels, np.int32)
+    # One plan for the images, which are read ahead, and one for the labels.
+    batches = pipeline.training_batches(
+      setup.train, plan(), setup.augment, num_workers=setup.num_workers
+    )
+    with contextlib.closing(batches):
+      for images, batch in zip(batches, plan(), strict=True):
+        yield images, labels[batch.positions]
+
+  return pipeline.prefetch(pair(), lambda arrays: _put(arrays, setup.mesh))
+
+
+def _put(arrays: Any, mesh: Mesh) -> Any:
+  """Splits a batch over the mesh; one that does not divide is replicated."""
+  divides = len(jax.tree.leaves(arrays)[0]) % mesh.size == 0
+  spec = PartitionSpec(POOL_AXIS) if divides else PartitionSpec()
+  return jax.device_put(arrays, NamedSharding(mesh, spec))
+
+
+def _run_epoch(
+  setup: Setup,
+  state: train_step.TrainState,
+  fixed: train_step.Params,
+  batches: Iterator[tuple[jax.Array, jax.Array]],
+  num_batches: int,
+) -> train_step.TrainState:
+  """Makes a step on each batch of an epoch."""
+  backbone = setup.backbone
+  apply = backbone.train_apply if setup.use_batch_statistics else backbone.apply
+  waiting = None
+  for images, labels in itertools.islice(batches, num_batches):
+    state, loss = train_step.train_step(
+      state,
+      fixed,
+      images,
+      labels,
+      np.float32(num_batches),
+      apply=apply,
+      use_batch_statistics=setup.use_batch_statistics,
+      in_chunks=setup.mesh.size == 1,
+      recipe=setup.recipe,
+    )
+    # The device works on this batch while the one before is waited for, so that
+    # batches do not pile up in its memory.
+    if waiting is not None:
+      waiting.block_until_ready()
+    waiting = loss
+  return state.replace(epoch=state.epoch + 1)
+
+
+def _epoch_bar(round_num: int, first: int, num_epochs: int) -> tqdm.tqdm:
+  # `disable=None` keeps the bar out of files and pipes.
+  return tqdm.tqdm(
+    initial=first,
+    total=num_epochs,
+    desc=f"epochs of round {round_num}",
+    unit="epoch",
+    leave=False,
+    disable=None,
+  )
+
+
+def _save(manager, step: int, state: train_step.TrainState) -> None:
+  """Saves a state, and returns when it is on the disk.
+
+  The next step of training takes over the memory of the state.
+  """
+  checkpoint.save(manager, step, state)
+  manager.wait_until_finished()

@@ -1,0 +1,183 @@
+"""One step of fine-tuning: a batch of images, a step of Adam."""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+
+import flax
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import optax
+
+from decern_jax import features
+from decern_jax.ops.head import LinearHead
+from decern_jax.training import Recipe, cross_entropy, epoch_learning_rates
+
+Params = Mapping[str, Any]
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that changes while a model is fine-tuned.
+
+  What stays as it is has no place here, and so neither gradients nor moments.
+
+  Attributes:
+    backbone: The parameters of the backbone that train, nested.
+    head: The linear head, which always trains.
+    batch_stats: Running statistics of the batch normalisation; empty for a
+      model without.
+    opt_state: State of the optimiser for `backbone` and `head`.
+    losses: float32 [epochs], the mean loss of each epoch so far.
+    epoch: int32 [], the epochs completed.
+  """
+
+  backbone: Any
+  head: LinearHead
+  batch_stats: Any
+  opt_state: Any
+  losses: jax.Array
+  epoch: jax.Array
+
+
+def partition(params: Params, mask: Params) -> tuple[Params, Params]:
+  """Splits parameters into those inside a mask and those outside.
+
+  Args:
+    params: Nested parameters.
+    mask: A bool for each.
+
+  Returns:
+    Two nested parts, without what is in the other one.
+  """
+  flat, is_inside = map(traverse_util.flatten_dict, (params, mask))
+  inside = {path: flat[path] for path in flat if is_inside[path]}
+  outside = {path: flat[path] for path in flat if not is_inside[path]}
+  return traverse_util.unflatten_dict(inside), traverse_util.unflatten_dict(
+    outside
+  )
+
+
+def merge(first: Params, second: Params) -> Params:
+  """Puts together what `partition` has split."""
+  return traverse_util.unflatten_dict(
+    {
+      **traverse_util.flatten_dict(first),
+      **traverse_util.flatten_dict(second),
+    }
+  )
+
+
+def create(
+  backbone: Params,
+  head: LinearHead,
+  batch_stats: Any,
+  *,
+  recipe: Recipe,
+) -> TrainState:
+  """Returns the state before the first epoch, on arrays of its own.
+
+  Args:
+    backbone: The parameters of the backbone that train.
+    head: A fresh head.
+    batch_stats: The running statistics that the weights came with, or {}.
+    recipe: How to train.
+
+  Returns:
+    The state; it can be donated without touching the arguments.
+  """
+  backbone, head, batch_stats = jax.tree.map(
+    jnp.copy, (backbone, head, batch_stats)
+  )
+  return TrainState(
+    backbone=backbone,
+    head=head,
+    batch_stats=batch_stats,
+    opt_state=_optimizer(recipe).init((backbone, head)),
+    losses=jnp.zeros(recipe.num_epochs, jnp.float32),
+    epoch=jnp.zeros((), jnp.int32),
+  )
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("apply", "use_batch_statistics", "in_chunks", "recipe"),
+  donate_argnames="state",
+)
+def train_step(
+  state: TrainState,
+  fixed: Params,
+  images: jax.Array,
+  labels: jax.Array,
+  num_batches: jax.Array,
+  *,
+  apply: Callable[..., Any],
+  use_batch_statistics: bool,
+  in_chunks: bool,
+  recipe: Recipe,
+) -> tuple[TrainState, jax.Array]:
+  """Makes one step of Adam on one batch.
+
+  The gradient is taken of the training parameters alone: the pass backwards
+  ends at the first of them. On inputs that are split over a mesh the loss, the
+  gradients and the statistics of the batch are those of the whole batch.
+
+  Args:
+    state: The state; donated.
+    fixed: The other parameters of the backbone.
+    images: uint8 [batch, height, width, channels].
+    labels: int32 [batch], the classes.
+    num_batches: float32 [], batches of an epoch.
+    apply: With `use_batch_statistics`, a backbone's `train_apply`; else its
+      `apply`.
+    use_batch_statistics: Whether batch normalisation goes by the statistics of
+      the batch, and moves the running ones.
+    in_chunks: Whether the backbone sees a few images at a time, as is faster on
+      one CPU; only where it treats each image by itself.
+    recipe: How to train.
+
+  Returns:
+    The next state, and the loss of the batch.
+  """
+
+  def compute_loss(trained):
+    backbone, head = trained
+    variables = {"params": merge(backbone, fixed)}
+    if state.batch_stats:
+      variables["batch_stats"] = state.batch_stats
+    batch_stats = state.batch_stats
+    if use_batch_statistics:
+      outputs, batch_stats = apply(variables, images)
+    elif in_chunks:
+      outputs = features.apply_in_chunks(apply, variables, images)
+    else:
+      outputs = apply(variables, images)
+    loss = cross_entropy(head, outputs, labels, jnp.ones(len(labels), bool))
+    return loss, batch_stats
+
+  trained = (state.backbone, state.head)
+  (loss, batch_stats), gradient = jax.value_and_grad(
+    compute_loss, has_aux=True
+  )(trained)
+  rate = epoch_learning_rates(recipe)[state.epoch]
+  hyperparams = {**state.opt_state.hyperparams, "learning_rate": rate}
+  opt_state = state.opt_state._replace(hyperparams=hyperparams)
+  # Adam in optax raises a float to the power of an integer.
+  with jax.numpy_dtype_promotion("standard"):
+    update, opt_state = _optimizer(recipe).update(gradient, opt_state)
+  backbone, head = optax.apply_updates(trained, update)
+  following = state.replace(
+    backbone=backbone,
+    head=head,
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    losses=state.losses.at[state.epoch].add(loss / num_batches),
+  )
+  return following, loss
+
+
+def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
+  return optax.inject_hyperparams(optax.adam)(
+    learning_rate=recipe.learning_rate
+  )

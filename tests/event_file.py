@@ -1,0 +1,38 @@
+"""Reads files of TensorBoard's events, without TensorBoard."""
+
+import pathlib
+import struct
+
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
+
+
+def path_in(workdir: pathlib.Path) -> pathlib.Path:
+  """Returns the only file of a run's events."""
+  (path,) = (workdir / "tensorboard").iterdir()
+  return path
+
+
+def read(workdir: pathlib.Path) -> list[event_pb2.Event]:
+  """Returns the events of a run, their checksums checked."""
+  data = path_in(workdir).read_bytes()
+  found = []
+  while data:
+    length, check = struct.unpack("<QI", data[:12])
+    assert check == masked_crc32c(data[:8])
+    content, data = data[12 : 12 + length], data[12 + length :]
+    assert struct.unpack("<I", data[:4]) == (masked_crc32c(content),)
+    found.append(event_pb2.Event.FromString(content))
+    data = data[4:]
+  return found
+
+
+def read_scalars(workdir: pathlib.Path) -> list[tuple[str, int, float]]:
+  """Returns tag, step and value of each event after the first."""
+  start, *others = read(workdir)
+  assert start.file_version == "brain.Event:2"
+  return [
+    (value.tag, event.step, value.simple_value)
+    for event in others
+    for value in event.summary.value
+  ]

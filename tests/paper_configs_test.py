@@ -1,0 +1,240 @@
+"""Runs every configuration on data made in the form of its own."""
+
+import functools
+import importlib
+import json
+import pathlib
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from configs import common, paper
+from decern_jax import driver, experiment, models
+from decern_jax.data import specs
+from decern_jax.models import pretrained, resnet, vit
+from decern_jax.report import records
+from tests import tiny
+from tests.data import bronze
+
+SIZE = 32
+NUM_EXAMPLES = 12
+PUBLISHED = {
+  "bronze_ding": (11, 1470, None),
+  "caltech101": (100, 4128, 2465),
+  "caltech_birds2011": (200, 5994, 5794),
+  "food101": (101, 75750, 25250),
+  "oxford_flowers102": (102, 1020, 6149),
+  "oxford_iiit_pet": (37, 3680, 3669),
+  "stanford_dogs": (120, 12000, 8580),
+}
+
+# The three architectures, of few and narrow layers.
+_RESNET = {"stage_sizes": (1, 1, 1, 1), "use_bottleneck": False, "width": 4}
+_VIT = {"width": 16, "num_heads": 2, "patch_size": 16, "grid_size": 2}
+_DINOV2 = {"use_layer_scale": True, "use_patch_mean": True}
+TINY_MODULES = {
+  "resnet50": (functools.partial(resnet.ResNet, **_RESNET), 32),
+  "vit_small16": (
+    functools.partial(vit.VisionTransformer, depth=4, **_VIT),
+    4 * 16,
+  ),
+  "dinov2_small14": (
+    functools.partial(vit.VisionTransformer, depth=4, **_VIT, **_DINOV2),
+    5 * 16,
+  ),
+}
+
+
+def fake_source(self, split, **unused):
+  """Stands in for `as_data_source` of any builder under `mock_data`."""
+  rng = np.random.default_rng(len(split))
+  return [
+    {
+      "image": cv2.imencode(".png", tiny.draw(label, rng))[1].tobytes(),
+      "image/file_name": f"{split}_{label}.jpg",
+      "label": label,
+    }
+    for label in range(NUM_EXAMPLES)
+  ]
+
+
+def write_split_file(path: pathlib.Path) -> pathlib.Path:
+  """Writes a split of the fake Caltech101, whose folders tfds has in order."""
+  with tfds.testing.mock_data(as_data_source_fn=fake_source):
+    names = tfds.builder("caltech101").info.features["label"].names
+  rows = {"train": [], "val": [], "test": []}
+  for label in range(NUM_EXAMPLES):
+    for split in ("train", "test"):
+      file = f"{names[label]}/{split}_{label}.jpg"
+      rows[split].append([file, label, names[label]])
+  path.write_text(json.dumps(rows))
+  return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Data that tfds has not, and weights of the small architectures."""
+  folder = tmp_path_factory.mktemp("paper")
+  tiny.write_image_folder(folder / "images")
+  rows = [(f"ding{i}", i % 11 + 1) for i in range(NUM_EXAMPLES)]
+  tests = [(f"test{i}", i + 1) for i in range(3)]
+  bronze.write_release(folder / "bronze", {"train": rows, "test": tests})
+  write_split_file(folder / "split.json")
+  for name, (module, _) in TINY_MODULES.items():
+    image = jnp.zeros((1, SIZE, SIZE, 3))
+    variables = jax.jit(module().init)(jax.random.key(0), image)
+    pretrained.save_safetensors(folder / f"{name}.safetensors", variables)
+  tiny.write_weights(folder / "small_cnn.safetensors")
+  return folder
+
+
+@pytest.fixture
+def small(monkeypatch, folder):
+  """Makes the models small, and takes the data sets at the size they have."""
+  for name, (module, dim) in TINY_MODULES.items():
+    changes = {"module": module, "dim": dim}
+    if name == "vit_small16":
+      changes["published"] = ("blocks_3.norm*", "norm.*")
+    row = models.MODELS[name]._replace(**changes)
+    monkeypatch.setitem(models.MODELS, name, row)
+  for name, row in specs.DATASETS.items():
+    classes = NUM_EXAMPLES if name == "caltech101" else row.num_classes
+    monkeypatch.setitem(
+      specs.DATASETS,
+      name,
+      row._replace(num_train=None, num_test=None, num_classes=classes),
+    )
+
+
+def shrink(config, folder: pathlib.Path):
+  """Returns a configuration with two short rounds on small images."""
+  paths = {
+    "image_folder": folder / "images",
+    "bronze_ding": folder / "bronze",
+  }
+  if config.dataset.name in paths:
+    config.dataset.path = str(paths[config.dataset.name])
+  if config.dataset.split_file:
+    config.dataset.split_file = str(folder / "split.json")
+  if config.model.name == "mobilenet_v2":
+    config.model.name = "small_cnn"
+  if config.dataset.name != "rendered":
+    config.model.weights = str(folder / f"{config.model.name}.safetensors")
+  config.dataset.resize_size = config.dataset.image_size = SIZE
+  config.num_rounds = 2
+  config.seeds = (1,)
+  config.train.num_epochs = config.train.warmup_epochs = 1
+  config.selection.initial_budget = 5
+  config.selection.budget = 2
+  if config.selection.num_candidates is not None:
+    config.selection.num_candidates = 4
+  config.system.cache_dir = str(folder / "cache")
+  config.system.num_devices = 1
+  return config.lock()
+
+
+def run(config, workdir) -> list[records.Record]:
+  experiment.check(config)
+  with tfds.testing.mock_data(as_data_source_fn=fake_source):
+    assets = experiment.load(config)
+  built = experiment.build(config, assets, seed=1, workdir=workdir)
+  driver.run(built, num_rounds=config.num_rounds, workdir=workdir)
+  return records.read(workdir)
+
+
+FILES = sorted(
+  path.stem
+  for path in (tiny.ROOT / "configs").glob("*.py")
+  if path.stem not in ("__init__", "common")
+)
+
+
+@pytest.mark.usefixtures("small")
+class TestRun:
+  @pytest.mark.parametrize("name", FILES)
+  def test_every_file_runs(self, name, folder, tmp_path):
+    module = importlib.import_module(f"configs.{name}")
+    config = shrink(module.get_config(), folder)
+    found = run(config, tmp_path)
+    assert [record["num_labeled"] for record in found] == [5, 7]
+    assert len(found[0]["selected"]) == 2
+    assert 0 <= found[1]["test"]["accuracy"] <= 1
+    assert (tmp_path / "model.safetensors").exists()
+
+  @pytest.mark.parametrize("backbone", common.PAPER_BACKBONES)
+  def test_every_backbone_runs(self, backbone, folder, tmp_path):
+    config = paper.get_config(f"food101/{backbone}/2x")
+    found = run(shrink(config, folder), tmp_path)
+    assert len(found) == 2
+    before = pretrained.read_safetensors(folder / f"{backbone}.safetensors")
+    after = pretrained.read_safetensors(tmp_path / "model.safetensors")
+    assert set(after) - set(before) == {"head.kernel", "head.bias"}
+    changed = {
+      name for name in before if not np.array_equal(before[name], after[name])
+    }
+    assert (
+      changed
+      == {
+        "dinov2_small14": set(),
+        "vit_small16": {
+          name
+          for name in before
+          if "blocks_3.norm" in name or name.startswith("params.norm.")
+        },
+        # The statistics of all layers move, the parameters of the last stage.
+        "resnet50": {
+          name
+          for name in before
+          if name.startswith(("batch_stats.", "params.layer4_"))
+        },
+      }[backbone]
+    )
+
+
+class TestPaper:
+  def test_has_every_combination(self):
+    assert len(set(paper.SETTINGS)) == 7 * 3 * 2
+
+  @pytest.mark.parametrize("setting", paper.SETTINGS)
+  def test_every_setting_is_the_published_one(self, setting):
+    config = paper.get_config(setting).lock()
+    experiment.check(config)
+    dataset, backbone, budget = setting.split("/")
+    row = specs.DATASETS[config.dataset.name]
+    assert (config.dataset.name, config.model.name) == (dataset, backbone)
+    assert (row.num_classes, row.num_train, row.num_test) == PUBLISHED[dataset]
+    assert f"{config.selection.budget_per_class}x" == budget
+    assert config.selection.budget is None
+    assert config.selection.initial_budget is None
+    assert config.seeds == (1, 11, 111, 1111, 11111)
+    assert (config.train.scope, config.train.augment) == ("published", True)
+    assert not config.train.freeze_batch_norm
+    is_bicubic = config.dataset.interpolation == "bicubic"
+    assert is_bicubic == backbone.startswith("dinov2")
+    num_candidates = 15_150 if dataset == "food101" else None
+    assert config.selection.num_candidates == num_candidates
+
+  @pytest.mark.parametrize("setting", paper.SETTINGS)
+  def test_every_setting_fits_its_pool(self, setting):
+    config = paper.get_config(setting)
+    row = specs.DATASETS[config.dataset.name]
+    budget = config.selection.budget_per_class * row.num_classes
+    assert config.num_rounds * budget <= row.num_train
+    is_cut = config.num_rounds < 8
+    assert is_cut == (8 * budget > row.num_train)
+
+  def test_rejects_unknown_setting(self):
+    with pytest.raises(ValueError, match=r"'cub/vgg/3x'; expected a data set"):
+      paper.get_config("cub/vgg/3x")
+
+
+class TestGetPaperConfig:
+  def test_rejects_unknown_names(self):
+    with pytest.raises(ValueError, match=r"data set of the paper 'cub'"):
+      common.get_paper_config("cub", "resnet50")
+    with pytest.raises(ValueError, match=r"backbone of the paper 'vgg'"):
+      common.get_paper_config("food101", "vgg")

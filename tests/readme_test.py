@@ -1,0 +1,50 @@
+"""Tests that the README is true."""
+
+import re
+
+import pytest
+
+from configs import common
+from tests import tiny
+
+README = (tiny.ROOT / "README.md").read_text()
+FIELDS = dict(tiny.leaves(common.get_config().to_dict()))
+
+
+def blocks(language: str) -> list[str]:
+  return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+class TestReadme:
+  def test_example_of_the_functions_runs(self):
+    (code,) = blocks("python")
+    names = {}
+    exec(code, names)
+    assert len(set(names["selected"].tolist())) == 20
+    assert names["scores"].shape == (950,)
+
+  def test_flags_are_fields_of_the_configuration(self):
+    flags = re.findall(r"--config\.([\w.]+)", README)
+    assert len(flags) > 5
+    assert set(flags) <= set(FIELDS)
+
+  def test_modules_of_commands_exist(self):
+    modules = set(re.findall(r"-m ((?:decern_jax|benchmarks)\.\w+)", README))
+    assert len(modules) > 4
+    for module in modules:
+      path = tiny.ROOT / f"{module.replace('.', '/')}.py"
+      assert path.is_file(), module
+
+  def test_commands_begin_with_the_main_job_and_the_tests(self):
+    first, second = blocks("sh")[0].strip().splitlines()
+    assert first.endswith("-m decern_jax.main --config=configs/quickstart.py")
+    assert second.endswith("-m pytest")
+
+  @pytest.mark.parametrize("page", ["README.md", "docs/paper.md"])
+  def test_links_and_files_are_there(self, page):
+    text = (tiny.ROOT / page).read_text()
+    named = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    named += re.findall(r"`((?:configs|docs|tests|benchmarks)/[\w/.]+)`", text)
+    assert named
+    for name in named:
+      assert (tiny.ROOT / name).exists(), name
