@@ -1,6 +1,6 @@
 """A round of active learning: train, evaluate, select, label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import time
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from decern_jax import evaluation, features, rounds
 from decern_jax.learner import Fit, Learner, Part
 from decern_jax.ops.head import LinearHead
 from decern_jax.sharding import place_pool
-from decern_jax.strategies import Pool, Selection
+from decern_jax.strategies import NEEDS, Pool, Selection
 
 
 class Task(NamedTuple):
@@ -63,6 +63,7 @@ def advance(
   seed: int,
   learner: Learner,
   select: Callable[..., Selection],
+  needs: Collection[str] = NEEDS,
   on_last_model: Callable[[Fit], None] = lambda model: None,
 ) -> tuple[rounds.RoundState, dict[str, Any]]:
   """Trains, evaluates, selects and labels; the last round selects nothing.
@@ -73,6 +74,7 @@ def advance(
     seed: Seed of the run.
     learner: How the model is trained.
     select: Maps `(key, pool, *, budget)` to a `Selection`.
+    needs: What it reads of the pool; nothing else is computed.
     on_last_model: Called with the model of the last round.
 
   Returns:
@@ -91,9 +93,7 @@ def advance(
   candidates = np.zeros(len(task.ids), bool)
   if not is_last:
     candidates = _draw_candidates(task, state, seed)
-  # Nothing is selected without the features of what is labeled.
-  wanted = candidates | (state.labeled & (not is_last))
-  parts = learner.embed(model, wanted)
+  parts = learner.embed(model, _wanted(state, candidates, needs))
   clock.lap("embed")
   metrics = _evaluate(model.head, parts)
   clock.lap("evaluate")
@@ -101,9 +101,8 @@ def advance(
   if is_last:
     on_last_model(model)
   else:
-    positions, scores = _select(
-      parts["train"], model.head, task, state, candidates, seed, select
-    )
+    pool = _make_pool(parts, model.head, state, candidates, needs)
+    positions, scores = _select(pool, task, state, seed, select)
   clock.lap("select")
   record = {
     "round": int(state.round),
@@ -151,6 +150,15 @@ def _draw_candidates(
   return mask
 
 
+def _wanted(
+  state: rounds.RoundState, candidates: np.ndarray, needs: Collection[str]
+) -> np.ndarray:
+  """Returns the mask of the training examples whose features are read."""
+  if not candidates.any() or not set(needs) - {"head"}:
+    return np.zeros_like(candidates)
+  return candidates | state.labeled if "labels" in needs else candidates
+
+
 def _evaluate(
   head: LinearHead, parts: dict[str, Part]
 ) -> dict[str, dict[str, Any]]:
@@ -162,25 +170,35 @@ def _evaluate(
   }
 
 
-def _select(
-  train: Part,
+def _make_pool(
+  parts: dict[str, Part],
   head: LinearHead,
-  task: Task,
   state: rounds.RoundState,
   candidates: np.ndarray,
+  needs: Collection[str],
+) -> Pool:
+  """Returns what a strategy needs of the training examples."""
+  mesh = parts["test"].features.sharding.mesh
+  train = parts.get("train")
+  pool = Pool(candidates=place_pool(candidates, mesh))
+  if "labels" in needs:
+    labeled = place_pool(state.labeled, mesh)
+    pool = pool._replace(labels=jnp.where(labeled, train.labels, -1))
+  if "features" in needs:
+    pool = pool._replace(features=train.features)
+  if "probs" in needs:
+    pool = pool._replace(probs=features.predict(head, train.features))
+  return pool._replace(head=head) if "head" in needs else pool
+
+
+def _select(
+  pool: Pool,
+  task: Task,
+  state: rounds.RoundState,
   seed: int,
   select: Callable[..., Selection],
 ) -> tuple[np.ndarray, list[float] | None]:
   """Returns the selected positions and their scores."""
-  mesh = train.features.sharding.mesh
-  labeled = place_pool(state.labeled, mesh)
-  pool = Pool(
-    features=train.features,
-    probs=features.predict(head, train.features),
-    labels=jnp.where(labeled, train.labels, -1),
-    candidates=place_pool(candidates, mesh),
-    head=head,
-  )
   selection = select(
     rounds.round_key(seed, "query", int(state.round)),
     pool,

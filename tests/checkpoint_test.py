@@ -42,12 +42,16 @@ def states(num_rounds: int) -> list[RoundState]:
 STATES = states(5)
 
 
+def save(manager, state: RoundState) -> None:
+  checkpoint.save(manager, int(state.round), state)
+
+
 @pytest.fixture(scope="module")
 def saved_once(tmp_path_factory) -> pathlib.Path:
   directory = tmp_path_factory.mktemp("saved") / "checkpoints"
   with checkpoint.open_manager(directory) as manager:
     for state in STATES[1:4]:
-      checkpoint.save(manager, state)
+      save(manager, state)
   return directory
 
 
@@ -57,9 +61,9 @@ def saved(saved_once, tmp_path) -> pathlib.Path:
   return pathlib.Path(shutil.copytree(saved_once, tmp_path / "checkpoints"))
 
 
-def restore(directory, max_round=99) -> RoundState:
+def restore(directory, max_step=99) -> RoundState:
   with checkpoint.open_manager(directory) as manager:
-    return checkpoint.restore_latest(manager, INITIAL, max_round=max_round)
+    return checkpoint.restore_latest(manager, INITIAL, max_step=max_step)
 
 
 def steps(directory: pathlib.Path) -> list[str]:
@@ -100,18 +104,18 @@ class TestOpenManager:
   def test_takes_a_relative_path(self, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with checkpoint.open_manager("here") as manager:
-      checkpoint.save(manager, STATES[1])
+      save(manager, STATES[1])
     assert_same(restore(tmp_path / "here"), STATES[1])
 
   def test_waits_for_saves_on_leaving(self, tmp_path):
     with checkpoint.open_manager(tmp_path / "c") as manager:
-      checkpoint.save(manager, STATES[1])
+      save(manager, STATES[1])
     assert steps(tmp_path / "c") == ["1"]
 
   def test_waits_for_saves_when_a_round_fails(self, tmp_path):
     def fail_after_saving():
       with checkpoint.open_manager(tmp_path / "c") as manager:
-        checkpoint.save(manager, STATES[1])
+        save(manager, STATES[1])
         raise RuntimeError("round failed")
 
     with pytest.raises(RuntimeError, match="round failed"):
@@ -149,13 +153,13 @@ class TestDigest:
 class TestSave:
   def test_restores_bit_equal(self, tmp_path):
     with checkpoint.open_manager(tmp_path) as manager:
-      checkpoint.save(manager, STATES[1])
+      save(manager, STATES[1])
     assert_same(restore(tmp_path), STATES[1])
 
   def test_keeps_the_newest(self, tmp_path):
     with checkpoint.open_manager(tmp_path) as manager:
       for state in STATES[1:]:
-        checkpoint.save(manager, state)
+        save(manager, state)
     assert steps(tmp_path) == ["3", "4", "5"]
     assert checkpoint.NUM_KEPT == 3
 
@@ -163,9 +167,9 @@ class TestSave:
   def test_refuses_a_round_that_is_not_later(self, saved, round_num):
     with (
       checkpoint.open_manager(saved) as manager,
-      pytest.raises(RuntimeError, match=rf"to save round {round_num}, .*3\]"),
+      pytest.raises(RuntimeError, match=rf"to save step {round_num}, .*3\]"),
     ):
-      checkpoint.save(manager, STATES[round_num])
+      save(manager, STATES[round_num])
 
 
 class TestRestoreLatest:
@@ -181,24 +185,24 @@ class TestRestoreLatest:
     assert not caplog.records
 
   def test_deletes_later_rounds_than_asked_for(self, saved, caplog):
-    assert_same(restore(saved, max_round=1), STATES[1])
+    assert_same(restore(saved, max_step=1), STATES[1])
     assert steps(saved) == ["1"]
-    assert "Dropped round 3: its records are missing" in caplog.text
-    assert "Dropped round 2: its records are missing" in caplog.text
+    assert "Dropped step 3: its records are missing" in caplog.text
+    assert "Dropped step 2: its records are missing" in caplog.text
 
   def test_returns_initial_when_all_are_later(self, saved):
-    assert restore(saved, max_round=0) is INITIAL
+    assert restore(saved, max_step=0) is INITIAL
     assert steps(saved) == []
 
   def test_skips_and_deletes_an_empty_directory(self, saved, caplog):
     (saved / "7").mkdir()
     assert_same(restore(saved), STATES[3])
     assert steps(saved) == ["1", "2", "3"]
-    assert "Round 7 cannot be restored" in caplog.text
+    assert "Step 7 cannot be restored" in caplog.text
 
   def test_skips_arrays_that_differ_from_their_digest(self, tmp_path, caplog):
     with checkpoint.open_manager(tmp_path) as manager:
-      checkpoint.save(manager, STATES[1])
+      save(manager, STATES[1])
       changed = STATES[2].labeled_at.at[7].set(2)
       manager.save(
         2,
@@ -208,7 +212,7 @@ class TestRestoreLatest:
         ),
       )
     assert_same(restore(tmp_path), STATES[1])
-    assert "Round 2 cannot be restored: its digest differs" in caplog.text
+    assert "Step 2 cannot be restored: its digest differs" in caplog.text
 
   def test_skips_a_checkpoint_without_digest(self, tmp_path, caplog):
     with checkpoint.open_manager(tmp_path) as manager:
@@ -232,7 +236,7 @@ class TestRestoreLatest:
     else:
       assert_same(state, STATES[2])
       assert steps(saved) == ["1", "2"]
-      assert "Round 3 cannot be restored" in caplog.text
+      assert "Step 3 cannot be restored" in caplog.text
 
   def test_notices_a_flipped_byte_that_orbax_restores(self, saved):
     """Without the digest, the run would go on from other labels."""
@@ -300,15 +304,15 @@ class TestRestoreLatest:
   def test_skips_a_state_of_another_pool(self, saved):
     other = make_state(0, np.zeros(POOL + 1, int))
     with checkpoint.open_manager(saved) as manager:
-      state = checkpoint.restore_latest(manager, other, max_round=99)
+      state = checkpoint.restore_latest(manager, other, max_step=99)
     assert state is other
 
   def test_a_deleted_round_is_saved_again(self, saved):
     path = array_file(saved / "3")
     path.write_bytes(b"")
     with checkpoint.open_manager(saved) as manager:
-      state = checkpoint.restore_latest(manager, INITIAL, max_round=99)
+      state = checkpoint.restore_latest(manager, INITIAL, max_step=99)
       assert int(state.round) == 2
       for later in STATES[3:]:
-        checkpoint.save(manager, later)
+        save(manager, later)
     assert_same(restore(saved), STATES[5])

@@ -132,6 +132,36 @@ class TestRun:
     assert counter.asked == [2, 3, 4, 5]
 
 
+class TestFinish:
+  """When a run tells its experiment that all rounds are saved."""
+
+  def run(self, workdir, **options) -> list[list[int]]:
+    """Returns the steps on the disk at each call."""
+    told = []
+
+    def finish():
+      with checkpoint.open_manager(workdir / "checkpoints") as manager:
+        told.append(list(manager.all_steps()))
+
+    experiment = Counter(workdir, **options).experiment._replace(finish=finish)
+    try:
+      driver.run(experiment, num_rounds=4, workdir=workdir)
+    except Stop:
+      told.append([])
+    return told
+
+  def test_is_once_after_the_last_save(self, tmp_path):
+    assert self.run(tmp_path) == [[2, 3, 4]]
+
+  def test_is_not_while_rounds_are_left(self, tmp_path):
+    assert self.run(tmp_path, fail_in=3) == [[]]
+
+  def test_is_again_for_a_finished_run(self, tmp_path):
+    """The run before may have been killed just then."""
+    for _ in range(2):
+      assert self.run(tmp_path) == [[2, 3, 4]]
+
+
 class TestResume:
   def resume(self, workdir, uninterrupted) -> Counter:
     """Runs to the end, checks that it is the right one."""
@@ -178,10 +208,10 @@ class TestResume:
   ):
     save = checkpoint.save
 
-    def save_until(manager, state):
-      if int(state.round) == round_num + 1:
+    def save_until(manager, step, state):
+      if step == round_num + 1:
         raise Stop
-      save(manager, state)
+      save(manager, step, state)
 
     with monkeypatch.context() as patch:
       patch.setattr(checkpoint, "save", save_until)
@@ -230,7 +260,7 @@ class TestFallback:
     counter = self.resume(finished, uninterrupted)
     assert counter.asked == [4, 5]
     assert counter.lines_before == [4, 5]
-    assert "Round 5 cannot be restored" in caplog.text
+    assert "Step 5 cannot be restored" in caplog.text
 
   def test_to_the_beginning_drops_all_lines(self, finished, uninterrupted):
     shutil.rmtree(finished / "checkpoints")

@@ -1,11 +1,14 @@
 """Tests of decern_jax/features.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from decern_jax import features
+from decern_jax.data.dataset import Split
 from decern_jax.sharding import make_mesh
 from tests import oracle
 
@@ -58,6 +61,74 @@ class TestEmbed:
     for _ in range(2):
       features.embed(counted, VARIABLES, batches_of(4), batch_size=4, mesh=mesh)
     assert len(traces) == first
+
+
+class TestEmbedSplit:
+  split = Split(
+    ids=tuple(f"{i}.png" for i in range(13)),
+    labels=np.zeros(13, np.int32),
+    read=IMAGES.__getitem__,
+  )
+
+  def embed(self, **options):
+    return features.embed_split(
+      apply,
+      VARIABLES,
+      self.split,
+      lambda image: 255 - image,
+      name="train",
+      batch_size=4,
+      num_workers=2,
+      mesh=make_mesh(2),
+      **options,
+    )
+
+  def test_transforms_and_embeds_every_example(self):
+    expected = (255 - IMAGES).mean(axis=(1, 2)) @ VARIABLES["kernel"]
+    found = self.embed()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert found.dtype == np.float32
+
+  @pytest.mark.parametrize(
+    "positions", [[12], [3, 0, 7, 7, 12, 1], [*range(8)]]
+  )
+  def test_embeds_the_positions_in_their_order(self, positions):
+    found = self.embed(positions=np.array(positions))
+    # The order of the sums within a batch may differ by rounding alone.
+    np.testing.assert_allclose(found, self.embed()[positions], rtol=1e-6)
+
+
+class TestApplyInChunks:
+  @pytest.mark.parametrize("num_images", [1, 3, 4, 13])
+  def test_equals_the_whole_batch(self, num_images):
+    images = jnp.asarray(IMAGES[:num_images])
+    found = features.apply_in_chunks(apply, VARIABLES, images)
+    expected = apply(VARIABLES, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+  def test_shows_the_model_one_image_in_a_program_of_few(self):
+    seen = []
+
+    def note(variables, images):
+      seen.append(images.shape)
+      return apply(variables, images)
+
+    features.apply_in_chunks(note, VARIABLES, jnp.asarray(IMAGES))
+    assert set(seen) == {(1, 2, 3, 3)}
+
+  def test_has_the_gradients_of_the_whole_batch(self):
+    """Fine-tuning on one CPU takes them through it."""
+
+    def total(kernel, function):
+      found = function({"kernel": kernel}, jnp.asarray(IMAGES))
+      return jnp.sum(jnp.tanh(found / 100.0))
+
+    chunks = functools.partial(features.apply_in_chunks, apply)
+    found, expected = (
+      jax.grad(total)(jnp.asarray(VARIABLES["kernel"]), function)
+      for function in (chunks, apply)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 class TestCached:

@@ -44,6 +44,7 @@ class Run:
       folder / "weights.safetensors",
       folder / "cache",
       num_rounds=NUM_ROUNDS,
+      selection__strategy="decern",
       selection__num_candidates=NUM_CANDIDATES,
       train__augment=True,
       train__num_epochs=3,
@@ -127,7 +128,7 @@ class TestPublishedScope:
     assert int(state.round) == NUM_ROUNDS
 
   def test_embeds_only_what_it_needs(self, published, finished):
-    """Candidates and labeled rows; the last round selects nothing."""
+    """Candidates and what is labeled; the last round selects nothing."""
     num_test = len(published.assets.dataset.test.ids)
     expected = [
       *(("train", NUM_CANDIDATES + 4), ("test", num_test)),

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from decern_jax import rounds
-from decern_jax.rounds import make_state, round_key, seed_key
+from decern_jax.rounds import host_seed, make_state, round_key, seed_key
 
 # What `jax.random.permutation(seed_key(1, "initial"), 8)` gave at first.
 GOLDEN_PERMUTATION = [1, 0, 4, 6, 7, 3, 5, 2]
+# And `permutation(8)` of a generator on `(*host_seed(1, "epochs", 0), 3)`.
+GOLDEN_HOST_PERMUTATION = [2, 6, 7, 4, 5, 3, 1, 0]
 
 
 def bits(key: jax.Array) -> tuple[int, ...]:
@@ -80,6 +82,20 @@ class TestLabel:
     with pytest.raises(ValueError, match=rf"`selected` < 5, got \[{outside}\]"):
       state.label(np.array([1, outside]))
 
+  @pytest.mark.parametrize(
+    ("selected", "shown"),
+    [
+      (np.array([1.0, 3.0]), r"float64 \[1\. 3\.\]"),
+      (np.array([False, True, False]), "bool"),
+      (np.array(["img/1"]), "<U5"),
+    ],
+    ids=["floats", "mask", "ids"],
+  )
+  def test_rejects_what_is_no_position(self, state, selected, shown):
+    """A mask in place of positions would label the examples 0 and 1."""
+    with pytest.raises(ValueError, match=f"integer `selected`, got {shown}"):
+      state.label(selected)
+
   def test_rejects_labeled_positions(self, state):
     with pytest.raises(ValueError, match=r"without labels, got \[2, 0\]"):
       state.label(np.array([2, 1, 0]))
@@ -93,6 +109,13 @@ class TestMakeState:
     for leaf in jax.tree.leaves(state):
       assert isinstance(leaf, jax.Array)
       assert leaf.dtype == np.int32
+
+
+class TestExperiment:
+  def test_has_nothing_to_finish_by_default(self):
+    state = make_state(0, np.array([0]))
+    experiment = rounds.Experiment(lambda: state, lambda state: (state, {}))
+    assert experiment.finish() is None
 
 
 class TestSeedKey:
@@ -128,3 +151,24 @@ class TestRoundKey:
     correlation = np.corrcoef(*map(np.asarray, draws))[0, 1]
     # Five standard errors of the correlation of independent draws.
     assert abs(correlation) < 5 / np.sqrt(4096)
+
+
+class TestHostSeed:
+  def test_is_the_same_every_time(self):
+    assert host_seed(1, "epochs", 2) == host_seed(1, "epochs", 2)
+
+  def test_differs_by_seed_purpose_and_round(self):
+    cases = itertools.product((0, 1, 2**32 - 1), ("epochs", "other"), range(5))
+    draws = [np.random.default_rng(host_seed(*case)).random() for case in cases]
+    assert len(set(draws)) == len(draws) == 30
+
+  def test_takes_further_numbers(self):
+    seed = host_seed(2**32 - 1, "epochs", 7)
+    draws = [np.random.default_rng((*seed, i)).random() for i in range(100)]
+    assert len(set(draws)) == 100
+    assert all(0 <= number < 2**32 for number in seed)
+
+  def test_draws_are_those_of_earlier_releases(self):
+    """An interrupted training goes on alike after an update."""
+    rng = np.random.default_rng((*host_seed(1, "epochs", 0), 3))
+    assert rng.permutation(8).tolist() == GOLDEN_HOST_PERMUTATION

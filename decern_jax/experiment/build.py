@@ -50,6 +50,7 @@ def build(
       seed=seed,
       learner=_make_learner(config, assets, seed, workdir),
       select=functools.partial(strategy.select, **options),
+      needs=strategy.needs,
       on_last_model=functools.partial(model_file.save, workdir),
     ),
     finish=functools.partial(finetuning.finish, workdir),

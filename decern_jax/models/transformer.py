@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import math
 
 from flax import linen as nn
 import jax
@@ -59,7 +60,7 @@ class Attention(nn.Module):
 
   Attributes:
     num_heads: Number of heads, which divides the length of a token.
-    dtype: Type of the linear layers; what lies between them is float32.
+    dtype: Type of the computation; scores and their softmax are float32.
   """
 
   num_heads: int
@@ -71,10 +72,14 @@ class Attention(nn.Module):
     batch, length, width = tokens.shape
     qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(tokens)
     qkv = qkv.reshape(batch, length, 3, self.num_heads, -1)
-    # Of bfloat16 JAX's function promotes types implicitly, its gradient too.
-    mixed = jax.nn.dot_product_attention(
-      *jnp.moveaxis(qkv.astype(jnp.float32), 2, 0)
+    query, key, value = jnp.moveaxis(qkv, 2, 0)
+    # jax.nn.dot_product_attention computes the same, but promotes bfloat16
+    # implicitly.
+    scores = jnp.einsum(
+      "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
     )
+    weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), axis=-1)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(self.dtype), value)
     dense = nn.Dense(width, dtype=self.dtype, name="proj")
     return dense(mixed.reshape(tokens.shape))
 

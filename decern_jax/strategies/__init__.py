@@ -1,15 +1,17 @@
 """Query strategies, by name: which examples to label next."""
 
 from decern_jax.strategies import decern, entropy, margin, random
-from decern_jax.strategies.pool import Pool, Selection, Strategy
+from decern_jax.strategies.pool import NEEDS, Pool, Selection, Strategy
 
 STRATEGIES: dict[str, Strategy] = {
   "decern": Strategy(
-    decern.select, options=("uncertainty_gamma", "diversity_gamma")
+    decern.select,
+    needs=("features", "probs", "labels", "head"),
+    options=("uncertainty_gamma", "diversity_gamma"),
   ),
-  "entropy": Strategy(entropy.select),
-  "margin": Strategy(margin.select),
-  "random": Strategy(random.select),
+  "entropy": Strategy(entropy.select, needs=("probs",)),
+  "margin": Strategy(margin.select, needs=("probs",)),
+  "random": Strategy(random.select, needs=()),
 }
 
-__all__ = ["STRATEGIES", "Pool", "Selection", "Strategy"]
+__all__ = ["NEEDS", "STRATEGIES", "Pool", "Selection", "Strategy"]

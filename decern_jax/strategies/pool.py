@@ -16,19 +16,31 @@ from decern_jax.sharding import pool_layout
 class Pool(NamedTuple):
   """The training set as a strategy sees it, split over the mesh.
 
+  What a strategy does not declare in its `needs` may be None.
+
   Attributes:
-    features: float32 [pool, dim], as the head consumes them.
-    probs: float32 [pool, classes], predicted class probabilities.
-    labels: int32 [pool], the class of labeled examples; -1 elsewhere.
     candidates: bool [pool], the examples that may be selected.
+    features: float32 [pool, dim], as the head consumes them. Rows of examples
+      that are neither candidates nor, where labels are needed, labeled may
+      hold anything finite.
+    probs: float32 [pool, classes], predicted class probabilities: softmax of
+      the head, for several labels per example the sigmoid.
+    labels: int32 [pool], the class of labeled examples, for several labels per
+      example int32 [pool, classes], 0 or 1; -1 where there is no label yet.
     head: The classifier of this round.
   """
 
-  features: jax.Array
-  probs: jax.Array
-  labels: jax.Array
   candidates: jax.Array
-  head: LinearHead
+  features: jax.Array | None = None
+  probs: jax.Array | None = None
+  labels: jax.Array | None = None
+  head: LinearHead | None = None
+
+  @property
+  def labeled(self) -> jax.Array:
+    """Bool [pool], True at the examples that have their label."""
+    labels = self.labels
+    return (labels if labels.ndim == 1 else labels[:, 0]) >= 0
 
 
 class Selection(NamedTuple):
@@ -44,16 +56,25 @@ class Selection(NamedTuple):
   scores: jax.Array | None
 
 
+NEEDS = ("features", "probs", "labels", "head")
+"""What a strategy may need of a pool beside its candidates."""
+
+
 class Strategy(NamedTuple):
   """A row of the table of strategies.
 
   Attributes:
     select: Maps `(key, pool, *, budget, **options)` to a `Selection`.
+    needs: Which of `NEEDS` it reads; a run computes no more than that.
     options: Names of the options that `select` takes from the configuration.
+    select_multi_label: Likewise where an example has several labels; None for
+      a strategy without such a form.
   """
 
   select: Callable[..., Selection]
+  needs: tuple[str, ...]
   options: tuple[str, ...] = ()
+  select_multi_label: Callable[..., Selection] | None = None
 
 
 def take_highest(

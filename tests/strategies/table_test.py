@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 
 from configs import common
-from decern_jax.strategies import STRATEGIES
+from decern_jax.strategies import NEEDS, STRATEGIES, Pool
 from tests.strategies import pools
 
 OPTIONS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
 
 
 def select(name: str, pool, *, budget: int = 5, seed: int = 0):
+  """Selects from a pool that has no more than the strategy declares."""
   strategy = STRATEGIES[name]
+  unneeded = set(NEEDS) - set(strategy.needs)
+  pool = pool._replace(**dict.fromkeys(unneeded))
   options = {option: OPTIONS[option] for option in strategy.options}
   return strategy.select(jax.random.key(seed), pool, budget=budget, **options)
 
@@ -27,6 +30,11 @@ class TestStrategies:
   def test_options_are_fields_of_the_configuration(self, name):
     selection = common.get_config().selection
     assert set(STRATEGIES[name].options) <= set(selection)
+
+  @pytest.mark.parametrize("name", STRATEGIES)
+  def test_needs_what_a_pool_has(self, name):
+    assert set(STRATEGIES[name].needs) <= set(NEEDS)
+    assert {*NEEDS, "candidates"} == set(Pool._fields)
 
   @pytest.mark.parametrize("name", STRATEGIES)
   def test_takes_a_key_a_pool_and_keywords(self, name):

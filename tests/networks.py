@@ -1,0 +1,141 @@
+"""A network that compiles in a moment, with and without batch normalisation."""
+
+import functools
+
+from flax import linen as nn
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from decern_jax import train_step, training
+
+DIM = 6
+NUM_CLASSES, BATCH = 5, 16
+RECIPE = training.Recipe(
+  num_epochs=4,
+  batch_size=BATCH,
+  learning_rate=0.02,
+  warmup_epochs=2,
+  warmup_learning_rate=1e-3,
+  final_learning_rate=1e-3,
+)
+HEAD = training.init_head(jax.random.key(1), dim=DIM, num_classes=NUM_CLASSES)
+
+
+class Network(nn.Module):
+  """Two convolutions, and between them perhaps a batch normalisation."""
+
+  use_norm: bool
+
+  @nn.compact
+  def __call__(self, images, *, train: bool = False):
+    outputs = nn.Conv(4, (3, 3), strides=2, use_bias=False, name="first")(
+      images
+    )
+    if self.use_norm:
+      norm = nn.BatchNorm(not train, momentum=0.9, name="norm")
+      outputs = norm(outputs)
+    outputs = nn.Conv(DIM, (3, 3), name="last")(nn.tanh(outputs))
+    return nn.tanh(outputs).mean(axis=(1, 2))
+
+
+@functools.cache
+def make_variables(*, use_norm: bool):
+  variables = jax.jit(Network(use_norm).init)(
+    jax.random.key(3), jnp.zeros((1, 8, 8, 3))
+  )
+  # Running statistics that are not those of the first batch, nor 0 and 1.
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: leaf + 0.25 if "batch_stats" in str(path) else leaf,
+    variables,
+  )
+
+
+@functools.cache
+def make_apply(*, use_norm: bool):
+  """Returns what a `Backbone` has as `apply`: always the same function."""
+
+  def apply(variables, images):
+    return Network(use_norm).apply(variables, scale(images))
+
+  return apply
+
+
+@functools.cache
+def make_train_apply(*, use_norm: bool):
+  """Returns what a `Backbone` has as `train_apply`."""
+
+  def train_apply(variables, images):
+    features, updated = Network(use_norm).apply(
+      variables, scale(images), train=True, mutable=["batch_stats"]
+    )
+    return features, updated.get("batch_stats", {})
+
+  return train_apply
+
+
+def scale(images):
+  return jnp.asarray(images, jnp.float32) / 64.0 - 2.0
+
+
+def draw_batches(
+  count: int, size: int = BATCH
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Draws images uint8 [size, 8, 8, 3], ever brighter, and labels."""
+  rng = np.random.default_rng(0)
+  batches = []
+  for _ in range(count):
+    images = rng.integers(0, 100, (size, 8, 8, 3))
+    images += np.linspace(0, 150, size, dtype=int).reshape(-1, 1, 1, 1)
+    labels = rng.integers(NUM_CLASSES, size=size, dtype=np.int32)
+    batches.append((images.astype(np.uint8), labels))
+  return batches
+
+
+class Case:
+  """A network of which some layers train."""
+
+  def __init__(self, layers=("last",), *, use_norm=True, recipe=RECIPE):
+    self.use_norm, self.recipe = use_norm, recipe
+    self.variables = make_variables(use_norm=use_norm)
+    self.params = self.variables["params"]
+    self.mask = traverse_util.path_aware_map(
+      lambda path, _: path[0] in layers, self.params
+    )
+    self.trained, self.fixed = train_step.partition(self.params, self.mask)
+
+  def create(self) -> train_step.TrainState:
+    return train_step.create(
+      self.trained,
+      HEAD,
+      self.variables.get("batch_stats", {}),
+      recipe=self.recipe,
+    )
+
+  def step(self, state, batch, *, use_batch_statistics=None, **options):
+    if use_batch_statistics is None:
+      use_batch_statistics = self.use_norm
+    make = make_train_apply if use_batch_statistics else make_apply
+    settings = {
+      "fixed": self.fixed,
+      "num_batches": np.float32(2),
+      "apply": make(use_norm=self.use_norm),
+      "use_batch_statistics": use_batch_statistics,
+      "in_chunks": False,
+      "recipe": self.recipe,
+    }
+    images, labels = batch
+    settings = {**settings, **options}
+    return train_step.train_step(
+      state, images=images, labels=labels, **settings
+    )
+
+  def run(self, batches, **options):
+    """Makes a step on each batch, two in an epoch."""
+    state, losses = self.create(), []
+    for index, batch in enumerate(batches):
+      state, loss = self.step(state, batch, **options)
+      losses.append(float(loss))
+      state = state.replace(epoch=state.epoch + index % 2)
+    return state, losses
