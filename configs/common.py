@@ -43,6 +43,9 @@ def get_config() -> config_dict.ConfigDict:
   config.num_rounds = 8
   # One run per seed.  Published: (1, 11, 111, 1111, 11111).
   config.seeds = (1,)
+  # What `decern_jax.compare` compares; `decern_jax.main` runs
+  # `selection.strategy`.
+  config.strategies = ("decern", "margin", "random")
 
   config.dataset = dataset = config_dict.ConfigDict()
   dataset.name = config_dict.placeholder(str)
@@ -96,6 +99,14 @@ def get_config() -> config_dict.ConfigDict:
   selection.uncertainty_gamma = 0.5
   # DECERN's weight of nearness to the cluster center, in [0, 1].
   selection.diversity_gamma = 0.8
+  # BALD: passes with other features dropped, and the rate at which they are.
+  selection.num_dropout_passes = 10
+  selection.dropout_rate = 0.5
+  # power_*: how little chance there is in the ranking, positive.
+  selection.power_beta = 1.0
+  # ProbCover: radius of the balls, in (0, 2]; 0: the largest at which 95 % of
+  # them are pure.
+  selection.cover_delta = 0.0
 
   # What cannot change a result beyond rounding: not part of a run's identity.
   config.system = system = config_dict.ConfigDict()

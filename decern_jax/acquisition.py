@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import evaluation, features, rounds
+from decern_jax import evaluation, features, memory, rounds
 from decern_jax.learner import Fit, Learner, Part
 from decern_jax.ops.head import LinearHead
 from decern_jax.sharding import place_pool
@@ -80,8 +80,9 @@ def advance(
   Returns:
     The state after the round, and its record: "round", "num_labeled", "train"
     with its loss and those of all epochs, metrics of "test" and "val", the
-    "selected" ids with their "scores" (null where the strategy has none), and
-    "seconds" by stage.
+    "selected" ids with their "scores" (null where the strategy has none),
+    "seconds" by stage, and "memory": the bytes that selection added to the
+    process, None where they cannot be measured.
 
   Raises:
     RuntimeError: If the training loss is not finite.
@@ -98,11 +99,12 @@ def advance(
   metrics = _evaluate(model.head, parts)
   clock.lap("evaluate")
   positions, scores = np.zeros(0, int), None
-  if is_last:
-    on_last_model(model)
-  else:
-    pool = _make_pool(parts, model.head, state, candidates, needs)
-    positions, scores = _select(pool, task, state, seed, select)
+  with memory.measure_peak() as peak:
+    if is_last:
+      on_last_model(model)
+    else:
+      pool = _make_pool(parts, model.head, state, candidates, needs)
+      positions, scores = _select(pool, task, state, seed, select)
   clock.lap("select")
   record = {
     "round": int(state.round),
@@ -112,6 +114,7 @@ def advance(
     "selected": [task.ids[position] for position in positions],
     "scores": scores,
     "seconds": clock.laps,
+    "memory": {"select": peak.added},
   }
   return state.label(positions), record
 

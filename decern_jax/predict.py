@@ -31,7 +31,7 @@ _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
   "Folder of a finished run.",
-  allow_override=True,  # of the flag of `main`, where both are imported
+  allow_override=True,  # of the flag of `main`, if both are imported
 )
 _IMAGES = flags.DEFINE_string(
   "images", None, "Folder of the images, which may be in folders of their own."

@@ -10,8 +10,8 @@ from etils import epath
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 
-# Sections that cannot change a result, and the seeds of which a run has one.
-NOT_IDENTITY = ("system", "seeds")
+# What cannot change a result, and the lists of which a run has one entry.
+NOT_IDENTITY = ("system", "seeds", "strategies")
 
 
 def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class TestAdvance:
     for record in decern_run[1]:
       assert set(record) == {
         *("round", "num_labeled", "train", "test"),
-        *("selected", "scores", "seconds"),
+        *("selected", "scores", "seconds", "memory"),
       }
       assert set(record["test"]) == {
         *("accuracy", "balanced_accuracy", "class_accuracy", "loss"),

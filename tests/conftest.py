@@ -1,5 +1,6 @@
 """Strict JAX settings for every test, and the shared fixtures."""
 
+import gc
 import pathlib
 
 import jax
@@ -11,6 +12,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+# A compiled program holds some memory maps, of which Linux allows a process
+# 65,530; at the limit the compiler aborts.
+MAPS = pathlib.Path("/proc/self/maps")
+MAX_MAPS = 30_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drop_programs_before_they_are_too_many():
+  yield
+  if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MAX_MAPS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

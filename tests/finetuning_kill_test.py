@@ -89,7 +89,7 @@ def kill_after(folder: pathlib.Path, workdir: str, delay: float) -> str:
 
 def without_seconds(workdir: pathlib.Path) -> list[dict]:
   found = records.read(workdir)
-  return [{k: v for k, v in r.items() if k != "seconds"} for r in found]
+  return [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in found]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 from etils import epath
 import pytest
 
-from decern_jax import main
+from decern_jax import config_flag, main, workdir
 from tests import tiny
 
 
@@ -27,7 +27,7 @@ class TestMain:
     def parse(*arguments, config="configs/quickstart.py"):
       argv = ["main", f"--config={tiny.ROOT / config}", *arguments]
       monkeypatch.setattr(sys, "argv", argv)
-      return main.parse_flags(argv)
+      return config_flag.parse(argv)
 
     monkeypatch.chdir(tiny.ROOT)
     return parse
@@ -124,7 +124,7 @@ class TestMain:
       if len(found) == len(flags.FLAGS["config"].value.seeds):
         raise ValueError("stopped")
 
-    monkeypatch.setattr(main.workdir, "check_free", stop)
+    monkeypatch.setattr(workdir, "check_free", stop)
     with pytest.raises(SystemExit):
       main.main(parse(*arguments, **options))
     return found

@@ -62,7 +62,7 @@ def forbid_work(monkeypatch):
 
 def without_seconds(workdir) -> list[dict]:
   found = records.read(workdir)
-  return [{k: v for k, v in r.items() if k != "seconds"} for r in found]
+  return [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in found]
 
 
 def check_picture(path) -> None:
@@ -269,24 +269,3 @@ class TestRun:
     with pytest.raises(ValueError, match="nowhere does not exist"):
       start(data=tmp_path / "nowhere")
     assert len(records.read(start())) == NUM_ROUNDS
-
-
-class TestDescribe:
-  RECORD = {
-    "round": 2,
-    "num_labeled": 12,
-    "test": {"accuracy": 0.51249},
-    "selected": ["a", "b", "c"],
-    "seconds": {"train": 1.2, "select": 0.3},
-  }
-
-  def test_tells_all_in_a_line(self):
-    assert main.describe(self.RECORD) == (
-      "round 2: 12 labeled, test accuracy 51.2 %, 3 selected, 1.5 s"
-    )
-
-  def test_tells_of_val_where_there_is_one(self):
-    record = {**self.RECORD, "val": {"accuracy": 0.25}}
-    assert "test accuracy 51.2 %, val 25.0 %, 3 selected" in main.describe(
-      record
-    )

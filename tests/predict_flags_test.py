@@ -6,7 +6,7 @@ from absl import flags, logging
 from absl.testing import flagsaver
 import pytest
 
-from decern_jax import main, predict
+from decern_jax import config_flag, predict
 
 
 class TestMain:
@@ -48,4 +48,4 @@ class TestWorkdirFlag:
   def test_is_that_of_either_command(self):
     """Both modules define it, whichever is imported first."""
     with flagsaver.flagsaver(workdir="here"):
-      assert predict._WORKDIR.value == main._WORKDIR.value == "here"
+      assert predict._WORKDIR.value == config_flag.WORKDIR.value == "here"

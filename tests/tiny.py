@@ -16,6 +16,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLASSES = ("ant", "bee", "cat", "dog")
 SIZE = 32
 
+# What differs between the records of equal runs.
+COSTS = ("seconds", "memory")
+
 
 def draw(label: int, rng: np.random.Generator) -> np.ndarray:
   """Returns a noisy image of a class, uint8 [SIZE, SIZE + 8, 3]."""

@@ -98,6 +98,16 @@ def _check_selection(selection) -> None:
   check_number(
     "selection.diversity_gamma", selection.diversity_gamma, low=0.0, high=1.0
   )
+  check_integer(
+    "selection.num_dropout_passes", selection.num_dropout_passes, low=2
+  )
+  check_number(
+    "selection.dropout_rate", selection.dropout_rate, low=1e-6, high=1 - 1e-6
+  )
+  check_number("selection.power_beta", selection.power_beta, low=1e-6)
+  check_number(
+    "selection.cover_delta", selection.cover_delta, low=0.0, high=2.0
+  )
 
 
 def _check_system(system) -> None:

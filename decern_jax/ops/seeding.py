@@ -114,7 +114,8 @@ def greedy_centers(
 
   def add(index, state):
     centers, distances = state
-    mass = weights * distances
+    # Where a point does not count, its distance may have overflowed.
+    mass = jnp.where(weights > 0, weights * distances, 0.0)
     # Once the centers cover every point, any point of positive weight will do.
     is_covered = psum(jnp.sum(mass), axis_name) == 0.0
     mass = jnp.where(is_covered, weights, mass)
@@ -123,7 +124,8 @@ def greedy_centers(
     )
     rows = jax.vmap(lambda at: take_row(points, at, axis_name))(drawn)
     trials = nearest(rows, distances)
-    best = jnp.argmin(psum(jnp.sum(weights[:, None] * trials, 0), axis_name))
+    costs = jnp.where(weights[:, None] > 0, weights[:, None] * trials, 0.0)
+    best = jnp.argmin(psum(jnp.sum(costs, 0), axis_name))
     return centers.at[index].set(rows[best]), trials[:, best]
 
   distances = nearest(center[None], infinite)[:, 0]

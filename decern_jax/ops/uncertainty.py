@@ -1,4 +1,8 @@
-"""Uncertainty of a prediction, from its class probabilities alone."""
+"""Uncertainty of a prediction, from its class probabilities alone.
+
+Where an example has several labels, each is a prediction of its own between
+yes and no: the functions named `binary_...` take such probabilities.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -39,3 +43,64 @@ def margin(
   """
   top, _ = jax.lax.top_k(probs, 2)
   return top[..., 0] - top[..., 1]
+
+
+def least_confidence(
+  probs: Float[Array, "*batch classes"],
+) -> Float[Array, "*batch"]:
+  """Returns 1 - max p, what the likeliest class leaves to the others.
+
+  Args:
+    probs: Class probabilities p.
+
+  Returns:
+    The values, in [0, 1 - 1 / classes].
+
+  References:
+    Lewis and Gale, "A Sequential Algorithm for Training Text Classifiers",
+    SIGIR 1994.
+  """
+  return 1.0 - jnp.max(probs, axis=-1)
+
+
+def binary_entropy(
+  probs: Float[Array, "*batch labels"],
+) -> Float[Array, "*batch"]:
+  """Returns the sum over labels of -p log p - (1 - p) log (1 - p), in nats.
+
+  Args:
+    probs: Probability p of each label.
+
+  Returns:
+    The sums, in [0, labels · log 2].
+  """
+  no = -jax.scipy.special.xlog1py(1.0 - probs, -probs)
+  return jnp.sum(jax.scipy.special.entr(probs) + no, axis=-1)
+
+
+def binary_margin(
+  probs: Float[Array, "*batch labels"],
+) -> Float[Array, "*batch"]:
+  """Returns the smallest |2 p - 1|, the margin of the closest label.
+
+  Args:
+    probs: Probability p of each label.
+
+  Returns:
+    The margins, in [0, 1]; a small one is an uncertain prediction.
+  """
+  return jnp.min(jnp.abs(2.0 * probs - 1.0), axis=-1)
+
+
+def binary_least_confidence(
+  probs: Float[Array, "*batch labels"],
+) -> Float[Array, "*batch"]:
+  """Returns the mean over labels of 1 - max(p, 1 - p).
+
+  Args:
+    probs: Probability p of each label.
+
+  Returns:
+    The means, in [0, 1/2].
+  """
+  return jnp.mean(jnp.minimum(probs, 1.0 - probs), axis=-1)

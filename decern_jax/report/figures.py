@@ -13,6 +13,12 @@ from decern_jax.report.records import Record
 # More marks than this on the axis of labels would touch.
 MAX_TICKS = 10
 
+# Of lines that share a color, where there are more lines than colors.
+_LINE_STYLES = ("-", "--", ":")
+_NUM_COLORS = 10
+
+_CEILING = "all labels"
+
 # The contact sheet: images of a row, then pixels.
 NUM_COLUMNS = 12
 THUMBNAIL = 108
@@ -22,7 +28,10 @@ _DPI = 120
 
 
 def learning_curve(
-  runs: Mapping[str, Sequence[Sequence[Record]]], path: epath.PathLike
+  runs: Mapping[str, Sequence[Sequence[Record]]],
+  path: epath.PathLike,
+  *,
+  ceiling: float | None = None,
 ) -> None:
   """Draws test accuracy over the number of labels.
 
@@ -31,24 +40,34 @@ def learning_curve(
       several runs are drawn as their mean, in a band of one standard
       deviation.
     path: The PNG file to write.
+    ceiling: The accuracy with all labels, drawn across; None: not known.
   """
   picture = figure.Figure(figsize=(6.4, 4.2), layout="constrained")
   axes = picture.subplots()
   marks = set()
-  for name, seeds in runs.items():
+  for index, (name, seeds) in enumerate(runs.items()):
     labels = [record["num_labeled"] for record in seeds[0]]
     marks.update(labels)
     accuracy = 100.0 * np.array(
       [[record["test"]["accuracy"] for record in run] for run in seeds]
     )
     mean = accuracy.mean(axis=0)
-    (line,) = axes.plot(labels, mean, marker="o", markersize=4, label=name)
+    (line,) = axes.plot(
+      labels,
+      mean,
+      marker="o",
+      markersize=4,
+      linestyle=_LINE_STYLES[index // _NUM_COLORS % len(_LINE_STYLES)],
+      label=name,
+    )
     if len(seeds) > 1:
       spread = accuracy.std(axis=0, ddof=1)
       color = line.get_color()
       axes.fill_between(
         labels, mean - spread, mean + spread, color=color, alpha=0.15, lw=0
       )
+  if ceiling is not None:
+    axes.axhline(100.0 * ceiling, color="0.4", lw=1.2, ls=":", label=_CEILING)
   axes.set_xlabel("labeled images")
   axes.set_ylabel("test accuracy (%)")
   if len(marks) <= MAX_TICKS:
@@ -60,7 +79,7 @@ def learning_curve(
   num_runs = max(map(len, runs.values()))
   title = f"mean ± std of {num_runs} runs" if num_runs > 1 else None
   axes.legend(title=title, frameon=False, loc="lower right")
-  _save(picture, path)
+  save(picture, path)
 
 
 def contact_sheet(
@@ -94,7 +113,7 @@ def contact_sheet(
       va="center",
       fontsize=8,
     )
-  _save(picture, path)
+  save(picture, path)
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
@@ -129,8 +148,13 @@ def _by_score(record: Record) -> list[str]:
   return [record["selected"][position] for position in order]
 
 
-def _save(picture: figure.Figure, path: epath.PathLike) -> None:
-  """Writes a picture as PNG, so that a kill leaves all of it or none."""
+def save(picture: figure.Figure, path: epath.PathLike) -> None:
+  """Writes a picture as PNG, so that a kill leaves all of it or none.
+
+  Args:
+    picture: The picture.
+    path: The file; one that exists is replaced.
+  """
   path = epath.Path(path)
   scratch = path.with_suffix(".tmp")
   with scratch.open("wb") as file:

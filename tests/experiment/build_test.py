@@ -74,9 +74,8 @@ class TestFields:
     built = experiment.build(recorded, assets, seed=1, workdir=tmp_path)
     built.advance(built.init())
     unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
-    # One experiment has one seed, `main` goes through them; features are cached
-    # where this one trains.
-    assert unread == {"seeds"}
+    # The commands go through these; one experiment has one of each.
+    assert unread == {"seeds", "strategies"}
 
 
 class TestBuild:

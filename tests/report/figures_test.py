@@ -100,6 +100,20 @@ class TestLearningCurve:
     assert names == ["decern", "random"]
     assert len({line.get_color() for line in axes.lines}) == 2
 
+  def test_draws_the_ceiling_across(self, png, drawn):
+    figures.learning_curve({"decern": [curve(0.2, 0.5)]}, png, ceiling=0.75)
+    axes = self.axes(drawn)
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), [75.0, 75.0])
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["decern", "all labels"]
+
+  def test_no_two_lines_look_alike(self, png, drawn):
+    runs = {f"strategy{i}": [curve(0.1 * i, 0.5)] for i in range(21)}
+    figures.learning_curve(runs, png)
+    lines = self.axes(drawn).lines
+    looks = {(line.get_color(), line.get_linestyle()) for line in lines}
+    assert len(looks) == 21
+
   def test_marks_the_label_counts_where_they_are_few(self, png, drawn):
     labels = (81, 162, 243)
     run = curve(0.2, 0.4, 0.5, num_labeled=labels)

@@ -10,7 +10,7 @@ from configs import common
 from decern_jax.strategies import NEEDS, STRATEGIES, Pool
 from tests.strategies import pools
 
-OPTIONS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
+OPTIONS = common.get_config().selection
 
 
 def select(name: str, pool, *, budget: int = 5, seed: int = 0):
@@ -23,8 +23,9 @@ def select(name: str, pool, *, budget: int = 5, seed: int = 0):
 
 
 class TestStrategies:
-  def test_are_the_four_of_the_table(self):
-    assert sorted(STRATEGIES) == ["decern", "entropy", "margin", "random"]
+  def test_are_those_of_the_table(self):
+    assert sorted(STRATEGIES) == list(STRATEGIES)
+    assert len(STRATEGIES) == 20
 
   @pytest.mark.parametrize("name", STRATEGIES)
   def test_options_are_fields_of_the_configuration(self, name):

@@ -1,0 +1,141 @@
+"""Compares strategies: `python -m decern_jax.compare --config=configs/NAME.py`.
+
+  --config.strategies="('decern', 'margin', 'random')" --config.seeds="(1, 11)"
+
+Runs what is missing of every strategy and seed, each where `decern_jax.main`
+would, and writes a report of all of them. The same command again resumes.
+"""
+
+from collections.abc import Sequence
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_dict
+import numpy as np
+
+from decern_jax import command, config_flag, experiment, session
+from decern_jax.report import comparison, document, gallery
+from decern_jax.strategies import STRATEGIES
+
+REPORT_FOLDER = "report"
+
+_PHOTOS = flags.DEFINE_bool(
+  "photos", True, "Whether the report shows the images that were selected."
+)
+
+
+def compare(
+  config: config_dict.ConfigDict, parent: epath.Path | None, *, photos: bool
+) -> epath.Path:
+  """Runs every strategy with every seed, and writes the report.
+
+  Args:
+    config: The configuration.
+    parent: Folder of the strategies' folders and of the report; None: by
+      default.
+    photos: Whether the report shows the images that were selected.
+
+  Returns:
+    The page of the report.
+
+  Raises:
+    ValueError: If the configuration, the data or a folder are not as they
+      should be.
+  """
+  _check_strategies(config.strategies)
+  settings = {name: _with_strategy(config, name) for name in config.strategies}
+  for of_strategy in settings.values():
+    experiment.check(of_strategy)
+  folders = {name: _folders(settings[name], parent) for name in settings}
+  report = _report_folder(config, parent)
+  document.check_folder(report)
+  assets = None
+  for name, of_strategy in settings.items():
+    command.say(f"Strategy {name}:")
+    assets = session.run(of_strategy, folders[name], assets)
+  runs = comparison.collect(
+    [folder for seeds in folders.values() for folder in seeds.values()],
+    options={name: STRATEGIES[name].options for name in STRATEGIES},
+  )
+  pool = _view(assets or experiment.load(config), photos=photos)
+  page = document.write(runs, report, pool=pool)
+  command.say(f"Report in {page}.")
+  return page
+
+
+def _report_folder(config, parent: epath.Path | None) -> epath.Path:
+  """Returns the folder of the report: by default one per configuration."""
+  if parent is not None:
+    return parent / REPORT_FOLDER
+  folder = config_flag.default_folder(config)
+  digest = folder.name.rpartition("-")[2]
+  return folder.parent / f"{REPORT_FOLDER}-{digest}"
+
+
+def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
+  """Returns what the report may show of the pool."""
+  train = assets.dataset.train
+  position = {id_: index for index, id_ in enumerate(train.ids)}
+  features = None
+  if assets.parts is not None:
+    rows = np.asarray(assets.parts["train"].features)
+    features = rows[: len(train.ids)]
+  return gallery.PoolView(
+    ids=train.ids,
+    labels=np.asarray(train.labels),
+    features=features,
+    read=(lambda id_: train.read(position[id_])) if photos else None,
+  )
+
+
+def _check_strategies(names: Sequence[str]) -> None:
+  if not names or len(set(names)) != len(names):
+    raise ValueError(
+      f"Expected distinct `strategies`, at least one, got {names}."
+    )
+  unknown = sorted(set(names) - set(STRATEGIES))
+  if unknown:
+    raise ValueError(
+      f"Unknown strategies {unknown}; expected some of {sorted(STRATEGIES)}."
+    )
+
+
+def _with_strategy(
+  config: config_dict.ConfigDict, name: str
+) -> config_dict.ConfigDict:
+  """Returns the configuration of one strategy."""
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    changed.selection.strategy = name
+  return changed
+
+
+def _folders(
+  config: config_dict.ConfigDict, parent: epath.Path | None
+) -> dict[int, epath.Path]:
+  """Returns the folder of each seed of a strategy."""
+  folder = (
+    parent / config.selection.strategy
+    if parent
+    else config_flag.default_folder(config)
+  )
+  return {seed: folder / f"seed{seed}" for seed in config.seeds}
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the comparison that the flags name."""
+  parent = config_flag.WORKDIR.value
+  command.run(
+    argv,
+    lambda: compare(
+      config_flag.CONFIG.value,
+      epath.Path(parent) if parent else None,
+      photos=_PHOTOS.value,
+    ),
+    if_interrupted="Interrupted; the same command continues.",
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main, flags_parser=config_flag.parse)

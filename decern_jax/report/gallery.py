@@ -1,0 +1,226 @@
+"""The pictures of a report: which there are, and what each shows."""
+
+from collections.abc import Callable, Iterator, Sequence
+import io
+import re
+from typing import NamedTuple
+
+from etils import epath
+import numpy as np
+from PIL import Image
+
+from decern_jax.report import figures, selection_figures
+from decern_jax.report.comparison import Comparison
+from decern_jax.report.summary import Summary
+
+# A contact sheet in the page, in pixels and percent: small enough for a mail.
+_SHEET_WIDTH = 1000
+_SHEET_QUALITY = 80
+
+
+class PoolView(NamedTuple):
+  """What is known of the pool's images beside the runs.
+
+  Attributes:
+    ids: Id of each image.
+    labels: int [pool], the class of each image as a position in the class names
+      of the runs; None: not known.
+    features: float [pool, dim] of any model, for the map; None: not known.
+    read: Returns the image of an id, uint8 [height, width, 3]; None: none can
+      be read.
+  """
+
+  ids: Sequence[str]
+  labels: np.ndarray | None = None
+  features: np.ndarray | None = None
+  read: Callable[[str], np.ndarray] | None = None
+
+
+class Picture(NamedTuple):
+  """A picture of the page.
+
+  Attributes:
+    title: Its heading.
+    caption: What it shows; also for those who do not see it.
+    media_type: Of the content, such as "image/png".
+    content: The bytes of the file.
+  """
+
+  title: str
+  caption: str
+  media_type: str
+  content: bytes
+
+
+def check_pool(runs: Comparison, pool: PoolView) -> None:
+  """Checks that what is known of a pool fits the runs.
+
+  Args:
+    runs: The runs.
+    pool: The pool.
+
+  Raises:
+    ValueError: If an id that a run selected is not among the ids, or labels or
+      features are not one per id.
+  """
+  for name, rows in (("labels", pool.labels), ("features", pool.features)):
+    if rows is not None and len(rows) != len(pool.ids):
+      raise ValueError(
+        f"Expected `{name}` of {len(pool.ids)} images, got {len(rows)}."
+      )
+  known = set(pool.ids)
+  for strategy in runs.runs.values():
+    for run in strategy.values():
+      for record in run:
+        missing = set(record["selected"]) - known
+        if missing:
+          raise ValueError(
+            f"Expected `ids` of the runs' pool, got none of {min(missing)!r}."
+          )
+
+
+def draw(
+  runs: Comparison,
+  summary: Summary,
+  folder: epath.PathLike,
+  *,
+  pool: PoolView | None = None,
+) -> list[Picture]:
+  """Draws all pictures that can be drawn.
+
+  Args:
+    runs: The runs.
+    summary: Their numbers.
+    folder: Where the pictures go, as PNG files.
+    pool: What is known of the pool; None: nothing, and what strategies selected
+      is not drawn.
+
+  Returns:
+    The pictures.
+
+  Raises:
+    ValueError: As in `check_pool`.
+  """
+  folder = epath.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  names = [result.name for result in summary.strategies]
+  found = [_curves(runs, summary, names, folder)]
+  if len(names) > 1:
+    found.append(_penalties(summary, names, folder))
+  if pool is not None:
+    check_pool(runs, pool)
+    found += _selections(runs, names, folder, pool)
+  return found
+
+
+def _curves(
+  runs: Comparison, summary: Summary, names: Sequence[str], folder: epath.Path
+) -> Picture:
+  path = folder / "learning_curves.png"
+  bound = summary.upper_bound
+  figures.learning_curve(
+    {name: list(runs.runs[name].values()) for name in names},
+    path,
+    ceiling=bound and bound.accuracy,
+  )
+  return _png(
+    "Learning curves",
+    "Test accuracy over the number of labeled images, for "
+    + ", ".join(names)
+    + (" and all labels" if bound else "")
+    + ". Lines are means over seeds, bands one standard deviation. The table of"
+    " accuracies holds the numbers.",
+    path,
+  )
+
+
+def _penalties(
+  summary: Summary, names: Sequence[str], folder: epath.Path
+) -> Picture:
+  path = folder / "penalty_matrix.png"
+  means = [result.penalty for result in summary.strategies]
+  selection_figures.penalty_heatmap(names, summary.penalty_matrix, means, path)
+  best = [
+    result.name
+    for result in summary.strategies
+    if result.penalty is not None
+    and result.penalty == min(mean for mean in means if mean is not None)
+  ]
+  least = f" Least often beaten: {', '.join(best)}." if best else ""
+  return _png(
+    "Who beats whom",
+    "Share of the numbers of labels at which the strategy of the row beats that"
+    f" of the column with p < 0.05 in a paired t-test.{least}",
+    path,
+  )
+
+
+def _selections(
+  runs: Comparison, names: Sequence[str], folder: epath.Path, pool: PoolView
+) -> Iterator[Picture]:
+  """Yields the pictures of what the strategies selected."""
+  if pool.labels is not None:
+    yield _classes(runs, names, folder, pool)
+  first = {name: next(iter(runs.runs[name])) for name in names}
+  shown = {name: runs.runs[name][seed] for name, seed in first.items()}
+  if pool.features is not None:
+    path = folder / "pool_map.png"
+    points = selection_figures.project(pool.features)
+    selection_figures.pool_map(points, pool.ids, shown, path)
+    yield _png(
+      "Where in the pool",
+      "The pool along the two main directions of its features (grey), and the"
+      " images that each strategy selected, colored by round; of each"
+      " strategy's first seed.",
+      path,
+    )
+  if pool.read is None:
+    return
+  for name, run in shown.items():
+    path = folder / f"selected_{re.sub(r'[^A-Za-z0-9.=-]+', '_', name)}.png"
+    figures.contact_sheet(run, pool.read, path)
+    if any(record["selected"] for record in run):
+      yield Picture(
+        f"Selected by {name}",
+        f"The first images that {name} selected in each round, the highest"
+        f" score first; seed {first[name]}.",
+        "image/jpeg",
+        _as_jpeg(path),
+      )
+
+
+def _classes(
+  runs: Comparison, names: Sequence[str], folder: epath.Path, pool: PoolView
+) -> Picture:
+  path = folder / "selected_classes.png"
+  class_names = runs.data["class_names"]
+  class_of = dict(zip(pool.ids, np.asarray(pool.labels).tolist(), strict=True))
+  counts = {}
+  for name in names:
+    seeds = runs.runs[name].values()
+    picked = [
+      class_of[id_] for run in seeds for r in run for id_ in r["selected"]
+    ]
+    total = np.bincount(picked, minlength=len(class_names))
+    counts[name] = total / len(seeds)
+  selection_figures.class_histogram(counts, class_names, path)
+  return _png(
+    "Selected classes",
+    "Images of each class that a strategy selected in all rounds, without the"
+    " initial set; mean over seeds. The dashed line is an equal share.",
+    path,
+  )
+
+
+def _png(title: str, caption: str, path: epath.Path) -> Picture:
+  return Picture(title, caption, "image/png", path.read_bytes())
+
+
+def _as_jpeg(path: epath.Path) -> bytes:
+  """Returns a picture as a smaller file."""
+  with Image.open(io.BytesIO(path.read_bytes())) as image:
+    small = image.convert("RGB")
+  small.thumbnail((_SHEET_WIDTH, small.height))
+  file = io.BytesIO()
+  small.save(file, "JPEG", quality=_SHEET_QUALITY)
+  return file.getvalue()

@@ -1,0 +1,215 @@
+"""A report as one HTML page that needs nothing beside it."""
+
+import base64
+from collections.abc import Iterator, Sequence
+import html
+import json
+
+from decern_jax.report import page_tables
+from decern_jax.report.gallery import Picture
+from decern_jax.report.summary import Summary
+
+_STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: #fff;
+  color: #1b1b1b; font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.2; }
+h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
+dt { font-weight: 600; }
+dd { margin: 0; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8d8d8;
+  text-align: right; vertical-align: bottom; }
+td { white-space: nowrap; }
+th:first-child { text-align: left; }
+thead th { border-bottom: 2px solid #1b1b1b; font-weight: 600; }
+tbody th { font-weight: 400; white-space: nowrap; }
+figure { margin: 1.5rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption, .small { color: #4a4a4a; font-size: .9rem; }
+pre { overflow-x: auto; font-size: .85rem; }
+@media (max-width: 32rem) { dl { display: block; }
+  dd { margin-bottom: .5rem; } }
+"""
+
+_DEFINITIONS = (
+  (
+    "AUBC",
+    "Area under the curve of test accuracy over the number of labels"
+    " (trapezoids), divided by the last number of labels minus the first.",
+  ),
+  ("±", "Standard deviation over seeds, n − 1 in its denominator."),
+  (
+    "Difference",
+    "Mean of the differences between runs of the same seed, in percentage"
+    " points, with its 95 % interval of Student's t.",
+  ),
+  (
+    "p",
+    "Two-sided paired t-test; Holm: corrected for the number of pairs, bold"
+    " below 0.05; Wilcoxon: signed ranks, not corrected.",
+  ),
+  (
+    "Labels to reach",
+    "Labels at which the mean curve, straight between rounds, reaches random's"
+    " last accuracy.",
+  ),
+  (
+    "Penalty",
+    "Share of the numbers of labels at which another strategy is better with"
+    " p < 0.05: the mean over all strategies, itself counted as 0. Lower is"
+    " better.",
+  ),
+  (
+    "Selection",
+    "Time and added memory of choosing images, apart from training.",
+  ),
+)
+
+
+def render(
+  summary: Summary, notes: Sequence[str], pictures: Sequence[Picture]
+) -> str:
+  """Returns a report as an HTML page.
+
+  Args:
+    summary: The numbers.
+    notes: What a reader must know, as plain text.
+    pictures: The pictures, which the page then holds itself.
+
+  Returns:
+    The page: no script, no reference to another file or host.
+  """
+  title = html.escape(_title(summary))
+  sections = (
+    ("What was compared", _facts(summary)),
+    ("Results", page_tables.results(summary)),
+    ("Notes", _list(notes)),
+    ("Figures", "".join(map(_figure, pictures))),
+    ("All numbers", _numbers(summary)),
+    ("How to read", _description_list(_DEFINITIONS)),
+    ("Settings", _settings(summary)),
+  )
+  body = "".join(
+    f"<section>\n<h2>{name}</h2>\n{content}</section>\n"
+    for name, content in sections
+  )
+  return (
+    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n"
+    f"<body>\n<main>\n<h1>{title}</h1>\n"
+    f"<p>{html.escape(_verdict(summary))}</p>\n{body}</main>\n</body>\n</html>\n"
+  )
+
+
+def _title(summary: Summary) -> str:
+  """Returns what the page is about."""
+  data = summary.settings.get("dataset.name", "unknown data")
+  names = [result.name for result in summary.strategies]
+  what = names[0] if len(names) == 1 else f"{len(names)} strategies"
+  return f"Active learning on {data}: {what}"
+
+
+def _verdict(summary: Summary) -> str:
+  """Returns the result in a sentence."""
+  best = summary.strategies[0]
+  text = (
+    f"{best.name} has the largest area under the learning curve:"
+    f" {page_tables.percent(best.aubc, best.aubc_deviation)} %"
+  )
+  reference = summary.reference
+  if reference is None or best.name == reference:
+    return f"{text}."
+  pair = summary.pair(best.name, reference)
+  if pair.difference is None:
+    return f"{text}."
+  text += f", {100 * pair.difference:.1f} points above {reference}"
+  if pair.low is None:
+    return f"{text}; too few seeds for a test."
+  return (
+    f"{text} (95 % interval {100 * pair.low:.1f} to {100 * pair.high:.1f}, Holm"
+    f" p {'<' if pair.holm_p < 0.001 else '='} {max(pair.holm_p, 0.001):.3f})."
+  )
+
+
+def _facts(summary: Summary) -> str:
+  """Returns what the runs share."""
+  settings, data = summary.settings, summary.data
+  name = settings.get("dataset.name")
+  path = settings.get("dataset.path")
+  sizes = [
+    f"{data[part].split(' examples')[0]} {part}"
+    for part in ("train", "val", "test")
+    if " examples" in data.get(part, "")
+  ]
+  source = f"{name}, {path}" if path else f"{name}"
+  classes = f"{len(data.get('class_names', ()))} classes"
+  kind = "frozen features" if summary.is_frozen else "fine-tuned"
+  scope = settings.get("train.scope")
+  facts = (
+    ("Data", "; ".join([source, classes, *sizes])),
+    ("Model", f"{settings.get('model.name')}, {settings.get('model.weights')}"),
+    ("Training", f"{kind} (train.scope={scope})" if scope else kind),
+    ("Strategies", ", ".join(result.name for result in summary.strategies)),
+    ("Labels", ", ".join(map(str, summary.num_labeled))),
+    ("Seeds", ", ".join(map(str, summary.seeds))),
+    *_upper_bound(summary),
+  )
+  return _description_list(facts)
+
+
+def _upper_bound(summary: Summary) -> Iterator[tuple[str, str]]:
+  """Yields what all labels reach, if that is known."""
+  bound = summary.upper_bound
+  if bound is not None:
+    accuracy = page_tables.percent(bound.accuracy, bound.accuracy_deviation)
+    seeds = ", ".join(map(str, bound.seeds))
+    yield (
+      "Upper bound",
+      f"{accuracy} % with all {bound.num_labeled} labels (seeds {seeds})",
+    )
+
+
+def _numbers(summary: Summary) -> str:
+  """Returns the tables behind the results."""
+  pairs = page_tables.pairs(summary) if summary.pairs else ""
+  return page_tables.accuracies(summary) + pairs
+
+
+def _settings(summary: Summary) -> str:
+  """Returns all settings that the runs share, folded."""
+  lines = (f"{k} = {json.dumps(v)}" for k, v in summary.settings.items())
+  text = html.escape("\n".join(lines))
+  return (
+    "<details>\n<summary>All settings that the runs share</summary>\n"
+    f"<pre>{text}</pre>\n</details>\n"
+  )
+
+
+def _figure(picture: Picture) -> str:
+  """Returns a picture, its bytes inside."""
+  content = base64.b64encode(picture.content).decode()
+  title, caption = html.escape(picture.title), html.escape(picture.caption)
+  return (
+    f"<figure>\n<h3>{title}</h3>\n"
+    f'<img alt="{title}: {caption}"'
+    f' src="data:{picture.media_type};base64,{content}">\n'
+    f"<figcaption>{caption}</figcaption>\n</figure>\n"
+  )
+
+
+def _list(items: Sequence[str]) -> str:
+  lines = "".join(f"<li>{html.escape(item)}</li>\n" for item in items)
+  return f"<ul>\n{lines}</ul>\n"
+
+
+def _description_list(items: Sequence[tuple[str, str]]) -> str:
+  lines = "".join(
+    f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>\n"
+    for term, text in items
+  )
+  return f"<dl>\n{lines}</dl>\n"

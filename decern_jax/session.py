@@ -1,0 +1,112 @@
+"""The runs of a configuration, each seed in a folder of its own."""
+
+from collections.abc import Mapping
+
+from etils import epath
+import tqdm
+
+from decern_jax import command, driver, experiment, workdir
+from decern_jax.report import events, figures, records
+
+CURVE_FILE = "learning_curve.png"
+
+
+def run(
+  config,
+  folders: Mapping[int, epath.Path],
+  assets: experiment.Assets | None = None,
+) -> experiment.Assets | None:
+  """Runs what the folders do not hold yet, and tells how it goes.
+
+  Args:
+    config: The configuration.
+    folders: Folder of the run of each seed.
+    assets: What `experiment.load` returned for this configuration, or for one
+      with another strategy; None: loaded when it is needed.
+
+  Returns:
+    The assets, or None if they were not needed: all runs are finished.
+
+  Raises:
+    ValueError: If the configuration, the data or a folder are not as they
+      should be.
+  """
+  experiment.check(config)
+  settings = {
+    seed: workdir.identity(config.to_dict(), seed) for seed in folders
+  }
+  for seed, folder in folders.items():
+    workdir.check_free(folder, settings[seed], file_name=workdir.CONFIG_FILE)
+  for seed, folder in folders.items():
+    if is_finished(config, folder):
+      command.say(f"{folder} holds a finished run:")
+      for record in records.read(folder):
+        command.say(describe(record))
+      continue
+    # Before anything is claimed: what is wrong with the data can be put right.
+    assets = experiment.load(config) if assets is None else assets
+    workdir.claim(folder, settings[seed], file_name=workdir.CONFIG_FILE)
+    workdir.claim(folder, assets.digest, file_name=workdir.DATA_FILE)
+    _run_seed(config, assets, seed, folder)
+  return assets
+
+
+def is_finished(config, folder: epath.Path) -> bool:
+  """Says whether nothing of a run is left to do; its curve comes last."""
+  complete = len(records.read(folder)) == config.num_rounds
+  return complete and (folder / CURVE_FILE).exists()
+
+
+def _run_seed(
+  config,
+  assets: experiment.Assets,
+  seed: int,
+  folder: epath.Path,
+) -> None:
+  """Runs the rounds that are left of one seed, and draws its pictures."""
+  command.say(f"Seed {seed}, in {folder}:")
+  # `disable=None` keeps the bar out of files and pipes.
+  with (
+    tqdm.tqdm(
+      total=config.num_rounds, desc="rounds", unit="round", disable=None
+    ) as bar,
+    events.open_writer(folder) as add_events,
+  ):
+
+    def show(record: records.Record) -> None:
+      command.say(describe(record))
+      add_events(record)
+      bar.update()
+
+    driver.run(
+      experiment.build(config, assets, seed=seed, workdir=folder),
+      num_rounds=config.num_rounds,
+      workdir=folder,
+      on_round=show,
+    )
+  done = records.read(folder)
+  train = assets.dataset.train
+  position = {id_: index for index, id_ in enumerate(train.ids)}
+  figures.contact_sheet(
+    done, lambda id_: train.read(position[id_]), folder / "selected.png"
+  )
+  figures.learning_curve(
+    {config.selection.strategy: [done]}, folder / CURVE_FILE
+  )
+
+
+def describe(record: records.Record) -> str:
+  """Returns a line that tells how a round went.
+
+  Args:
+    record: Record of the round.
+  """
+  test = record["test"]
+  line = (
+    f"round {record['round']}: {record['num_labeled']} labeled, test accuracy"
+    f" {100 * test['accuracy']:.1f} %"
+  )
+  if "val" in record:
+    line += f", val {100 * record['val']['accuracy']:.1f} %"
+  seconds = sum(record["seconds"].values())
+  return f"{line}, {len(record['selected'])} selected, {seconds:.1f} s"

@@ -1,0 +1,157 @@
+"""ALFA-Mix: examples whose prediction turns on the way to a class."""
+
+import jax
+import jax.numpy as jnp
+
+from decern_jax.ops import head as linear
+from decern_jax.ops.nearest import square_distances
+from decern_jax.ops.similarity import normalize
+from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.shortlist import pick_diverse
+
+# Caps of the step, times the square root of the dimension; the next one is
+# tried while there are not more examples than the budget.
+CAPS = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+  """Selects among the examples that a small mixing step classifies anew.
+
+  A feature x is mixed with the anchor a of a class, the mean feature of its
+  labeled examples, by the step in closed form
+
+    α (a - x) = ε |a - x| g / |g|,  ε = cap / sqrt(dim),
+
+  where g is the gradient of the cross-entropy with the predicted class. The
+  direction of the step is the same for every anchor, and a prediction that has
+  turned does not turn back on the way; so a feature is tried with the farthest
+  anchor alone. Caps are 0.2, 0.4 ... 1, until there are more turned
+  predictions than the budget. Of these, clustered by k-means on features of
+  length 1, the nearest to the centers are selected; a shortlist of fewer than
+  the budget is filled up at random.
+
+  Args:
+    key: Random key of the clustering's start and of the fill-up.
+    pool: The pool; without any label nothing turns.
+    budget: Examples to select, at most the candidates.
+
+  Returns:
+    The selection; scores are 1 / (1 + c), where c is the cap at which the
+    prediction turns: 0 where it never does.
+
+  References:
+    Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022,
+    https://arxiv.org/abs/2203.07034.
+  """
+  turning = _turning_caps(pool)
+  return _select(key, pool, turning, budget=budget)
+
+
+def select_multi_label(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+  """Selects likewise where an example has several labels.
+
+  g is the gradient of the sum of the binary cross-entropies with the predicted
+  labels, and one label that turns is enough.
+
+  Args:
+    key: Random key of the clustering's start and of the fill-up.
+    pool: The pool, with labels [pool, classes].
+    budget: Examples to select, at most the candidates.
+
+  Returns:
+    The selection, as of `select`.
+  """
+  turning = _turning_caps_multi_label(pool)
+  return _select(key, pool, turning, budget=budget)
+
+
+def _select(key, pool, turning, *, budget) -> Selection:
+  shortlist = _shortlist(turning, pool.candidates, budget)
+  positions = pick_diverse(
+    key, pool.features, shortlist, pool.candidates, budget=budget
+  )
+  return Selection(positions, _score(turning))
+
+
+@jax.jit
+def _score(turning):
+  return 1.0 / (1.0 + turning)
+
+
+@jax.jit
+def _shortlist(turning, candidates, budget):
+  """Returns the candidates that turn under the first cap that is enough."""
+  turned = [candidates & (turning < cap) for cap in CAPS]
+  shortlist = turned[-1]
+  for fewer in reversed(turned[:-1]):
+    shortlist = jnp.where(jnp.sum(fewer) > budget, fewer, shortlist)
+  return shortlist
+
+
+@jax.jit
+def _turning_caps(pool) -> jax.Array:
+  """Returns [pool], the cap at which each prediction turns, or inf."""
+  logits = linear.logits(pool.head, pool.features)
+  classes = jnp.arange(logits.shape[-1])
+  top = jnp.argmax(logits, axis=-1)
+  is_top = classes[None] == top[:, None]
+  # p - onehot, divided by 1 - p of the predicted class: it may be too small to
+  # be told from 0, and only the direction is needed.
+  residual = jax.nn.softmax(jnp.where(is_top, -jnp.inf, logits), axis=-1)
+  residual = jnp.where(is_top, -1.0, residual)
+  slopes = _slopes(pool.head, residual)
+  gap = jnp.max(logits, axis=-1, keepdims=True) - logits
+  slope = jnp.take_along_axis(slopes, top[:, None], axis=-1)
+  length = _crossing(gap, slopes - slope)
+  member = pool.labels[:, None] == classes[None]
+  return _caps(pool, length, member)
+
+
+@jax.jit
+def _turning_caps_multi_label(pool) -> jax.Array:
+  """Returns [pool], the cap at which a label of each one turns, or inf."""
+  logits = linear.logits(pool.head, pool.features)
+  sign = jnp.where(logits >= 0.0, 1.0, -1.0)
+  # p - label, divided by its largest entry, which may be too small to be told
+  # from 0.
+  size = jax.nn.log_sigmoid(-jnp.abs(logits))
+  size = jnp.exp(size - jnp.max(size, axis=-1, keepdims=True))
+  slopes = _slopes(pool.head, -sign * size)
+  length = _crossing(jnp.abs(logits), -sign * slopes)
+  return _caps(pool, length, pool.labels == 1)
+
+
+def _slopes(head, residual) -> jax.Array:
+  """Returns [pool, classes], how the logits grow along g / |g|."""
+  highest = jax.lax.Precision.HIGHEST
+  gradient = jnp.matmul(residual, head.kernel.T, precision=highest)
+  return jnp.matmul(normalize(gradient), head.kernel, precision=highest)
+
+
+def _crossing(gap, rate) -> jax.Array:
+  """Returns [pool], the least gap / rate over the classes that catch up."""
+  catches_up = rate > 0.0
+  length = gap / jnp.where(catches_up, rate, 1.0)
+  return jnp.min(jnp.where(catches_up, length, jnp.inf), axis=-1)
+
+
+def _caps(pool, length, member) -> jax.Array:
+  """Returns the caps that let the farthest anchor's step reach `length`."""
+  features = pool.features
+  sizes = jnp.sum(member, axis=0, dtype=features.dtype)
+  sums = jnp.matmul(
+    member.astype(features.dtype).T,
+    features,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  anchors = sums / jnp.maximum(sizes, 1.0)[:, None]
+  square = square_distances(
+    features,
+    jnp.sum(features**2, axis=-1),
+    anchors,
+    jnp.sum(anchors**2, axis=-1),
+  )
+  square = jnp.where((sizes > 0.0)[None], square, 0.0)
+  step = jnp.sqrt(jnp.max(square, axis=-1) / features.shape[-1])
+  caps = length / jnp.where(step > 0.0, step, 1.0)
+  return jnp.where(pool.candidates & (step > 0.0), caps, jnp.inf)

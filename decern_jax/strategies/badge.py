@@ -1,0 +1,118 @@
+"""BADGE: k-means++ on the gradients of the last layer."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+
+from decern_jax.ops.nearest import squares_by_products
+from decern_jax.ops.seeding import sample_rows
+from decern_jax.strategies.pool import Pool, Selection
+
+
+def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+  """Selects examples whose gradients are large and unlike each other.
+
+  With the likeliest class as the label, the gradient of the cross-entropy by
+  the head's kernel is g = h outer r, with r = p - onehot(argmax p). The first
+  example has the largest |g|; each next one is drawn with probability in
+  proportion to the squared distance of its g to the nearest selected one. The
+  products that distances are made of are those of the factors,
+
+    g · g' = (h · h') (r · r'),
+
+  so that no gradient is ever held.
+
+  Args:
+    key: Random key.
+    pool: The pool.
+    budget: Examples to select, at most the candidates.
+
+  Returns:
+    The selection, in the order of the draws; scores are the lengths |g|.
+
+  References:
+    Ash, Zhang, Krishnamurthy, Langford and Agarwal, "Deep Batch Active
+    Learning by Diverse, Uncertain Gradient Lower Bounds", ICLR 2020,
+    https://arxiv.org/abs/1906.03671.
+  """
+  return _select(
+    key,
+    pool.features,
+    _likeliest_residuals(pool.probs),
+    pool.candidates,
+    budget=budget,
+  )
+
+
+def select_multi_label(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+  """Selects likewise by the binary cross-entropy: r = p - [p >= 1/2].
+
+  Args:
+    key: Random key.
+    pool: The pool; its probabilities are those of single labels.
+    budget: Examples to select, at most the candidates.
+
+  Returns:
+    The selection, in the order of the draws; scores are the lengths |g|.
+  """
+  return _select(
+    key,
+    pool.features,
+    _binary_residuals(pool.probs),
+    pool.candidates,
+    budget=budget,
+  )
+
+
+@jax.jit
+def _likeliest_residuals(probs):
+  likeliest = jnp.argmax(probs, axis=-1)
+  return probs - jax.nn.one_hot(likeliest, probs.shape[-1], dtype=probs.dtype)
+
+
+@jax.jit
+def _binary_residuals(probs):
+  return jnp.where(probs >= 0.5, probs - 1.0, probs)
+
+
+@functools.partial(jax.jit, static_argnames="budget")
+def _select(key, features, residuals, candidates, *, budget) -> Selection:
+  factors = (features, residuals)
+  norms = math.prod(jnp.sum(factor**2, axis=-1) for factor in factors)
+  norms = jnp.where(candidates, norms, 0.0)
+
+  def take(index, state):
+    distances, free, taken, position = state
+    taken = taken.at[index].set(position)
+    free = free & (jnp.arange(len(free)) != position)
+    row = position[None]
+    products = math.prod(_products_with(factor, row) for factor in factors)
+    squares = squares_by_products(products, norms[:, None], norms[row][None])
+    distances = jnp.minimum(distances, squares[:, 0])
+    position = _draw(jax.random.fold_in(key, index), distances, free)
+    return distances, free, taken, position
+
+  first = jnp.argmax(jnp.where(candidates, norms, -1.0)).astype(jnp.int32)
+  start = (
+    jnp.full(len(features), jnp.inf),
+    candidates,
+    jnp.zeros(budget, jnp.int32),
+    first,
+  )
+  taken = jax.lax.fori_loop(0, budget, take, start)[2]
+  return Selection(taken, jnp.sqrt(norms))
+
+
+def _products_with(rows, position) -> jax.Array:
+  """Returns the inner products of all rows with one, [pool, 1]."""
+  return jnp.matmul(rows, rows[position].T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _draw(key, distances, free) -> jax.Array:
+  """Draws a free position in proportion to the squared distances."""
+  mass = jnp.where(free, distances, 0.0)
+  # Where only equal gradients are left, any of them will do.
+  mass = jnp.where(jnp.sum(mass) > 0.0, mass, free.astype(mass.dtype))
+  return sample_rows(key, mass, 1)[0].astype(jnp.int32)

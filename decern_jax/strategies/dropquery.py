@@ -1,0 +1,141 @@
+"""DropQuery: examples whose prediction does not survive dropout."""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from decern_jax.diversity import block_rows
+from decern_jax.ops import head as linear
+from decern_jax.ops.collective import row_offset
+from decern_jax.sharding import pool_layout
+from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.shortlist import pick_diverse
+
+NUM_PASSES = 3
+DROPOUT_RATE = 0.75
+# A shortlist has at least as many times the budget, where it can.
+SHORTLIST_FACTOR = 25
+
+
+def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+  """Selects among the examples whose predicted class changes under dropout.
+
+  The head is applied to the features with three quarters of the coordinates
+  dropped and the others scaled up, three times. Examples whose predicted class
+  changes in two passes of three are shortlisted, and if they are fewer than 25
+  times the budget, those that change in one. Of these, clustered by k-means on
+  features of length 1, the nearest to the centers are selected; a shortlist of
+  fewer than the budget is filled up at random.
+
+  Args:
+    key: Random key of the dropout, the clustering's start and the fill-up.
+    pool: The pool.
+    budget: Examples to select, at most the candidates.
+
+  Returns:
+    The selection; scores are the fraction of the passes that change the
+    prediction.
+
+  References:
+    Gupte, Aklilu, Nirschl and Yeung-Levy, "Revisiting Active Learning in the
+    Era of Vision Foundation Models", TMLR 2024,
+    https://arxiv.org/abs/2401.14555.
+  """
+  return _select(key, pool, _is_other_class, budget=budget)
+
+
+def select_multi_label(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+  """Selects likewise where an example has several labels.
+
+  A pass changes the prediction if it changes the decision on any label.
+
+  Args:
+    key: Random key of the dropout, the clustering's start and the fill-up.
+    pool: The pool.
+    budget: Examples to select, at most the candidates.
+
+  Returns:
+    The selection, as of `select`.
+  """
+  return _select(key, pool, _is_other_decision, budget=budget)
+
+
+def _select(key, pool, changes, *, budget) -> Selection:
+  dropout_key, pick_key = jax.random.split(key)
+  counts = _num_changes(
+    dropout_key,
+    pool.features,
+    pool.head,
+    changes=changes,
+    block_size=block_rows(pool.features.shape[-1]),
+    layout=pool_layout(pool.features),
+  )
+  shortlist, scores = _shortlist(counts, pool.candidates, budget)
+  positions = pick_diverse(
+    pick_key, pool.features, shortlist, pool.candidates, budget=budget
+  )
+  return Selection(positions, scores)
+
+
+def _is_other_class(logits, dropped):
+  return jnp.argmax(logits, axis=-1) != jnp.argmax(dropped, axis=-1)
+
+
+def _is_other_decision(logits, dropped):
+  return jnp.any((logits >= 0.0) != (dropped >= 0.0), axis=-1)
+
+
+@jax.jit
+def _shortlist(counts, candidates, budget):
+  """Returns the candidates that change most often, enough of them, and how."""
+  counts = jnp.where(candidates, counts, 0)
+  shortlist = counts > 0
+  for threshold in range(1, NUM_PASSES // 2 + 1):
+    stricter = counts > threshold
+    is_enough = jnp.sum(stricter) >= SHORTLIST_FACTOR * budget
+    shortlist = jnp.where(is_enough, stricter, shortlist)
+  return shortlist, counts / NUM_PASSES
+
+
+@functools.partial(jax.jit, static_argnames=("changes", "block_size", "layout"))
+def _num_changes(
+  key: jax.Array,
+  features: jax.Array,
+  head: linear.LinearHead,
+  *,
+  changes: Callable,
+  block_size: int,
+  layout,
+) -> jax.Array:
+  """Returns int32 [pool], how many passes change each prediction.
+
+  The draws of an example belong to its position in the pool.
+  """
+
+  def count(key, features, head):
+    def count_row(row):
+      position, feature = row
+      logits = linear.logits(head, feature)
+      row_key = jax.random.fold_in(key, position)
+      kept = jax.random.bernoulli(
+        row_key, 1.0 - DROPOUT_RATE, (NUM_PASSES, len(feature))
+      )
+      dropped = jnp.where(kept, feature[None], 0.0) / (1.0 - DROPOUT_RATE)
+      return jnp.sum(changes(logits[None], linear.logits(head, dropped)))
+
+    axis = None if layout is None else layout.axis
+    positions = row_offset(len(features), axis) + jnp.arange(len(features))
+    return jax.lax.map(count_row, (positions, features), batch_size=block_size)
+
+  if layout is None:
+    return count(key, features, head)
+  everywhere = PartitionSpec()
+  return jax.shard_map(
+    count,
+    mesh=layout.mesh,
+    in_specs=(everywhere, layout.rows, everywhere),
+    out_specs=layout.rows,
+  )(key, features, head)

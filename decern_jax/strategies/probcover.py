@@ -1,0 +1,180 @@
+"""ProbCover: the examples whose neighborhoods cover the most of the pool."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from decern_jax.diversity import weighted_kmeans
+from decern_jax.ops.block import compaction, fold_blocks, rows_at
+from decern_jax.ops.chance import uniform_at
+from decern_jax.ops.nearest import covered_distances, square_distances
+from decern_jax.ops.similarity import normalize
+from decern_jax.strategies.pool import Pool, Selection
+
+# Of 100 balls around examples, those that must hold one pseudo-class only.
+MIN_PURITY_PERCENT = 95
+
+# Balls that the purity is measured on; all of them in a pool no larger.
+MAX_BALLS = 2048
+
+# Rows whose distances to the pool are held at once: for many rows in one go,
+# and for the few that a step of the cover adds.
+BLOCK_ROWS = 128
+STEP_ROWS = 32
+
+
+def select(
+  key: jax.Array, pool: Pool, *, budget: int, cover_delta: float
+) -> Selection:
+  """Selects by a greedy cover of the pool with balls.
+
+  An example covers all at a distance below delta, on features of length 1.
+  Each next example is the candidate that covers the most examples that no
+  labeled or selected one covers; ties, and what is left when all are covered,
+  go at random. Neighbors are counted in blocks: no graph is held.
+
+  With delta = 0 the distance is estimated: k-means with as many clusters as
+  classes gives pseudo-classes, and delta is the largest for which 95 % of the
+  balls around examples (2,048 at random, or all of fewer) hold one
+  pseudo-class.
+
+  Args:
+    key: Random key of the clustering, of the balls and of the ties.
+    pool: The pool.
+    budget: Examples to select, at most the candidates.
+    cover_delta: The distance delta, in [0, 2]; 0: estimated.
+
+  Returns:
+    The selection, in the order of the steps, without scores.
+
+  References:
+    Yehuda, Dekel, Hacohen and Weinshall, "Active Learning Through a Covering
+    Lens", NeurIPS 2022, https://arxiv.org/abs/2205.11320.
+  """
+  key, cluster_key, ball_key = jax.random.split(key, 3)
+  features = _normalize(pool.features)
+  if cover_delta == 0.0:
+    members = pool.labeled | pool.candidates
+    clusters = weighted_kmeans(
+      cluster_key,
+      features,
+      members.astype(jnp.float32),
+      num_clusters=min(len(pool.head.bias), len(features)),
+    )
+    cover_delta = _largest_pure_radius(
+      ball_key, features, clusters.assignments, members
+    )
+  positions = _cover(
+    key, features, pool.labeled, pool.candidates, cover_delta, budget=budget
+  )
+  return Selection(positions, None)
+
+
+def select_multi_label(
+  key: jax.Array, pool: Pool, *, budget: int, cover_delta: float
+) -> Selection:
+  """Selects likewise with a given distance: several labels make no classes.
+
+  Args:
+    key: Random key of the ties.
+    pool: The pool.
+    budget: Examples to select, at most the candidates.
+    cover_delta: The distance delta, in (0, 2].
+
+  Returns:
+    The selection, in the order of the steps, without scores.
+
+  Raises:
+    ValueError: If the distance is not given.
+  """
+  if not cover_delta > 0.0:
+    raise ValueError(
+      "Expected `cover_delta` > 0 where examples have several labels, got "
+      f"{cover_delta}."
+    )
+  return select(key, pool, budget=budget, cover_delta=cover_delta)
+
+
+_normalize = jax.jit(normalize)
+
+
+@jax.jit
+def _largest_pure_radius(key, features, classes, members) -> jax.Array:
+  """Returns the largest radius with which enough of the balls are pure.
+
+  A ball is pure up to the distance from its center to the nearest example of
+  another class, so the radius is a quantile of these distances.
+  """
+  norms = jnp.sum(features**2, axis=-1)
+  noise = uniform_at(key, jnp.arange(len(features)))
+  count = min(MAX_BALLS, len(features))
+  centers = jax.lax.top_k(jnp.where(members, noise, -1.0), count)[1]
+
+  def to_others(center):
+    row = center[None]
+    squares = square_distances(features, norms, features[row], norms[row])
+    is_other = members & (classes != classes[row])
+    return jnp.min(jnp.where(is_other, squares[:, 0], jnp.inf))
+
+  squares = jax.lax.map(to_others, centers, batch_size=BLOCK_ROWS)
+  squares = jnp.sort(jnp.where(members[centers], squares, jnp.inf))
+  num_balls = jnp.minimum(jnp.sum(members), count)
+  num_impure = num_balls * (100 - MIN_PURITY_PERCENT) // 100
+  return jnp.sqrt(squares[num_impure])
+
+
+@functools.partial(jax.jit, static_argnames="budget")
+def _cover(key, features, labeled, candidates, delta, *, budget) -> jax.Array:
+  """Returns the candidates of a greedy cover, [budget]."""
+  norms = jnp.sum(features**2, axis=-1)
+  noise = uniform_at(key, jnp.arange(len(features)))
+  reach = jnp.asarray(delta, norms.dtype) ** 2
+  near = functools.partial(_count_near, features, norms, reach=reach)
+
+  def step(index, state):
+    degrees, uncovered, free, taken = state
+    position = _argmax_random(degrees, noise, free)[None]
+    squares = square_distances(
+      features, norms, features[position], norms[position]
+    )
+    gone = uncovered & (squares[:, 0] < reach)
+    return (
+      degrees - near(gone, block_size=STEP_ROWS),
+      uncovered & ~gone,
+      free & (jnp.arange(len(free)) != position),
+      taken.at[index].set(position[0]),
+    )
+
+  is_covered = covered_distances(features, norms, labeled) < reach
+  uncovered = (candidates | labeled) & ~is_covered
+  degrees = near(uncovered, block_size=BLOCK_ROWS)
+  empty = jnp.zeros(budget, jnp.int32)
+  start = (degrees, uncovered, candidates, empty)
+  return jax.lax.fori_loop(0, budget, step, start)[-1]
+
+
+def _count_near(features, norms, mask, *, reach, block_size) -> jax.Array:
+  """Returns how many rows under the mask lie near each row, [pool]."""
+  order = compaction(mask)
+
+  def step(counts, start, fresh):
+    rows = rows_at(order, start, len(fresh))
+    squares = square_distances(features, norms, features[rows], norms[rows])
+    is_near = (squares < reach) & fresh[None]
+    return counts + jnp.sum(is_near, axis=1, dtype=jnp.int32)
+
+  return fold_blocks(
+    step,
+    jnp.zeros(len(features), jnp.int32),
+    num_rows=jnp.sum(mask),
+    max_rows=len(features),
+    block_size=block_size,
+  )
+
+
+def _argmax_random(degrees, noise, free) -> jax.Array:
+  """Returns a free row of the highest degree, that of the highest noise."""
+  degrees = jnp.where(free, degrees, -1)
+  is_highest = degrees == jnp.max(degrees)
+  return jnp.argmax(jnp.where(is_highest, noise, -1.0)).astype(jnp.int32)

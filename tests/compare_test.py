@@ -1,0 +1,120 @@
+"""Tests of decern_jax/compare.py, on a tiny folder of images."""
+
+from etils import epath
+import pytest
+
+from decern_jax import compare, experiment, session
+from decern_jax.report import records
+from tests import tiny
+
+STRATEGIES = ("margin", "random")
+SEEDS = (1, 11)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("compare")
+  tiny.write_image_folder(folder / "data")
+  tiny.write_weights(folder / "weights.safetensors")
+  return folder
+
+
+@pytest.fixture
+def make_config(folder):
+  def make(**changes):
+    return tiny.make_config(
+      folder / "data",
+      folder / "weights.safetensors",
+      folder / "cache",
+      **{"seeds": SEEDS, "strategies": STRATEGIES, **changes},
+    )
+
+  return make
+
+
+@pytest.fixture
+def start(make_config, tmp_path):
+  def run(*, photos: bool = True, **changes):
+    parent = epath.Path(tmp_path / "runs")
+    return compare.compare(make_config(**changes), parent, photos=photos)
+
+  return run
+
+
+class TestCompare:
+  def test_runs_every_strategy_with_every_seed(self, start, tmp_path):
+    page = start()
+    for strategy in STRATEGIES:
+      for seed in SEEDS:
+        found = records.read(tmp_path / "runs" / strategy / f"seed{seed}")
+        assert [record["num_labeled"] for record in found] == [4, 8, 12]
+    assert page.is_file()
+    text = page.read_text()
+    assert all(strategy in text for strategy in STRATEGIES)
+
+  def test_runs_only_what_is_missing(self, start, tmp_path, monkeypatch):
+    start(seeds=(1,))
+    asked, build = [], experiment.build
+
+    def note(config, assets, *, seed, workdir):
+      asked.append((config.selection.strategy, seed))
+      return build(config, assets, seed=seed, workdir=workdir)
+
+    monkeypatch.setattr(experiment, "build", note)
+    start()
+    assert asked == [("margin", 11), ("random", 11)]
+    asked.clear()
+    start()
+    assert asked == []
+
+  def test_goes_on_where_it_was_interrupted(self, start, monkeypatch):
+    run_seed = session._run_seed
+
+    def stop(config, assets, seed, folder):
+      if (config.selection.strategy, seed) == ("random", 1):
+        raise KeyboardInterrupt
+      run_seed(config, assets, seed, folder)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(session, "_run_seed", stop)
+      with pytest.raises(KeyboardInterrupt):
+        start()
+    assert start().is_file()
+
+  def test_opens_the_data_once(self, start, monkeypatch):
+    calls, load = [], experiment.load
+
+    def note(config):
+      calls.append(config.selection.strategy)
+      return load(config)
+
+    monkeypatch.setattr(experiment, "load", note)
+    start()
+    assert calls == ["margin"]
+
+  def test_strategies_share_the_first_round(self, start, tmp_path):
+    start(seeds=(1,))
+    first, second = (
+      records.read(tmp_path / "runs" / strategy / "seed1")[0]
+      for strategy in STRATEGIES
+    )
+    assert first["test"] == second["test"]
+    assert first["train"] == second["train"]
+
+  def test_leaves_photos_out_when_asked_to(self, start):
+    assert len(start(photos=False).read_text()) < len(start().read_text())
+
+  @pytest.mark.parametrize(
+    ("strategies", "message"),
+    [
+      ((), r"distinct `strategies`, at least one, got \(\)"),
+      (("margin", "margin"), r"distinct `strategies`.*'margin'"),
+      (("margin", "oracle"), r"Unknown strategies \['oracle'\]; expected"),
+    ],
+  )
+  def test_rejects_strategies_before_any_work(
+    self, start, tmp_path, strategies, message
+  ):
+    with pytest.raises(ValueError, match=message):
+      start(strategies=strategies)
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,140 @@
+"""Tests of decern_jax/report/comparison.py."""
+
+import pytest
+
+from decern_jax.report import comparison
+from tests.report import made_up
+
+CURVES = {"random": {1: (0.3, 0.5), 11: (0.2, 0.4)}, "margin": {1: (0.3, 0.6)}}
+
+
+def collect(*folders) -> comparison.Comparison:
+  return comparison.collect(folders, options=made_up.OPTIONS)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  return made_up.write_runs(tmp_path / "runs", CURVES)
+
+
+def add(folder, strategy="decern", seed=1, curve=(0.3, 0.7), **options):
+  found = made_up.make_records(curve)
+  return made_up.write_run(folder, strategy, seed, found, **options)
+
+
+class TestCollect:
+  def test_groups_by_strategy_and_seed(self, folder):
+    found = collect(folder)
+    assert {name: list(runs) for name, runs in found.runs.items()} == {
+      "margin": [1],
+      "random": [1, 11],
+    }
+    assert found.runs["random"][11] == made_up.make_records((0.2, 0.4))
+    assert found.unfinished == ()
+
+  def test_keeps_the_settings_that_are_shared(self, folder):
+    assert collect(folder).settings == {
+      "dataset.name": "image_folder",
+      "model.name": "small_cnn",
+      "train.scope": "head",
+      "num_rounds": 2,
+    }
+
+  def test_orders_seeds_as_numbers(self, tmp_path):
+    curves = {"random": dict.fromkeys((111, 2, 11), (0.3, 0.5))}
+    found = made_up.collect(tmp_path, curves)
+    assert list(found.runs["random"]) == found.seeds == [2, 11, 111]
+
+  def test_does_not_depend_on_the_order_of_folders(self, folder):
+    first, second = folder / "random", folder / "margin"
+    assert collect(first, second) == collect(second, first)
+
+  def test_a_strategy_may_have_its_own_options(self, folder):
+    add(folder / "a", selection__diversity_gamma=0.3)
+    assert list(collect(folder).runs) == ["decern", "margin", "random"]
+
+  def test_options_that_a_strategy_varies_make_several(self, folder):
+    add(folder / "a", selection__diversity_gamma=0.3)
+    add(folder / "b", selection__diversity_gamma=0.8)
+    assert list(collect(folder).runs) == [
+      "decern diversity_gamma=0.3",
+      "decern diversity_gamma=0.8",
+      "margin",
+      "random",
+    ]
+
+  def test_options_of_another_strategy_do_not_matter(self, folder):
+    add(folder / "a", "margin", 2, selection__diversity_gamma=0.3)
+    assert list(collect(folder).runs["margin"]) == [1, 2]
+
+  def test_leaves_out_unfinished_runs_by_name(self, folder):
+    add(folder / "late", num_rounds=3)
+    found = collect(folder)
+    assert found.unfinished == (f"{folder / 'late'} (2 of 3 rounds)",)
+    assert "decern" not in found.runs
+
+  def test_rejects_unfinished_runs_alone(self, tmp_path):
+    add(tmp_path / "late", num_rounds=3)
+    with pytest.raises(ValueError, match=r"late \(2 of 3 rounds\)"):
+      collect(tmp_path)
+
+  def test_rejects_two_runs_of_a_strategy_and_seed(self, folder):
+    add(folder / "again", "random", 11)
+    with pytest.raises(ValueError, match=r"random with seed 11.*again.*seed11"):
+      collect(folder)
+
+  def test_rejects_other_settings(self, folder):
+    add(folder / "other", train__scope="all", train__num_epochs=3)
+    message = (
+      r"same settings, got .*margin.* and .*other, which differ:"
+      r"\n  train.num_epochs: None and 3\n  train.scope: 'head' and 'all'$"
+    )
+    with pytest.raises(ValueError, match=message):
+      collect(folder / "margin", folder)
+
+  @pytest.mark.parametrize("num_rounds", [1, 3])
+  def test_rejects_other_numbers_of_rounds(self, folder, num_rounds):
+    add(folder / "other", curve=(0.3, 0.5, 0.7)[:num_rounds])
+    with pytest.raises(ValueError, match=f"num_rounds: 2 and {num_rounds}"):
+      collect(folder / "margin", folder)
+
+  def test_shows_the_first_of_many_differences(self, folder):
+    add(folder / "other", **{f"x{i}": i for i in range(20)})
+    with pytest.raises(ValueError, match="x15: None and 15\n  and 12 more$"):
+      collect(folder / "margin", folder)
+
+  def test_rejects_other_data(self, folder):
+    add(folder / "other", data={"train": "13 examples abc"})
+    with pytest.raises(ValueError, match="same data.*\n.*'12 .*' and '13"):
+      collect(folder / "margin", folder)
+
+  def test_shows_where_long_lists_part(self, folder):
+    names = ["ant", "bee", "cow"]
+    add(folder / "other", data={"class_names": names})
+    with pytest.raises(ValueError, match=r"\[2:\]: \['cat'\] and \['cow'\]"):
+      collect(folder / "margin", folder)
+
+  def test_shows_that_a_list_is_longer(self, folder):
+    names = [*made_up.CLASSES, "dog"]
+    add(folder / "other", data={"class_names": names})
+    with pytest.raises(ValueError, match=r"\[3:\]: \[\] and \['dog'\]"):
+      collect(folder / "margin", folder)
+
+  def test_rejects_other_numbers_of_labels(self, folder):
+    found = made_up.make_records((0.3, 0.7), num_labeled=(10, 19))
+    made_up.write_run(folder / "other", "decern", 1, found)
+    with pytest.raises(ValueError, match=r"\[1:\]: \[20\] and \[19\]"):
+      collect(folder / "margin", folder)
+
+
+class TestComparison:
+  def test_has_the_labels_and_seeds_of_all(self, folder):
+    found = collect(folder)
+    assert found.num_labeled == [10, 20]
+    assert found.seeds == [1, 11]
+
+  def test_has_curves_of_a_metric(self, folder):
+    assert collect(folder).curves("accuracy") == {
+      "margin": {1: [0.3, 0.6]},
+      "random": {1: [0.3, 0.5], 11: [0.2, 0.4]},
+    }

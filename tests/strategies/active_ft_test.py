@@ -1,0 +1,136 @@
+"""Tests of decern_jax/strategies/active_ft.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp, softmax
+
+from decern_jax.ops.chance import uniform_at
+from decern_jax.strategies import active_ft
+from tests import oracle
+from tests.strategies import random_pools
+
+BUDGET = 9
+TEMPERATURE = 0.07
+
+
+def naive_loss(centers, rows) -> float:
+  """The loss, by a loop over the rows and one over the centers."""
+  centers = oracle.normalize(centers)
+  pull = [max(x @ c for c in centers) / TEMPERATURE for x in rows]
+  push = []
+  for j, center in enumerate(centers):
+    others = np.delete(centers, j, axis=0)
+    push.append(logsumexp(others @ center / TEMPERATURE))
+  return np.mean(push) - np.mean(pull)
+
+
+def naive_gradient(centers, rows) -> np.ndarray:
+  """The gradient of the loss by the centers."""
+  units = oracle.normalize(centers)
+  count = len(units)
+  gradient = np.zeros_like(units)
+  for x in rows:
+    gradient[(units @ x).argmax()] -= x / len(rows) / TEMPERATURE
+  between = units @ units.T / TEMPERATURE
+  np.fill_diagonal(between, -np.inf)
+  shares = softmax(between, axis=1)
+  gradient += (shares + shares.T) @ units / count / TEMPERATURE
+  # Only what turns a center changes it.
+  gradient -= (gradient * units).sum(axis=1, keepdims=True) * units
+  return gradient / np.linalg.norm(centers, axis=1, keepdims=True)
+
+
+def naive_select(key, features, candidates, budget) -> list[int]:
+  """300 steps of Adam, then each center takes the nearest one left."""
+  directions = oracle.normalize(features)
+  chance = np.asarray(
+    uniform_at(jax.random.split(key)[0], jnp.arange(len(features)))
+  )
+  start = np.argsort(np.where(candidates, -chance, 1.0), kind="stable")
+  centers = directions[start[:budget]]
+  mean, square = np.zeros_like(centers), np.zeros_like(centers)
+  for step in range(1, 301):
+    gradient = naive_gradient(centers, directions[candidates])
+    mean = 0.9 * mean + 0.1 * gradient
+    square = 0.999 * square + 0.001 * gradient**2
+    size = np.sqrt(square / (1 - 0.999**step)) + 1e-8
+    centers = centers - 1e-3 * mean / (1 - 0.9**step) / size
+  left, taken = set(np.flatnonzero(candidates)), []
+  for center in oracle.normalize(centers):
+    taken.append(max(left, key=lambda row: directions[row] @ center))
+    left.remove(taken[-1])
+  return taken
+
+
+class TestSelect:
+  def test_matches_naive_descent(self, key):
+    pool = random_pools.make_pool()
+    selection = active_ft.select(key, pool, budget=BUDGET)
+    expected = naive_select(
+      key, random_pools.PROBLEM.features, random_pools.CANDIDATES, BUDGET
+    )
+    np.testing.assert_array_equal(selection.positions, expected)
+    assert selection.scores is None
+
+  @pytest.mark.parametrize("batch_size", [64, 8192])
+  def test_ignores_rows_that_do_not_count(self, key, monkeypatch, batch_size):
+    monkeypatch.setattr(active_ft, "BATCH_SIZE", batch_size)
+    garbage = random_pools.make_pool(garbage=random_pools.GARBAGE)
+    found = active_ft.select(key, garbage, budget=BUDGET).positions
+    random_pools.assert_distinct_candidates(found)
+    pool = random_pools.make_pool()
+    np.testing.assert_array_equal(
+      found, active_ft.select(key, pool, budget=BUDGET).positions
+    )
+
+  @pytest.mark.parametrize("is_equal", [False, True])
+  def test_takes_all_but_one_candidate(self, key, is_equal):
+    few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
+    candidates = np.isin(np.arange(random_pools.ROWS), few)
+    pool = random_pools.make_pool(candidates=candidates)
+    if is_equal:
+      pool = pool._replace(features=pool.features * 0.0 + 1.0)
+    positions = active_ft.select(key, pool, budget=BUDGET).positions
+    random_pools.assert_distinct_candidates(positions, candidates=candidates)
+
+  @pytest.mark.parametrize("batch_size", [64, 8192])
+  def test_is_independent_of_shard_count(self, key, monkeypatch, batch_size):
+    monkeypatch.setattr(active_ft, "BATCH_SIZE", batch_size)
+    one = active_ft.select(key, random_pools.make_pool(), budget=BUDGET)
+    pool = random_pools.make_pool(num_devices=8)
+    eight = active_ft.select(key, pool, budget=BUDGET)
+    np.testing.assert_array_equal(eight.positions, one.positions)
+
+
+class TestLoss:
+  rows = oracle.normalize(random_pools.PROBLEM.features)[:30]
+  centers = random_pools.PROBLEM.features[40:44]
+
+  def value_and_gradient(self, weights, rows):
+    return jax.value_and_grad(active_ft.loss)(
+      jnp.asarray(self.centers), jnp.asarray(rows), jnp.asarray(weights)
+    )
+
+  def test_matches_naive_loops(self):
+    rows = np.float32(self.rows)
+    value, gradient = self.value_and_gradient(np.ones(30, np.float32), rows)
+    expected = naive_loss(self.centers, self.rows)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    expected = naive_gradient(np.float64(self.centers), self.rows)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+  def test_rows_without_weight_do_not_count(self):
+    weights = np.float32(np.arange(30) < 20)
+    value, _ = self.value_and_gradient(weights, np.float32(self.rows))
+    expected = naive_loss(self.centers, self.rows[:20])
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+  def test_one_center_is_not_pushed(self):
+    rows = np.float32(self.rows)
+    value = active_ft.loss(
+      *(jnp.asarray(array) for array in (rows[:1], rows, np.ones(30, "f4")))
+    )
+    expected = -(self.rows @ self.rows[0]).mean() / TEMPERATURE
+    np.testing.assert_allclose(value, expected, rtol=1e-5)

@@ -1,0 +1,122 @@
+"""Tests of decern_jax/strategies/badge.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax.ops.seeding import sample_rows
+from decern_jax.strategies import Pool, badge
+from tests.strategies import pools, random_pools
+
+
+def gradients(features, probs, *, is_multi_label=False) -> np.ndarray:
+  """The gradients by the head's kernel: [pool, classes · dim]."""
+  features, residuals = np.float64(features), np.float64(probs)
+  for row, p in enumerate(np.float64(probs)):
+    if is_multi_label:
+      residuals[row] -= p >= 0.5
+    else:
+      residuals[row, p.argmax()] -= 1.0
+  outer = residuals[:, :, None] * features[:, None]
+  return outer.reshape(len(features), -1)
+
+
+def naive(key, embedded, candidates, budget) -> list[int]:
+  """K-means++ on whole gradients, with the same draws."""
+  lengths = np.linalg.norm(embedded, axis=1)
+  taken = [int(np.argmax(np.where(candidates, lengths, -1.0)))]
+  for index in range(budget - 1):
+    mass = [
+      min(((embedded[i] - embedded[j]) ** 2).sum() for j in taken)
+      if candidates[i]
+      else 0.0
+      for i in range(len(embedded))
+    ]
+    drawn = sample_rows(
+      jax.random.fold_in(key, index), jnp.asarray(mass, jnp.float32), 1
+    )
+    taken.append(int(drawn[0]))
+  return taken
+
+
+def make_pool(features, probs, candidates) -> Pool:
+  return random_pools.make_pool(
+    labeled=~candidates,
+    candidates=candidates,
+    features=np.float32(features),
+    probs=np.float32(probs),
+  )
+
+
+class TestSelect:
+  def test_matches_kmeans_plus_plus_on_whole_gradients(self, key):
+    found = badge.select(key, pools.make_pool(), budget=9)
+    embedded = gradients(pools.PROBLEM.features, pools.PROBLEM.probs)
+    expected = naive(key, embedded, ~pools.LABELED, 9)
+    np.testing.assert_array_equal(found.positions, expected)
+
+  @pytest.mark.parametrize("num_devices", [1, 8])
+  @pytest.mark.parametrize("is_multi_label", [False, True])
+  def test_matches_naive_loop_beside_rows_that_do_not_count(
+    self, key, num_devices, is_multi_label
+  ):
+    pool = random_pools.make_pool(
+      num_devices=num_devices,
+      is_multi_label=is_multi_label,
+      garbage=random_pools.GARBAGE,
+    )
+    probs = random_pools.PROBLEM.probs
+    select = badge.select
+    if is_multi_label:
+      probs, select = random_pools.LABEL_PROBS, badge.select_multi_label
+    embedded = gradients(
+      random_pools.PROBLEM.features, probs, is_multi_label=is_multi_label
+    )
+    found = select(key, pool, budget=15)
+    expected = naive(key, embedded, random_pools.CANDIDATES, 15)
+    np.testing.assert_array_equal(found.positions, expected)
+    lengths = np.linalg.norm(embedded, axis=1)
+    np.testing.assert_allclose(
+      np.asarray(found.scores)[: random_pools.ROWS],
+      np.where(random_pools.CANDIDATES, lengths, 0.0),
+      rtol=1e-4,
+    )
+
+  def test_the_origin_is_no_center(self):
+    # One example far out, the others in one place halfway: had the origin been
+    # a center the others would be as near to it as to the first.
+    features = np.float32([[8.0], [4.0], [4.0], [4.0], [0.0]])
+    probs = np.tile([0.6, 0.4], (5, 1))
+    pool = make_pool(features, probs, np.ones(5, bool))
+    drawn = []
+    for seed in range(200):
+      found = badge.select(jax.random.key(seed), pool, budget=2).positions
+      assert found[0] == 0
+      drawn.append(int(found[1]))
+    # Squared distances to the first: 16, 16, 16 and 64, not 0 at the origin.
+    assert abs(np.mean(np.array(drawn) == 4) - 64 / 112) < 0.1
+
+  def test_equal_gradients_are_taken_once_each(self, key):
+    candidates = np.arange(20) > 3
+    features = np.repeat(np.eye(5, dtype=np.float32), 4, axis=0)
+    pool = make_pool(features, np.tile([0.7, 0.3], (20, 1)), candidates)
+    found = np.asarray(badge.select(key, pool, budget=15).positions)
+    random_pools.assert_distinct_candidates(found, candidates=candidates)
+    assert sorted(found[:4] // 4) == [1, 2, 3, 4]
+
+  def test_sure_predictions_are_taken_at_random(self):
+    candidates = np.arange(30) > 3
+    pool = make_pool(np.ones((30, 3)), np.eye(2)[[0] * 30], candidates)
+    first, second = (
+      np.asarray(badge.select(jax.random.key(s), pool, budget=9).positions)
+      for s in range(2)
+    )
+    random_pools.assert_distinct_candidates(first, candidates=candidates)
+    assert set(first) != set(second)
+
+  def test_holds_no_gradients(self):
+    pool = random_pools.wide_pool(rows=2048, dim=64, classes=32)
+    floats = random_pools.temporary_floats(badge.select, pool, budget=9)
+    assert floats < 4 * (pool.features.size + pool.probs.size)
+    assert floats < 2048 * 64 * 32 / 8

@@ -1,0 +1,101 @@
+"""Tests of decern_jax/strategies/bald.py."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from decern_jax.strategies import bald
+from tests import oracle
+from tests.strategies import random_pools
+
+OPTIONS = {"num_dropout_passes": 5, "dropout_rate": 0.3}
+
+
+def naive_passes(key, *, num_dropout_passes, dropout_rate) -> np.ndarray:
+  """The logits of every pass, by dropping features: [passes, pool, classes]."""
+  features, kernel, bias = (
+    np.float64(array)
+    for array in (
+      random_pools.PROBLEM.features,
+      random_pools.PROBLEM.kernel,
+      random_pools.PROBLEM.bias,
+    )
+  )
+  logits = []
+  for index in range(num_dropout_passes):
+    keeps = jax.random.bernoulli(
+      jax.random.fold_in(key, index), 1.0 - dropout_rate, (len(kernel), 1)
+    )
+    kept = np.where(np.asarray(keeps)[:, 0], features, 0.0)
+    logits.append(kept / (1.0 - dropout_rate) @ kernel + bias)
+  return np.stack(logits)
+
+
+def naive_scores(key, **options) -> np.ndarray:
+  probs = oracle.softmax(naive_passes(key, **options))
+  each = stats.entropy(probs, axis=2).mean(axis=0)
+  return stats.entropy(probs.mean(axis=0), axis=1) - each
+
+
+def naive_label_scores(key, **options) -> np.ndarray:
+  probs = 1.0 / (1.0 + np.exp(-naive_passes(key, **options)))
+  pairs = np.stack([probs, 1.0 - probs])
+  mean = stats.entropy(pairs.mean(axis=1), axis=0)
+  return (mean - stats.entropy(pairs, axis=0).mean(axis=0)).sum(axis=1)
+
+
+FORMS = [
+  (bald.select, naive_scores, False),
+  (bald.select_multi_label, naive_label_scores, True),
+]
+
+
+class TestSelect:
+  @pytest.mark.parametrize(("select", "naive", "is_multi_label"), FORMS)
+  def test_matches_naive_passes(self, key, select, naive, is_multi_label):
+    pool = random_pools.make_pool(is_multi_label=is_multi_label)
+    selection = select(key, pool, budget=20, **OPTIONS)
+    expected = naive(key, **OPTIONS)
+    rows = ~random_pools.OUTSIDE
+    np.testing.assert_allclose(
+      np.asarray(selection.scores)[rows], expected[rows], rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_array_equal(
+      selection.positions, random_pools.highest(expected, 20)
+    )
+
+  def test_passes_that_agree_score_nothing(self, key):
+    pool = random_pools.make_pool()
+    pool = pool._replace(
+      head=pool.head._replace(kernel=np.zeros_like(pool.head.kernel))
+    )
+    scores = bald.select(key, pool, budget=5, **OPTIONS).scores
+    np.testing.assert_allclose(scores, 0.0, atol=1e-6)
+    assert (np.asarray(scores) >= 0.0).all()
+
+  def test_a_rate_near_none_changes_no_prediction(self, key):
+    options = {**OPTIONS, "dropout_rate": 1e-7}
+    pool = random_pools.make_pool()
+    scores = bald.select(key, pool, budget=5, **options).scores
+    np.testing.assert_allclose(scores, 0.0, atol=1e-6)
+
+  @pytest.mark.parametrize("num_devices", [1, 8])
+  def test_rows_that_do_not_count_change_nothing(self, key, num_devices):
+    pool = random_pools.make_pool()
+    expected = bald.select(key, pool, budget=20, **OPTIONS).positions
+    pool = random_pools.make_pool(
+      num_devices=num_devices, garbage=random_pools.GARBAGE
+    )
+    found = bald.select(key, pool, budget=20, **OPTIONS).positions
+    np.testing.assert_array_equal(found, expected)
+
+  def test_holds_no_pass_but_the_current(self):
+    pool = random_pools.wide_pool(rows=2000, dim=8, classes=20)
+    floats = [
+      random_pools.temporary_floats(
+        bald.select, pool, budget=5, dropout_rate=0.5, num_dropout_passes=passes
+      )
+      for passes in (2, 50)
+    ]
+    assert floats[1] < 1.1 * floats[0] < 10 * pool.probs.size

@@ -1,0 +1,101 @@
+"""Tests of decern_jax/strategies/noise_stability.py."""
+
+import numpy as np
+import pytest
+
+from decern_jax.strategies import noise_stability
+from tests.strategies import random_pools
+
+BUDGET = 9
+
+
+def naive_deviations(key, pool) -> np.ndarray:
+  """The deviations of the logits under all noises, side by side."""
+  features = np.float64(pool.features)
+  kernel, bias = np.float64(pool.head.kernel), np.float64(pool.head.bias)
+  logits = features @ kernel + bias
+  stacked = []
+  for index in range(30):
+    noise = noise_stability.draw_noise(key, index, pool.head.kernel)
+    noisy = features @ (kernel + np.float64(noise)) + bias
+    stacked.append(noisy - logits)
+  sizes = np.linalg.norm(logits, axis=1, keepdims=True)
+  return np.concatenate(stacked, axis=1) / sizes
+
+
+def naive_select(deviations, candidates, budget) -> list[int]:
+  """The longest first, then the farthest from all that are taken."""
+  rows = np.flatnonzero(candidates)
+  lengths = np.linalg.norm(deviations, axis=1)
+  taken = [max(rows, key=lambda row: lengths[row])]
+  while len(taken) < budget:
+    taken.append(
+      max(
+        (row for row in rows if row not in taken),
+        key=lambda row: min(
+          np.linalg.norm(deviations[row] - deviations[other]) for other in taken
+        ),
+      )
+    )
+  return taken
+
+
+class TestSelect:
+  def test_matches_naive_stack(self, key):
+    pool = random_pools.make_pool()
+    selection = noise_stability.select(key, pool, budget=BUDGET)
+    deviations = naive_deviations(key, pool)
+    np.testing.assert_array_equal(
+      selection.positions,
+      naive_select(deviations, random_pools.CANDIDATES, BUDGET),
+    )
+    expected = np.linalg.norm(deviations, axis=1)
+    expected = np.where(random_pools.CANDIDATES, expected, 0.0)
+    np.testing.assert_allclose(selection.scores, expected, rtol=1e-4)
+
+  def test_takes_the_longest_alone(self, key):
+    selection = noise_stability.select(key, random_pools.make_pool(), budget=1)
+    scores = np.asarray(selection.scores)
+    np.testing.assert_array_equal(selection.positions, [scores.argmax()])
+
+  def test_ignores_rows_that_do_not_count(self, key):
+    garbage = random_pools.make_pool(garbage=random_pools.GARBAGE)
+    np.testing.assert_array_equal(
+      noise_stability.select(key, garbage, budget=BUDGET).positions,
+      noise_stability.select(
+        key, random_pools.make_pool(), budget=BUDGET
+      ).positions,
+    )
+
+  @pytest.mark.parametrize("is_equal", [False, True])
+  def test_takes_all_but_one_candidate(self, key, is_equal):
+    few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
+    candidates = np.isin(np.arange(random_pools.ROWS), few)
+    pool = random_pools.make_pool(candidates=candidates)
+    if is_equal:
+      pool = pool._replace(features=pool.features * 0.0 + 1.0)
+    selection = noise_stability.select(key, pool, budget=BUDGET)
+    random_pools.assert_distinct_candidates(
+      selection.positions, candidates=candidates
+    )
+
+  def test_is_independent_of_shard_count(self, key):
+    one = noise_stability.select(key, random_pools.make_pool(), budget=BUDGET)
+    pool = random_pools.make_pool(num_devices=8)
+    eight = noise_stability.select(key, pool, budget=BUDGET)
+    np.testing.assert_array_equal(eight.positions, one.positions)
+
+  def test_holds_no_deviation_per_noise(self):
+    pool = random_pools.wide_pool(rows=2000, dim=40, classes=60)
+    floats = random_pools.temporary_floats(
+      noise_stability.select, pool, budget=3
+    )
+    assert floats < 10 * 2000 * (40 + 60)
+
+
+class TestDrawNoise:
+  def test_has_length_one(self, key):
+    kernel = random_pools.PROBLEM.kernel
+    noises = [noise_stability.draw_noise(key, k, kernel) for k in range(2)]
+    np.testing.assert_allclose(np.linalg.norm(noises, axis=(1, 2)), 1.0, 1e-6)
+    assert not np.any(noises[0] == noises[1])

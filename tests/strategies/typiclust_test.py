@@ -1,0 +1,126 @@
+"""Tests of decern_jax/strategies/typiclust.py."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax.diversity import weighted_kmeans
+from decern_jax.strategies import Pool, typiclust
+from tests.strategies import pools, random_pools
+
+
+def cluster(key, pool, budget) -> np.ndarray:
+  """The assignments, -1 in rows that do not count."""
+  members = pool.labeled | pool.candidates
+  clusters = weighted_kmeans(
+    key,
+    pool.features,
+    members.astype(np.float32),
+    num_clusters=min(int(pool.labeled.sum()) + budget, 500),
+  )
+  return np.where(members, clusters.assignments, -1)
+
+
+def typicality(features, rows) -> np.ndarray:
+  """The typicality of a cluster's candidates."""
+  features = np.float64(features)
+  num_neighbors = max(1, min(20, len(rows) // 2))
+  values = []
+  for i in rows:
+    distances = sorted(
+      np.linalg.norm(features[i] - features[j]) for j in rows if j != i
+    )[:num_neighbors]
+    values.append(1.0 / (np.mean(distances) + 1e-5) if distances else 0.0)
+  return np.array(values)
+
+
+def naive(key, pool, budget) -> list[int]:
+  """Turns over the clusters, with what each has left."""
+  assignments = cluster(key, pool, budget)
+  labeled, candidates = np.asarray(pool.labeled), np.asarray(pool.candidates)
+  clusters = []
+  for c in np.unique(assignments[assignments >= 0]):
+    rows = np.flatnonzero((assignments == c) & candidates)
+    order = np.argsort(-typicality(pool.features, rows), kind="stable")
+    num_labeled = (labeled & (assignments == c)).sum()
+    size = (assignments == c).sum()
+    clusters.append((size < 5, num_labeled, -size, c, list(rows[order])))
+  taken = []
+  for is_small in (False, True):
+    chosen = sorted(c for c in clusters if c[0] == is_small)
+    while any(c[-1] for c in chosen):
+      taken += [c[-1].pop(0) for c in chosen if c[-1]]
+  return taken[:budget]
+
+
+def make_pool(features, labeled) -> Pool:
+  return random_pools.make_pool(
+    labeled=labeled,
+    candidates=~labeled,
+    features=np.float32(features),
+    probs=np.zeros((len(features), 2), np.float32),
+  )
+
+
+class TestSelect:
+  @pytest.mark.parametrize("budget", [9, pools.NUM_CANDIDATES])
+  def test_matches_naive_turns(self, key, budget):
+    pool = pools.make_pool()
+    found = typiclust.select(key, pool, budget=budget)
+    expected = naive(key, pool, budget)
+    np.testing.assert_array_equal(found.positions, expected)
+
+  @pytest.mark.parametrize("num_devices", [1, 8])
+  @pytest.mark.parametrize("is_multi_label", [False, True])
+  def test_matches_naive_turns_beside_rows_that_do_not_count(
+    self, key, num_devices, is_multi_label
+  ):
+    bare = random_pools.make_pool()
+    sizes = np.bincount(cluster(key, bare, 4) + 1)[1:]
+    assert sizes.min() < 5 < 10 < sizes.max()
+    pool = random_pools.make_pool(
+      num_devices=num_devices,
+      is_multi_label=is_multi_label,
+      garbage=random_pools.GARBAGE,
+    )
+    found = typiclust.select(key, pool, budget=4)
+    np.testing.assert_array_equal(found.positions, naive(key, bare, 4))
+
+  def test_scores_match_naive_neighbors_over_several_blocks(self, key):
+    rows = np.arange(random_pools.ROWS)
+    pool = make_pool(random_pools.PROBLEM.features, rows < 0)
+    found = typiclust.select(key, pool, budget=1)
+    expected = typicality(pool.features, rows)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
+    assert found.positions[0] == expected.argmax()
+
+  def test_takes_the_middle_of_the_cluster_without_labels(self, key):
+    near = np.float32([[0, 1], [1, 0], [-1, 0], [0, -1], [0, 0], [0, 2]])
+    features = np.concatenate([near, near + 100.0])
+    pool = make_pool(features, np.arange(12) == 7)
+    found = typiclust.select(key, pool, budget=1)
+    np.testing.assert_array_equal(found.positions, [4])
+
+  def test_passes_over_small_clusters(self, key):
+    # The first four have no label, but are too few.
+    features = np.random.default_rng(0).normal(size=(12, 2))
+    features[:4] += 100.0
+    pool = make_pool(features, np.arange(12) == 7)
+    found = typiclust.select(key, pool, budget=1)
+    assert found.positions[0] >= 4
+
+  def test_holds_no_square_of_the_pool(self):
+    pool = random_pools.wide_pool(rows=4096, dim=4, classes=2)
+
+    def select(key, pool, *, budget):
+      del key
+      return typiclust._select(
+        pool.features,
+        jnp.zeros(4096, jnp.int32),
+        pool.labeled,
+        pool.candidates,
+        budget=budget,
+      )
+
+    floats = random_pools.temporary_floats(select, pool, budget=9)
+    assert floats < 4096**2 / 8
