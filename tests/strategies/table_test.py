@@ -8,9 +8,26 @@ import pytest
 
 from configs import common
 from decern_jax.strategies import NEEDS, STRATEGIES, Pool
-from tests.strategies import pools
+from tests.strategies import pools, random_pools
 
 OPTIONS = common.get_config().selection
+
+
+MULTI_LABEL = [
+  name for name, row in STRATEGIES.items() if row.select_multi_label
+]
+
+
+def select_multi_label(name: str, pool: Pool, *, budget: int = 5):
+  strategy = STRATEGIES[name]
+  unneeded = set(NEEDS) - set(strategy.needs)
+  pool = pool._replace(**dict.fromkeys(unneeded))
+  options = {option: OPTIONS[option] for option in strategy.options}
+  if "cover_delta" in options:
+    options["cover_delta"] = 0.3
+  return strategy.select_multi_label(
+    jax.random.key(0), pool, budget=budget, **options
+  )
 
 
 def select(name: str, pool, *, budget: int = 5, seed: int = 0):
@@ -85,3 +102,28 @@ class TestStrategies:
     np.testing.assert_array_equal(
       select(name, pool).positions, select(name, pool).positions
     )
+
+
+class TestMultiLabel:
+  def test_all_but_decern_have_a_form(self):
+    assert set(STRATEGIES) - set(MULTI_LABEL) == {"decern"}
+
+  @pytest.mark.parametrize("name", MULTI_LABEL)
+  @pytest.mark.parametrize("budget", [5, int(random_pools.CANDIDATES.sum())])
+  def test_gives_exactly_the_budget_of_distinct_candidates(self, name, budget):
+    pool = random_pools.make_pool(is_multi_label=True)
+    found = select_multi_label(name, pool, budget=budget)
+    positions = np.asarray(found.positions)
+    assert positions.shape == (budget,)
+    assert len(np.unique(positions)) == budget
+    assert np.asarray(pool.candidates)[positions].all()
+
+  @pytest.mark.parametrize("name", MULTI_LABEL)
+  def test_is_independent_of_shard_count(self, name):
+    expected = select_multi_label(
+      name, random_pools.make_pool(is_multi_label=True)
+    )
+    found = select_multi_label(
+      name, random_pools.make_pool(num_devices=8, is_multi_label=True)
+    )
+    np.testing.assert_array_equal(found.positions, expected.positions)
