@@ -19,6 +19,9 @@ _NUM_COLORS = 10
 
 _CEILING = "all labels"
 
+# With more lines than this, bands would hide them, and the legend is beside.
+MAX_BANDS = 6
+
 # The contact sheet: images of a row, then pixels.
 NUM_COLUMNS = 12
 THUMBNAIL = 108
@@ -37,12 +40,14 @@ def learning_curve(
 
   Args:
     runs: For each line of the picture, its name and the records of its runs;
-      several runs are drawn as their mean, in a band of one standard
-      deviation.
+      several runs are drawn as their mean, in a band of one standard deviation
+      unless there are more than `MAX_BANDS` lines.
     path: The PNG file to write.
     ceiling: The accuracy with all labels, drawn across; None: not known.
   """
-  picture = figure.Figure(figsize=(6.4, 4.2), layout="constrained")
+  is_crowded = len(runs) > MAX_BANDS
+  size = (8.4, 5.4) if is_crowded else (6.4, 4.2)
+  picture = figure.Figure(figsize=size, layout="constrained")
   axes = picture.subplots()
   marks = set()
   for index, (name, seeds) in enumerate(runs.items()):
@@ -60,7 +65,7 @@ def learning_curve(
       linestyle=_LINE_STYLES[index // _NUM_COLORS % len(_LINE_STYLES)],
       label=name,
     )
-    if len(seeds) > 1:
+    if len(seeds) > 1 and not is_crowded:
       spread = accuracy.std(axis=0, ddof=1)
       color = line.get_color()
       axes.fill_between(
@@ -77,8 +82,12 @@ def learning_curve(
   axes.grid(alpha=0.3)
   axes.spines[["top", "right"]].set_visible(False)
   num_runs = max(map(len, runs.values()))
-  title = f"mean ± std of {num_runs} runs" if num_runs > 1 else None
-  axes.legend(title=title, frameon=False, loc="lower right")
+  what = "mean" if is_crowded else "mean ± std"
+  title = f"{what} of {num_runs} runs" if num_runs > 1 else None
+  if is_crowded:
+    picture.legend(title=title, frameon=False, loc="outside right center")
+  else:
+    axes.legend(title=title, frameon=False, loc="lower right")
   save(picture, path)
 
 

@@ -128,8 +128,8 @@ def _curves(
     "Test accuracy over the number of labeled images, for "
     + ", ".join(names)
     + (" and all labels" if bound else "")
-    + ". Lines are means over seeds, bands one standard deviation. The table of"
-    " accuracies holds the numbers.",
+    + ". Lines are means over seeds, bands, if there are few, one standard"
+    " deviation. The table of accuracies holds the numbers.",
     path,
   )
 
@@ -213,7 +213,11 @@ def _classes(
 
 
 def _png(title: str, caption: str, path: epath.Path) -> Picture:
-  return Picture(title, caption, "image/png", path.read_bytes())
+  """Returns a picture of the page, in 256 colors and so a third as large."""
+  content = io.BytesIO()
+  with Image.open(io.BytesIO(path.read_bytes())) as image:
+    image.convert("RGB").quantize(256).save(content, "PNG", optimize=True)
+  return Picture(title, caption, "image/png", content.getvalue())
 
 
 def _as_jpeg(path: epath.Path) -> bytes:

@@ -135,7 +135,9 @@ def pool_map(
     ax=panels,
     label="selected after round",
     ticks=ticker.MaxNLocator(MAX_TICKS, integer=True),
-    shrink=0.8,
+    location="top",
+    shrink=0.6,
+    aspect=30,
   )
   save(picture, path)
 

@@ -72,14 +72,13 @@ class TestDraw:
     assert len({name.split(" by ")[0] for name in titles}) == 3
 
   def test_counts_classes_as_means_over_seeds(self, draw, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-      selection_figures,
-      "class_histogram",
-      lambda counts, names, path: (
-        calls.append((counts, names)) or path.write_bytes(b"")
-      ),
-    )
+    calls, histogram = [], selection_figures.class_histogram
+
+    def note(counts, names, path):
+      calls.append((counts, names))
+      histogram(counts, names, path)
+
+    monkeypatch.setattr(selection_figures, "class_histogram", note)
     draw(PoolView(made_up.IDS, np.array(made_up.LABELS)))
     ((counts, names),) = calls
     assert names == list(made_up.CLASSES)
@@ -88,6 +87,19 @@ class TestDraw:
       "margin": [2.0, 1.0, 1.0],
       "random": [2.0, 1.0, 1.0],
     }
+
+  def test_pictures_of_the_page_are_small_and_readable(self, draw, tmp_path):
+    picture = draw()["Learning curves"]
+    file = tmp_path / "out/learning_curves.png"
+    assert len(picture.content) < file.stat().st_size
+    with (
+      Image.open(io.BytesIO(picture.content)) as small,
+      Image.open(file) as large,
+    ):
+      ours, theirs = (
+        np.asarray(image.convert("RGB"), float) for image in (small, large)
+      )
+    assert np.abs(ours - theirs).mean() < 2.0
 
   def test_contact_sheets_are_small_files(self, draw, tmp_path):
     sheet = draw(PoolView(made_up.IDS, read=read))["Selected by random"]
