@@ -52,7 +52,7 @@ def compare(
   assets = None
   for name, of_strategy in settings.items():
     command.say(f"Strategy {name}:")
-    assets = session.run(of_strategy, folders[name], assets)
+    assets = session.run(of_strategy, folders[name], assets=assets)
   runs = comparison.collect(
     [folder for seeds in folders.values() for folder in seeds.values()],
     options={name: STRATEGIES[name].options for name in STRATEGIES},

@@ -14,6 +14,7 @@ CURVE_FILE = "learning_curve.png"
 def run(
   config,
   folders: Mapping[int, epath.Path],
+  *,
   assets: experiment.Assets | None = None,
 ) -> experiment.Assets | None:
   """Runs what the folders do not hold yet, and tells how it goes.

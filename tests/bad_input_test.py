@@ -85,8 +85,8 @@ BAD_DATA = {
 BAD_SETTINGS = {
   "budget above pool": ({"selection.budget": 15}, r"<= 32 .*= 34\."),
   "unknown strategy": (
-    {"selection.strategy": "bald"},
-    r"'bald'; expected one of \[.*'decern'.*'random'",
+    {"selection.strategy": "oracle"},
+    r"'oracle'; expected one of \[.*'decern'.*'random'",
   ),
   "unknown model": (
     {"model.name": "vgg"},

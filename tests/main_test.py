@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from decern_jax import experiment, main
+from decern_jax import driver, experiment, main
 from decern_jax.report import events, records
 from tests import event_file, tiny
 
@@ -260,7 +260,7 @@ class TestRun:
       raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-      patch.setattr(main.driver, "run", fail)
+      patch.setattr(driver, "run", fail)
       with pytest.raises(KeyboardInterrupt):
         start(**changes)
 

@@ -8,6 +8,7 @@ import json
 import jax
 import numpy as np
 
+from configs import common
 from decern_jax import acquisition, frozen, learner, training
 from decern_jax.data.dataset import Split
 from decern_jax.sharding import make_mesh
@@ -26,7 +27,10 @@ RECIPE = training.Recipe(
   warmup_learning_rate=1e-3,
   final_learning_rate=1e-3,
 )
-OPTIONS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
+OPTIONS = common.get_config().selection
+
+# One of each kind; the table's own test has them all.
+SOME_STRATEGIES = ("coreset", "decern", "margin", "random")
 
 
 def draw(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -74,8 +74,11 @@ class TestFields:
     built = experiment.build(recorded, assets, seed=1, workdir=tmp_path)
     built.advance(built.init())
     unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
-    # The commands go through these; one experiment has one of each.
-    assert unread == {"seeds", "strategies"}
+    # The commands go through the lists; one experiment has one of each.
+    others = strategies.STRATEGIES.values()
+    options = {f"selection.{name}" for row in others for name in row.options}
+    options -= {"selection.uncertainty_gamma", "selection.diversity_gamma"}
+    assert unread == {"seeds", "strategies"} | options
 
 
 class TestBuild:
