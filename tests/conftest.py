@@ -19,6 +19,14 @@ MAPS = pathlib.Path("/proc/self/maps")
 MAX_MAPS = 30_000
 
 
+@pytest.fixture(autouse=True, scope="session")
+def keep_programs_on_disk(tmp_path_factory):
+  """Compiles once what several tests, or the same after a drop, compile."""
+  folder = tmp_path_factory.mktemp("programs")
+  jax.config.update("jax_compilation_cache_dir", str(folder))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def drop_programs_before_they_are_too_many():
   yield
