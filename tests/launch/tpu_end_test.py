@@ -1,0 +1,133 @@
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.launch import cloud as fakes
+from tests.launch import scripts
+
+
+@pytest.fixture
+def cloud(tmp_path):
+  return fakes.Cloud(tmp_path)
+
+
+class TestEnd:
+  def test_keep_keeps_and_says_what_costs(self, cloud):
+    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
+    done = cloud.launch(KEEP="1")
+    assert done.returncode == 0
+    assert cloud.summary() == (1, 1, 0)
+    assert (
+      "to delete: gcloud compute tpus queued-resources delete cub"
+      " --zone=us-west4-a --force --quiet"
+    ) in done.stderr
+
+  def test_says_so_if_deleting_fails(self, cloud):
+    fail = {"queued-resources delete": 1}
+    cloud.plan(lives=[["ACTIVE"]], runs=[[0]], fail=fail)
+    done = cloud.launch()
+    assert done.returncode == 0
+    assert "could not delete cub" in done.stderr
+    assert "may still exist and cost money" in done.stderr
+
+  def start(self, cloud, **more: str) -> subprocess.Popen[str]:
+    """Starts the script as the leader of the processes of a terminal."""
+    return subprocess.Popen(
+      ["bash", str(scripts.LAUNCH / "tpu.sh")],
+      env=cloud.environment(**more),
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+    )
+
+  def wait_until(self, cloud, what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not (cloud.folder / what).exists():
+      assert time.monotonic() < deadline
+      time.sleep(0.05)
+
+  def interrupt(self, cloud, number: int, **more: str) -> tuple[int, str]:
+    """Sends a signal to all processes of the terminal while the run hangs."""
+    cloud.plan(lives=[["ACTIVE"]], runs=["hang"])
+    process = self.start(cloud, **more)
+    self.wait_until(cloud, "run_hangs")
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=30)
+    return process.returncode, stderr
+
+  @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+  def test_a_signal_deletes_and_says_so(self, cloud, number):
+    status, stderr = self.interrupt(cloud, number)
+    assert status == 130
+    assert "costs money until it is deleted, which happens now" in stderr
+    assert "The same command again continues the run." in stderr
+    assert "deleted cub." in stderr
+    assert cloud.summary() == (1, 1, 1)
+
+  def test_ctrl_c_with_keep_says_what_costs(self, cloud):
+    status, stderr = self.interrupt(cloud, signal.SIGINT, KEEP="1")
+    assert status == 130
+    assert "which KEEP=1 forbids" in stderr
+    assert "queued-resources delete cub" in stderr
+    assert cloud.summary() == (1, 1, 0)
+
+  def test_second_ctrl_c_ends_at_once_and_says_what_costs(self, cloud):
+    cloud.plan(states=["STUCK"])
+    with self.start(cloud, POLL_SECONDS="60") as process:
+      assert any("cub is STUCK; waiting." in x for x in process.stderr)
+      os.killpg(process.pid, signal.SIGINT)
+      self.wait_until(cloud, "delete_hangs")
+      os.killpg(process.pid, signal.SIGINT)
+      assert any("may still exist and cost" in x for x in process.stderr)
+      assert process.wait(timeout=30) == 130
+      os.killpg(process.pid, signal.SIGKILL)  # the deletion, which goes on
+
+
+class TestCommands:
+  def lint(self, commands: list[str], folder: pathlib.Path) -> list[dict]:
+    """What the real gcloud says of commands, which it does not run."""
+    if shutil.which("gcloud") is None:
+      pytest.skip("no gcloud")
+    variables = {"CLOUDSDK_CONFIG": str(folder / "config")}
+    results = []
+    for command in commands:
+      done = subprocess.run(
+        [
+          *("gcloud", "meta", "lint-gcloud-commands"),
+          f"--command-string={command}",
+        ],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+      )
+      if done.returncode:
+        pytest.skip("this gcloud does not check commands")
+      results += json.loads(done.stdout)
+    return results
+
+  def test_gcloud_knows_every_flag(self, cloud, tmp_path):
+    cloud.plan(lives=[["ACTIVE"], ["FAILED"]], runs=[fakes.PREEMPTED])
+    cloud.launch(SPOT="1")
+    calls = {tuple(call[2:4]): call for call in cloud.calls()}
+    assert len(calls) == 7
+    commands = [
+      shlex.join(["gcloud", *(a for a in call if "--command" not in a)])
+      for call in calls.values()
+    ]
+    for result in self.lint(commands, tmp_path):
+      assert result["success"], result["error_message"]
+
+  def test_a_misspelled_flag_would_be_seen(self, tmp_path):
+    command = "gcloud compute tpus queued-resources delete n --zone=z --forced"
+    (result,) = self.lint([command], tmp_path)
+    assert not result["success"]
+    assert "--forced" in result["error_message"]
