@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from decern_jax import models, workdir
+from decern_jax import models, object_store, workdir
 from decern_jax.learner import Fit
 from decern_jax.models import pretrained
 
@@ -45,7 +45,7 @@ def save(directory: epath.PathLike, model: Fit) -> None:
     model: The model.
   """
   pretrained.save_safetensors(
-    epath.Path(directory) / FILE_NAME,
+    object_store.as_path(directory) / FILE_NAME,
     {**model.variables, "head": model.head._asdict()},
   )
 
@@ -63,7 +63,7 @@ def load(directory: epath.PathLike) -> TrainedModel:
     ValueError: If the directory holds no finished run, or one of another
       version; names the file, or the settings, that are missing.
   """
-  directory = epath.Path(directory)
+  directory = object_store.as_path(directory)
   names = (FILE_NAME, workdir.CONFIG_FILE, workdir.DATA_FILE)
   missing = [name for name in names if not (directory / name).exists()]
   if missing:

@@ -7,6 +7,8 @@ from typing import Any
 
 from etils import epath
 
+from decern_jax import object_store, storage
+
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 
@@ -64,10 +66,10 @@ def check_free(
     ValueError: If the folder belongs to a run of other settings, shown, or
       cannot be written.
   """
-  path = epath.Path(workdir) / file_name
+  path = object_store.as_path(workdir) / file_name
   found = _read(path)
   if found is None:
-    _check_writable(path)
+    _check_writable(path.parent)
     return
   names = sorted(set(found) | set(settings))
   differing = [
@@ -97,12 +99,10 @@ def claim(
     ValueError: As in `check_free`.
   """
   check_free(workdir, settings, file_name=file_name)
-  path = epath.Path(workdir) / file_name
+  path = object_store.as_path(workdir) / file_name
   if not path.exists():
-    # A kill leaves all of the settings, or none.
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(settings, indent=2) + "\n")
-    scratch.replace(path)
+    text = json.dumps(settings, indent=2) + "\n"
+    storage.write_atomically(path, text.encode())
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -118,10 +118,11 @@ def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _read(path: epath.Path) -> dict[str, Any] | None:
   """Returns the settings in a file, or None if there is none."""
-  if not path.exists():
-    return None
   try:
-    found = json.loads(path.read_text())
+    content = storage.read_if_exists(path)
+    if content is None:
+      return None
+    found = json.loads(content)
   except (ValueError, OSError) as error:
     raise ValueError(f"Expected settings in {path}, got {error}.") from None
   if not isinstance(found, dict):
@@ -129,14 +130,11 @@ def _read(path: epath.Path) -> dict[str, Any] | None:
   return found
 
 
-def _check_writable(path: epath.Path) -> None:
-  """Refuses a path at which no file can be written."""
+def _check_writable(folder: epath.Path) -> None:
+  """Refuses a folder in which no file can be written."""
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text("")
-    scratch.unlink()
+    storage.check_writable(folder)
   except OSError as error:
     raise ValueError(
-      f"Expected a `workdir` that can be written, got {path.parent}: {error}."
+      f"Expected a `workdir` that can be written, got {folder}: {error}."
     ) from None

@@ -139,7 +139,7 @@ class TestCheckFree:
     def fail(*unused, **ignored):
       raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(epath.Path("a")), "write_text", fail)
+    monkeypatch.setattr(type(epath.Path("a")), "write_bytes", fail)
     with pytest.raises(ValueError, match=r"can be written.*No space left"):
       check_free(tmp_path, SETTINGS, file_name=CONFIG_FILE)
 

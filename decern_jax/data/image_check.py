@@ -4,12 +4,13 @@ from collections.abc import Sequence
 import hashlib
 import json
 import os
-import pathlib
 from typing import NamedTuple
 
+from etils import epath
 import numpy as np
 import tqdm
 
+from decern_jax import object_store, storage
 from decern_jax.data import ordered
 from decern_jax.data.decoding import decode_image
 
@@ -29,7 +30,7 @@ class ImageFile(NamedTuple):
   """
 
   id: str
-  path: pathlib.Path
+  path: epath.PathLike
   class_name: str
   size: int
   mtime_ns: int
@@ -48,7 +49,7 @@ def read_image(file: ImageFile) -> np.ndarray:
     OSError: If the file cannot be opened.
     ValueError: If it is no complete image.
   """
-  return decode_image(file.path.read_bytes())
+  return decode_image(storage.read_bytes(file.path))
 
 
 def digest(files: Sequence[ImageFile]) -> str:
@@ -63,7 +64,7 @@ def find_unreadable(
   files: Sequence[ImageFile],
   *,
   num_workers: int,
-  cache_dir: str | os.PathLike[str] | None,
+  cache_dir: epath.PathLike | None,
   progress: bool,
 ) -> dict[str, str]:
   """Decodes every file and names those that do not decode.
@@ -75,7 +76,8 @@ def find_unreadable(
   Args:
     files: What to check.
     num_workers: Threads, at least 1.
-    cache_dir: Folder for the outcome, created if needed, or None.
+    cache_dir: Folder for the outcome, local or on gs://, created if needed; or
+      None.
     progress: Whether to show a progress bar, where there is a terminal.
 
   Returns:
@@ -87,9 +89,8 @@ def find_unreadable(
   if cache_dir is None:
     return _decode_all(files, num_workers, progress)
   key = digest(files)
-  cache_dir = pathlib.Path(cache_dir)
-  cache_dir.mkdir(parents=True, exist_ok=True)
-  cache_file = cache_dir / f"image_check_{key[:16]}.json"
+  storage.make_folder(cache_dir)
+  cache_file = object_store.as_path(cache_dir) / f"image_check_{key[:16]}.json"
   suspects = _read_cache(cache_file, key)
   if suspects is None:
     reasons = _decode_all(files, num_workers, progress)
@@ -128,17 +129,16 @@ def _what_is_wrong(file: ImageFile) -> str | None:
   return None
 
 
-def _read_cache(cache_file: pathlib.Path, key: str) -> set[str] | None:
+def _read_cache(cache_file: epath.Path, key: str) -> set[str] | None:
   """Returns the ids that failed, or None where no valid outcome is kept."""
   try:
-    outcome = json.loads(cache_file.read_text())
+    outcome = json.loads(storage.read_bytes(cache_file))
     return set(outcome["unreadable"]) if outcome["digest"] == key else None
   except (OSError, ValueError, KeyError, TypeError):
     return None
 
 
-def _write_cache(cache_file: pathlib.Path, key: str, ids: list[str]) -> None:
+def _write_cache(cache_file: epath.Path, key: str, ids: list[str]) -> None:
   """Writes the outcome in one step, so that no reader sees half of it."""
-  temporary = cache_file.with_suffix(f".{os.getpid()}.tmp")
-  temporary.write_text(json.dumps({"digest": key, "unreadable": ids}))
-  temporary.replace(cache_file)
+  text = json.dumps({"digest": key, "unreadable": ids})
+  storage.write_atomically(cache_file, text.encode())

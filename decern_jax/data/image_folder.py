@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 import itertools
-import os
 import pathlib
 
 from absl import logging
+from etils import epath
 import numpy as np
 
+from decern_jax import object_store, storage
 from decern_jax.data import image_check
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
@@ -33,10 +34,10 @@ _SPLITS = (*_REQUIRED_SPLITS, "val")
 
 
 def load_image_folder(
-  path: str | os.PathLike[str],
+  path: epath.PathLike,
   *,
   num_workers: int,
-  cache_dir: str | os.PathLike[str] | None = None,
+  cache_dir: epath.PathLike | None = None,
   progress: bool = True,
 ) -> Dataset:
   """Opens the layout of tfds's ImageFolder, `DIR/<split>/<class>/<image>`.
@@ -47,7 +48,8 @@ def load_image_folder(
   by name.
 
   Args:
-    path: The folder DIR, which holds `train`, `test` and maybe `val`.
+    path: The folder DIR, local or on gs://, which holds `train`, `test` and
+      maybe `val`.
     num_workers: Threads that check the images, at least 1.
     cache_dir: Where the outcome of the check is kept, so that it is made once;
       None checks each time.
@@ -61,7 +63,7 @@ def load_image_folder(
       than `MAX_UNREADABLE_SHARE` of the images cannot be read, or if none of a
       class can.
   """
-  root = pathlib.Path(path).expanduser()
+  root = object_store.as_path(path).expanduser()
   _check_splits(root)
   files = {split: _list_images(root, split) for split in _SPLITS}
   class_names = _visible_folders(root / "train")
@@ -77,7 +79,7 @@ def load_image_folder(
   _check_no_class_is_empty(root, files, class_names)
   splits = {split: _make_split(files[split], class_names) for split in _SPLITS}
   return Dataset(
-    name=root.resolve().name,
+    name=_name(root),
     class_names=class_names,
     train=splits["train"],
     test=splits["test"],
@@ -86,38 +88,44 @@ def load_image_folder(
   )
 
 
-def _visible_folders(folder: pathlib.Path) -> tuple[str, ...]:
+def _name(root: epath.Path) -> str:
+  """Returns the name of a folder, also of one that is given as a link."""
+  if object_store.is_remote(root):
+    return root.name
+  return pathlib.Path(root).resolve().name
+
+
+def _visible_folders(folder: epath.Path) -> tuple[str, ...]:
   """Returns the sorted names of the folders in a folder, if it exists."""
-  if not folder.is_dir():
+  try:
+    entries = storage.scan(folder)
+  except (FileNotFoundError, NotADirectoryError):
     return ()
   return tuple(
-    sorted(
-      entry.name
-      for entry in folder.iterdir()
-      if entry.is_dir() and not entry.name.startswith(".")
-    )
+    entry.name
+    for entry in entries
+    if entry.is_folder and not entry.name.startswith(".")
   )
 
 
-def _list_images(root: pathlib.Path, split: str) -> list[ImageFile]:
-  """Lists the images of a split, sorted by class and name."""
+def _list_images(root: epath.Path, split: str) -> list[ImageFile]:
+  """Lists the images of a split, sorted by class and name.
+
+  A broken link is listed, and so reported with the unreadable images.
+  """
   return [
-    _image_file(root / split / class_name / name, split, class_name)
+    ImageFile(
+      f"{split}/{class_name}/{entry.name}",
+      root / split / class_name / entry.name,
+      class_name,
+      entry.size,
+      entry.mtime_ns,
+    )
     for class_name in _visible_folders(root / split)
-    for name in sorted(os.listdir(root / split / class_name))
-    if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    for entry in storage.scan(root / split / class_name)
+    if entry.name.lower().endswith(EXTENSIONS)
+    and not entry.name.startswith(".")
   ]
-
-
-def _image_file(path: pathlib.Path, split: str, class_name: str) -> ImageFile:
-  """Describes a file without opening it."""
-  try:
-    status = path.stat()
-    size, mtime_ns = status.st_size, status.st_mtime_ns
-  except OSError:  # a broken link: reported with the unreadable images
-    size, mtime_ns = 0, 0
-  image_id = f"{split}/{class_name}/{path.name}"
-  return ImageFile(image_id, path, class_name, size, mtime_ns)
 
 
 def _make_split(
@@ -138,7 +146,7 @@ def _all_files(files: dict[str, list[ImageFile]]) -> list[ImageFile]:
 
 
 def _without_unreadable(
-  root: pathlib.Path,
+  root: epath.Path,
   files: dict[str, list[ImageFile]],
   reasons: dict[str, str],
 ) -> dict[str, list[ImageFile]]:
@@ -161,7 +169,7 @@ def _without_unreadable(
   }
 
 
-def _check_splits(root: pathlib.Path) -> None:
+def _check_splits(root: epath.Path) -> None:
   """Refuses anything but a folder with the required splits."""
   if not root.exists():
     raise ValueError(f"Expected `path` to be a folder, {root} does not exist.")
@@ -176,7 +184,7 @@ def _check_splits(root: pathlib.Path) -> None:
 
 
 def _check_files(
-  root: pathlib.Path,
+  root: epath.Path,
   files: dict[str, list[ImageFile]],
   class_names: Sequence[str],
 ) -> None:
@@ -202,7 +210,7 @@ def _check_files(
 
 
 def _check_no_class_is_empty(
-  root: pathlib.Path,
+  root: epath.Path,
   files: dict[str, list[ImageFile]],
   class_names: Sequence[str],
 ) -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from decern_jax import object_store
 from decern_jax.models import hub, pickled, pretrained
 from decern_jax.models.registry import ModelSpec, find_spec
 from decern_jax.ops.head import LinearHead
@@ -70,9 +71,9 @@ def create(
 
   Args:
     name: Name of the model.
-    weights: Local .safetensors file, or one on the Hugging Face Hub as
-      `hf://owner/repo[@revision][/path/file.safetensors]`; None takes the one
-      that ships with the package, for models that have one.
+    weights: .safetensors file, local or on gs://, or one on the Hugging Face
+      Hub as `hf://owner/repo[@revision][/path/file.safetensors]`; None takes
+      the one that ships with the package, for models that have one.
     image_size: Height and width of the images, 32 or more.
     dtype: What the model computes in, `"float32"` or `"bfloat16"`. Parameters,
       statistics and features are float32 in both cases.
@@ -126,13 +127,24 @@ def _find_weights(
 
 
 def _locate(weights: PathLike) -> PathLike:
-  """The local file; one of the Hub is downloaded."""
+  """The file; one of the Hub is downloaded."""
+  if object_store.is_remote(weights) and not hub.is_hub_name(weights):
+    _check_remote(os.fspath(weights))
+    return weights
   if not hub.is_hub_name(weights):
     pickled.check_local(weights)
     return weights
   file = hub.parse(weights)
   pickled.check_hub(file)
   return hub.fetch(file)
+
+
+def _check_remote(weights: str) -> None:
+  if weights.endswith(pickled.SUFFIXES):
+    raise ValueError(
+      f"Expected a .safetensors file, got {weights}: pickled. Copy it to a"
+      " local disk, and name it there to learn how to convert it."
+    )
 
 
 def _load(

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import fnmatch
-import os
-import pathlib
 from typing import Any, NamedTuple
 
+from etils import epath
 from flax import traverse_util
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from decern_jax import object_store, storage
 
 # The name, in a file, of the variable at a path of collection, layers and leaf;
 # several names are those of parts, joined along the first axis of the file's.
@@ -31,11 +32,11 @@ class _Entry(NamedTuple):
   shape: tuple[int, ...]
 
 
-def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
   """Reads every tensor of a safetensors file; `~` is the home folder.
 
   Args:
-    path: A local file.
+    path: A local file, or one on gs://.
 
   Returns:
     The tensors by name, of the types that the file has.
@@ -43,12 +44,15 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   Raises:
     ValueError: If there is no such file, or it is not a whole safetensors file.
   """
-  file = pathlib.Path(path).expanduser()
+  file = object_store.as_path(path).expanduser()
   if not file.is_file():
     found = "a folder" if file.is_dir() else "no such file"
     raise ValueError(f"Expected a .safetensors file, got {file}: {found}.")
   try:
-    with safetensors.safe_open(file, framework="np") as tensors:
+    with (
+      storage.local_input(file) as local,
+      safetensors.safe_open(local, framework="np") as tensors,
+    ):
       names = tensors.keys()
       return {name: tensors.get_tensor(name) for name in names}
   except safetensors.SafetensorError as error:
@@ -58,7 +62,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def save_safetensors(
-  path: str | os.PathLike[str], variables: Mapping[str, Any]
+  path: epath.PathLike, variables: Mapping[str, Any]
 ) -> None:
   """Writes variables in this project's own format.
 
@@ -69,18 +73,13 @@ def save_safetensors(
     path: The file to write; one that exists is replaced.
     variables: Collections of arrays, as `module.init` returns them.
   """
-  file = pathlib.Path(path).expanduser()
   # safetensors writes a transposed view's bytes in the order of the memory.
   tensors = {
     name: np.asarray(array, order="C")
     for name, array in traverse_util.flatten_dict(variables, sep=".").items()
   }
-  partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-  try:
-    partial.write_bytes(safetensors.numpy.save(tensors))
-    os.replace(partial, file)
-  finally:
-    partial.unlink(missing_ok=True)
+  file = object_store.as_path(path).expanduser()
+  storage.write_atomically(file, safetensors.numpy.save(tensors))
 
 
 def own_name(path: tuple[str, ...]) -> str:

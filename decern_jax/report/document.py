@@ -2,6 +2,7 @@
 
 from etils import epath
 
+from decern_jax import object_store, storage
 from decern_jax.report import gallery, notes, page, summary, tables
 from decern_jax.report.comparison import Comparison
 
@@ -18,12 +19,8 @@ def check_folder(folder: epath.PathLike) -> None:
   Raises:
     ValueError: If it is a file or cannot be written.
   """
-  folder = epath.Path(folder)
-  scratch = folder / f"{PAGE_FILE}.tmp"
   try:
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch.write_text("")
-    scratch.unlink()
+    storage.check_writable(folder)
   except OSError as error:
     raise ValueError(
       f"Expected a folder for the report that can be written, got {folder}:"
@@ -58,7 +55,7 @@ def write(
     ValueError: If the folder cannot be written, or the pool or the runs on all
       labels do not fit the runs.
   """
-  folder = epath.Path(folder)
+  folder = object_store.as_path(folder)
   if pool is not None:
     gallery.check_pool(runs, pool)
   numbers = summary.summarize(runs, full_data=full_data)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
-import os
 import socket
 import time
 from typing import NamedTuple
 
 from etils import epath
 
+from decern_jax import object_store, storage
 from decern_jax.report.records import Record
 
 FOLDER = "tensorboard"
@@ -75,17 +75,19 @@ def open_writer(
 
   Yields:
     Adds the events of a record, to be called with every record of the run in
-    order; they are on the disk when it returns.
+    order. They are on the disk when it returns; in a store a second later, or
+    at the end.
   """
   # Not at the top: it imports PyTorch where that is installed, which takes
   # seconds, and must not load its GPU libraries before JAX has its own.
   import tensorboardX
   from tensorboardX.proto import event_pb2, summary_pb2
 
-  with contextlib.closing(
+  with (
+    storage.local_output(_make_path(workdir)) as (path, publish),
     # `SummaryWriter` writes in a thread, and hangs when the disk is full.
-    tensorboardX.RecordWriter(os.fspath(_make_path(workdir)))
-  ) as file:
+    contextlib.closing(tensorboardX.RecordWriter(path)) as file,
+  ):
     elapsed = 0.0
 
     def write(**content) -> None:
@@ -99,6 +101,7 @@ def open_writer(
         point = summary_pb2.Summary.Value(tag=tag, simple_value=value)
         write(step=step, summary=summary_pb2.Summary(value=[point]))
       file.flush()
+      publish()
 
     write(file_version="brain.Event:2")
     yield add
@@ -110,8 +113,8 @@ def _make_path(workdir: epath.PathLike) -> epath.Path:
   TensorBoard looks for "tfevents" in the name, and one that is running reads on
   in a file of a later name.
   """
-  folder = epath.Path(workdir) / FOLDER
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = object_store.as_path(workdir) / FOLDER
+  storage.make_folder(folder)
   for path in folder.glob("events.out.tfevents.*"):
     path.unlink()
   now = time.time_ns()

@@ -1,6 +1,7 @@
 """Pictures of a run: the learning curve and what was selected."""
 
 from collections.abc import Callable, Mapping, Sequence
+import io
 import itertools
 
 from etils import epath
@@ -8,6 +9,7 @@ from matplotlib import figure, ticker
 import numpy as np
 from PIL import Image, ImageOps
 
+from decern_jax import storage
 from decern_jax.report.records import Record
 
 # More marks than this on the axis of labels would touch.
@@ -164,8 +166,6 @@ def save(picture: figure.Figure, path: epath.PathLike) -> None:
     picture: The picture.
     path: The file; one that exists is replaced.
   """
-  path = epath.Path(path)
-  scratch = path.with_suffix(".tmp")
-  with scratch.open("wb") as file:
-    picture.savefig(file, format="png", dpi=_DPI)
-  scratch.replace(path)
+  content = io.BytesIO()
+  picture.savefig(content, format="png", dpi=_DPI)
+  storage.write_atomically(path, content.getvalue())

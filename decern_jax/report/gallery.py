@@ -9,6 +9,7 @@ from etils import epath
 import numpy as np
 from PIL import Image
 
+from decern_jax import object_store, storage
 from decern_jax.report import figures, selection_figures
 from decern_jax.report.comparison import Comparison
 from decern_jax.report.summary import Summary
@@ -101,8 +102,8 @@ def draw(
   Raises:
     ValueError: As in `check_pool`.
   """
-  folder = epath.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = object_store.as_path(folder)
+  storage.make_folder(folder)
   names = [result.name for result in summary.strategies]
   found = [_curves(runs, summary, names, folder)]
   if len(names) > 1:
@@ -215,14 +216,14 @@ def _classes(
 def _png(title: str, caption: str, path: epath.Path) -> Picture:
   """Returns a picture of the page, in 256 colors and so a third as large."""
   content = io.BytesIO()
-  with Image.open(io.BytesIO(path.read_bytes())) as image:
+  with Image.open(io.BytesIO(storage.read_bytes(path))) as image:
     image.convert("RGB").quantize(256).save(content, "PNG", optimize=True)
   return Picture(title, caption, "image/png", content.getvalue())
 
 
 def _as_jpeg(path: epath.Path) -> bytes:
   """Returns a picture as a smaller file."""
-  with Image.open(io.BytesIO(path.read_bytes())) as image:
+  with Image.open(io.BytesIO(storage.read_bytes(path))) as image:
     small = image.convert("RGB")
   small.thumbnail((_SHEET_WIDTH, small.height))
   file = io.BytesIO()

@@ -1,11 +1,11 @@
 """One JSON line per round: the record of a run."""
 
-import contextlib
 import json
-import os
 from typing import Any
 
 from etils import epath
+
+from decern_jax import object_store, storage
 
 FILE_NAME = "records.jsonl"
 
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 def path_in(workdir: epath.PathLike) -> epath.Path:
   """Returns the path of a run's records."""
-  return epath.Path(workdir) / FILE_NAME
+  return object_store.as_path(workdir) / FILE_NAME
 
 
 def read(workdir: epath.PathLike) -> list[Record]:
@@ -29,19 +29,7 @@ def read(workdir: epath.PathLike) -> list[Record]:
   Returns:
     The records of the rounds 0, 1, ...; empty if there is no file.
   """
-  path = path_in(workdir)
-  if not path.exists():
-    return []
-  records = []
-  for line in path.read_bytes().split(b"\n"):
-    try:
-      record = json.loads(line)
-    except ValueError:
-      break
-    if not isinstance(record, dict) or record.get("round") != len(records):
-      break
-    records.append(record)
-  return records
+  return _parse(storage.read_if_exists(path_in(workdir)) or b"")
 
 
 def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
@@ -52,29 +40,36 @@ def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
     num_rounds: Rounds to keep.
   """
   path = path_in(workdir)
-  if not path.exists():
-    return
-  kept = read(workdir)[:num_rounds]
-  scratch = path.with_suffix(".tmp")
-  scratch.write_text("".join(_line(record) for record in kept))
-  scratch.replace(path)
+  found = storage.read_if_exists(path) or b""
+  kept = b"".join(map(_line, _parse(found)[:num_rounds]))
+  if kept != found:
+    storage.write_atomically(path, kept)
 
 
 def append(workdir: epath.PathLike, record: Record) -> None:
-  """Writes the record of a round, and returns when it is on the disk.
+  """Writes the record of a round, and returns when it is durable.
 
   Args:
     workdir: Directory of the run.
     record: The record; holds the number of its round as "round".
   """
-  with path_in(workdir).open("a") as file:
-    file.write(_line(record))
-    file.flush()
-    # Remote files have no descriptor; they are written when they are closed.
-    with contextlib.suppress(AttributeError, OSError):
-      os.fsync(file.fileno())
+  storage.append(path_in(workdir), _line(record))
 
 
-def _line(record: Record) -> str:
+def _parse(content: bytes) -> list[Record]:
+  """Returns the records that stand before the first line that is none."""
+  records = []
+  for line in content.split(b"\n"):
+    try:
+      record = json.loads(line)
+    except ValueError:
+      break
+    if not isinstance(record, dict) or record.get("round") != len(records):
+      break
+    records.append(record)
+  return records
+
+
+def _line(record: Record) -> bytes:
   # As ASCII: the name of a file, and so an id, may be no valid text.
-  return json.dumps(record, allow_nan=False) + "\n"
+  return (json.dumps(record, allow_nan=False) + "\n").encode("ascii")

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax import workdir
+from decern_jax import object_store, workdir
 from decern_jax.report import records
 
 STRATEGY = "selection.strategy"
@@ -61,7 +61,7 @@ def find(folders: Iterable[epath.PathLike]) -> list[epath.Path]:
     ValueError: If there is no run in one of them.
   """
   found = {}
-  for folder in map(epath.Path, folders):
+  for folder in map(object_store.as_path, folders):
     runs = sorted(_walk(folder)) if folder.is_dir() else []
     if not runs:
       raise ValueError(

@@ -8,6 +8,7 @@ import json
 
 from etils import epath
 
+from decern_jax import object_store, storage
 from decern_jax.report.summary import Summary
 
 ACCURACY_FILE = "accuracy.csv"
@@ -33,7 +34,7 @@ def write(
       of labels), `summary.csv` (a row per strategy) and `pairs.csv` (a row per
       pair of strategies) go.
   """
-  folder = epath.Path(folder)
+  folder = object_store.as_path(folder)
   content = {**dataclasses.asdict(summary), "notes": list(notes)}
   text = json.dumps(content, indent=2, allow_nan=False) + "\n"
   write_text(folder / JSON_FILE, text)
@@ -54,10 +55,9 @@ def write_text(path: epath.Path, text: str) -> None:
     path: The file; one that exists is replaced.
     text: Its content, written as UTF-8.
   """
-  scratch = path.with_suffix(".tmp")
   # The name of a file may be no valid text; its bytes are kept.
-  scratch.write_bytes(text.encode("utf-8", errors="surrogateescape"))
-  scratch.replace(path)
+  content = text.encode("utf-8", errors="surrogateescape")
+  storage.write_atomically(path, content)
 
 
 def accuracy_rows(summary: Summary) -> Iterator[Row]:
