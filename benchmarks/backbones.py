@@ -59,13 +59,15 @@ def ours(name: str, images: np.ndarray):
   state = train_step.create(trained, head, batch_stats, recipe=RECIPE)
 
   def embed(count: int) -> None:
-    features.embed(
+    batches = features.embed(
       backbone.apply,
       variables,
       [images] * count,
       batch_size=BATCH_SIZE,
       mesh=mesh,
     )
+    for _ in batches:
+      pass
 
   def train(count: int) -> None:
     nonlocal state

@@ -49,10 +49,29 @@ def get_config() -> config_dict.ConfigDict:
 
   config.dataset = dataset = config_dict.ConfigDict()
   dataset.name = config_dict.placeholder(str)
-  # Folder of images or of BronzeDing, or data_dir of tfds (None: its default).
+  # Folder of images, also on gs://, or of BronzeDing; a file of labels; or
+  # data_dir of tfds (None: its default).
   dataset.path = config_dict.placeholder(str)
   # Published split, for the data set that needs one: caltech101.
   dataset.split_file = config_dict.placeholder(str)
+  # A file of labels, for label_file (as `path`) and uc_merced (here).
+  dataset.label_file = config_dict.placeholder(str)
+  # Its columns: of the images, of the part (train, val, test), of the names of
+  # labels or of 0 and 1, one each; and those of nothing. None: by their names.
+  dataset.path_column = config_dict.placeholder(str)
+  dataset.split_column = config_dict.placeholder(str)
+  dataset.label_column = config_dict.placeholder(str)
+  dataset.binary_columns = ()
+  dataset.ignored_columns = ()
+  # Share of the images that are drawn for the test part, where no column tells.
+  dataset.test_share = 0.2
+  dataset.split_seed = 0
+  # What becomes 0 and 255 of the bands of images; (): they are uint8 or colors.
+  dataset.band_range = ()
+  # How many times as frequent the first label of the pool is to be as the last:
+  # examples are left out until it is so; None: all stay.
+  dataset.long_tail_ratio = config_dict.placeholder(float)
+  dataset.long_tail_seed = 0
   # Short side after resizing, and side of the center crop, in pixels.
   dataset.resize_size = 256
   dataset.image_size = 224
@@ -60,7 +79,7 @@ def get_config() -> config_dict.ConfigDict:
 
   config.model = model = config_dict.ConfigDict()
   model.name = config_dict.placeholder(str)
-  # Local .safetensors file, or one on the Hugging Face Hub as
+  # Local .safetensors file, one on gs://, or one on the Hugging Face Hub as
   # hf://owner/repo[@revision][/path/file.safetensors]; None: the weights that
   # ship with the package.
   model.weights = config_dict.placeholder(str)
@@ -104,6 +123,10 @@ def get_config() -> config_dict.ConfigDict:
   selection.dropout_rate = 0.5
   # power_*: how little chance there is in the ranking, positive.
   selection.power_beta = 1.0
+  # *_clustered: so many times the budget are clustered, the most uncertain, and
+  # "most_uncertain" or "nearest_center" of each cluster is selected.
+  selection.shortlist_factor = 4
+  selection.cluster_pick = "most_uncertain"
   # ProbCover: radius of the balls, in (0, 2]; 0: the largest at which 95 % of
   # them are pure.
   selection.cover_delta = 0.0
@@ -112,13 +135,16 @@ def get_config() -> config_dict.ConfigDict:
   config.system = system = config_dict.ConfigDict()
   # Devices that the pool is split over; None: all.
   system.num_devices = config_dict.placeholder(int)
+  # Whether the features of the pool stay on the host, and are read block by
+  # block; None: if they are too large for the devices.
+  system.pool_on_host = config_dict.placeholder(bool)
   # Threads that decode images; None: one per core.
   system.num_workers = config_dict.placeholder(int)
   # Images of a batch while features are computed.
   system.embed_batch_size = 64
   # Time between two savings inside a round of fine-tuning.
   system.checkpoint_seconds = 60.0
-  # Where features and the checks of image folders are kept.
+  # Where features and the checks of image folders are kept; may be on gs://.
   system.cache_dir = "runs/cache"
 
   return config

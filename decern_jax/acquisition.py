@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import evaluation, features, memory, rounds
+from decern_jax import evaluation, features, memory, processes, rounds
 from decern_jax.learner import Fit, Learner, Part
 from decern_jax.ops.head import LinearHead
-from decern_jax.sharding import place_pool
+from decern_jax.sharding import place_pool, take_replicated, to_host
 from decern_jax.strategies import NEEDS, Pool, Selection
 
 
@@ -25,6 +25,8 @@ class Task(NamedTuple):
     num_rounds: Rounds of the whole run; the last one selects nothing.
     num_candidates: Unlabeled examples, drawn at random in every round, that a
       selection chooses from; None: all.
+    label_counts: int [classes], training examples that carry each label, where
+      an example may have several; else None.
   """
 
   ids: tuple[str, ...]
@@ -32,6 +34,7 @@ class Task(NamedTuple):
   budget: int
   num_rounds: int
   num_candidates: int | None = None
+  label_counts: np.ndarray | None = None
 
   @property
   def capacity(self) -> int:
@@ -86,24 +89,37 @@ def advance(
 
   Raises:
     RuntimeError: If the training loss is not finite.
+    processes.PreemptedError: If SIGTERM has asked the run to end.
   """
   is_last = int(state.round) == task.num_rounds - 1
   clock = _Clock()
+  is_compared = "previous_probs" in needs and int(state.round) > 0
+  # Before this round's model, as a learner may remember its last one alone.
+  previous = (
+    learner.fit(state.before()) if is_compared and not is_last else None
+  )
   model = learner.fit(state)
   clock.lap("train")
+  # The state before this round is saved, and nothing of the round need be.
+  processes.end_if_stopping()
   candidates = np.zeros(len(task.ids), bool)
   if not is_last:
     candidates = _draw_candidates(task, state, seed)
-  parts = learner.embed(model, _wanted(state, candidates, needs))
+  wanted = _wanted(state, candidates, needs)
+  parts = learner.embed(model, wanted)
   clock.lap("embed")
-  metrics = _evaluate(model.head, parts)
+  metrics = _evaluate(task, model.head, parts)
   clock.lap("evaluate")
+  processes.end_if_stopping()
   positions, scores = np.zeros(0, int), None
   with memory.measure_peak() as peak:
     if is_last:
       on_last_model(model)
     else:
       pool = _make_pool(parts, model.head, state, candidates, needs)
+      if previous is not None:
+        before = learner.embed(previous, wanted)["train"]
+        pool = pool._replace(previous_probs=_predict(previous.head, before))
       positions, scores = _select(pool, task, state, seed, select)
   clock.lap("select")
   record = {
@@ -163,11 +179,11 @@ def _wanted(
 
 
 def _evaluate(
-  head: LinearHead, parts: dict[str, Part]
+  task: Task, head: LinearHead, parts: dict[str, Part]
 ) -> dict[str, dict[str, Any]]:
   """Returns the metrics of every held-out part."""
   return {
-    name: evaluation.summarize(evaluation.evaluate_head(head, *parts[name]))
+    name: evaluation.evaluate(head, parts[name], label_counts=task.label_counts)
     for name in ("val", "test")
     if name in parts
   }
@@ -181,17 +197,25 @@ def _make_pool(
   needs: Collection[str],
 ) -> Pool:
   """Returns what a strategy needs of the training examples."""
-  mesh = parts["test"].features.sharding.mesh
+  mesh = parts["test"].valid.sharding.mesh
   train = parts.get("train")
   pool = Pool(candidates=place_pool(candidates, mesh))
   if "labels" in needs:
     labeled = place_pool(state.labeled, mesh)
+    labeled = labeled.reshape(-1, *[1] * (train.labels.ndim - 1))
     pool = pool._replace(labels=jnp.where(labeled, train.labels, -1))
   if "features" in needs:
     pool = pool._replace(features=train.features)
   if "probs" in needs:
-    pool = pool._replace(probs=features.predict(head, train.features))
+    pool = pool._replace(probs=_predict(head, train))
   return pool._replace(head=head) if "head" in needs else pool
+
+
+def _predict(head: LinearHead, part: Part) -> jax.Array:
+  """Returns the probabilities of one part of the data."""
+  return features.predict(
+    head, part.features, is_multi_label=part.labels.ndim > 1
+  )
 
 
 def _select(
@@ -207,8 +231,8 @@ def _select(
     pool,
     budget=task.budget,
   )
-  positions = np.asarray(selection.positions)
+  positions = to_host(selection.positions)
   if selection.scores is None:
     return positions, None
-  scores = np.asarray(selection.scores)[positions]
+  scores = take_replicated(selection.scores, positions)
   return positions, [float(score) for score in scores]

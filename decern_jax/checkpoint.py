@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from decern_jax import object_store, processes
+
 NUM_KEPT = 3
 
 # A pytree of arrays.
@@ -32,7 +34,9 @@ def open_manager(
   options = ocp.CheckpointManagerOptions(
     max_to_keep=NUM_KEPT, cleanup_tmp_directories=True
   )
-  path = epath.Path(directory).absolute()
+  path = object_store.as_path(directory)
+  # `absolute` puts the current folder before gs:// too.
+  path = path if object_store.is_remote(path) else path.absolute()
   with ocp.CheckpointManager(path, options=options) as manager:
     yield manager
 
@@ -61,7 +65,7 @@ def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
   saved = manager.save(
     step,
     args=ocp.args.Composite(
-      state=ocp.args.StandardSave(state),
+      state=ocp.args.StandardSave(_savable(state)),
       meta=ocp.args.JsonSave({"digest": digest(state)}),
     ),
   )
@@ -70,6 +74,22 @@ def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
       f"Expected to save step {step}, but Orbax skipped it; the steps saved"
       f" are {manager.all_steps()}."
     )
+
+
+def _savable(state: _State) -> _State:
+  """Returns a state as Orbax takes it from one process or several.
+
+  Of several it takes arrays that all share, and NumPy's, which process 0 saves;
+  not those on a device of one process.
+  """
+  if not processes.are_several():
+    return state
+
+  def convert(leaf: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
+    is_global = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    return leaf if is_global else np.asarray(leaf)
+
+  return jax.tree.map(convert, state)
 
 
 def restore_latest(
@@ -97,7 +117,8 @@ def restore_latest(
       logging.warning("Dropped step %d: its records are missing.", step)
     else:
       state = _restore(manager, step, initial)
-      if state is not None:
+      # What one process cannot read, none may go on from.
+      if processes.all_agree(state is not None):
         return state
     manager.delete(step)
   return initial
@@ -107,7 +128,7 @@ def _restore(
   manager: ocp.CheckpointManager, step: int, initial: _State
 ) -> _State | None:
   """Returns a saved state, or None with a warning if it does not verify."""
-  template = jax.tree.map(ocp.utils.to_shape_dtype_struct, initial)
+  template = jax.tree.map(ocp.utils.to_shape_dtype_struct, _savable(initial))
   try:
     saved = manager.restore(
       step,

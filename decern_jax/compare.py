@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 from absl import app, flags
 from etils import epath
+import jax
 from ml_collections import config_dict
 import numpy as np
 
-from decern_jax import command, config_flag, experiment, session
+from decern_jax import command, config_flag, experiment, processes, session
 from decern_jax.report import comparison, document, gallery
+from decern_jax.sharding import to_host
 from decern_jax.strategies import STRATEGIES
 
 REPORT_FOLDER = "report"
@@ -48,19 +50,26 @@ def compare(
     experiment.check(of_strategy)
   folders = {name: _folders(settings[name], parent) for name in settings}
   report = _report_folder(config, parent)
-  document.check_folder(report)
+  processes.by_lead(lambda: document.check_folder(report))
   assets = None
   for name, of_strategy in settings.items():
     command.say(f"Strategy {name}:")
     assets = session.run(of_strategy, folders[name], assets=assets)
-  runs = comparison.collect(
-    [folder for seeds in folders.values() for folder in seeds.values()],
-    options={name: STRATEGIES[name].options for name in STRATEGIES},
-  )
   pool = _view(assets or experiment.load(config), photos=photos)
+  every = [folder for seeds in folders.values() for folder in seeds.values()]
+  processes.by_lead(lambda: _write(every, report, pool))
+  return report / document.PAGE_FILE
+
+
+def _write(
+  folders: list[epath.Path], report: epath.Path, pool: gallery.PoolView
+) -> None:
+  """Writes the report of finished runs."""
+  runs = comparison.collect(
+    folders, options={name: STRATEGIES[name].options for name in STRATEGIES}
+  )
   page = document.write(runs, report, pool=pool)
   command.say(f"Report in {page}.")
-  return page
 
 
 def _report_folder(config, parent: epath.Path | None) -> epath.Path:
@@ -78,8 +87,10 @@ def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
   position = {id_: index for index, id_ in enumerate(train.ids)}
   features = None
   if assets.parts is not None:
-    rows = np.asarray(assets.parts["train"].features)
-    features = rows[: len(train.ids)]
+    rows = assets.parts["train"].features
+    # Rows that stay on the host are too many to draw.
+    if isinstance(rows, jax.Array):
+      features = to_host(rows)[: len(train.ids)]
   return gallery.PoolView(
     ids=train.ids,
     labels=np.asarray(train.labels),
@@ -124,15 +135,17 @@ def _folders(
 
 def main(argv: Sequence[str]) -> None:
   """Runs the comparison that the flags name."""
-  parent = config_flag.WORKDIR.value
-  command.run(
-    argv,
-    lambda: compare(
+
+  def work() -> None:
+    config_flag.join_processes()
+    compare(
       config_flag.CONFIG.value,
-      epath.Path(parent) if parent else None,
+      config_flag.parent_folder(),
       photos=_PHOTOS.value,
-    ),
-    if_interrupted="Interrupted; the same command continues.",
+    )
+
+  command.run(
+    argv, work, if_interrupted="Interrupted; the same command continues."
   )
 
 

@@ -9,7 +9,7 @@ from absl import app, flags
 from etils import epath
 from ml_collections import config_flags
 
-from decern_jax import workdir
+from decern_jax import object_store, processes, workdir
 
 CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File of the configuration.", lock_config=True
@@ -19,6 +19,22 @@ WORKDIR = flags.DEFINE_string(
   None,
   "Folder of the run; with several seeds, of their folders seed<seed>. Default:"
   " runs/<config>/<strategy>-<hash of the changed settings>/seed<seed>.",
+)
+
+DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "Whether this is one of several processes that the cluster knows: Cloud TPU,"
+  " GKE, Slurm.",
+)
+COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where the cluster knows none."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Processes, beside --coordinator."
+)
+PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Number of this process, beside --coordinator."
 )
 
 
@@ -39,6 +55,39 @@ def parse(argv: Sequence[str]) -> list[str]:
     if not isinstance(missing, KeyError):
       raise
     sys.exit(f"error: No such field of the configuration: {missing.args[0]}")
+
+
+def join_processes() -> None:
+  """Meets the other processes, if the flags say that there are some.
+
+  Raises:
+    ValueError: If the flags do not fit together.
+    RuntimeError: If the other processes do not come.
+  """
+  address = processes.Address(
+    COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+  )
+  is_given = any(value is not None for value in address)
+  if DISTRIBUTED.value and is_given:
+    raise ValueError(
+      "Expected `--distributed`, or `--coordinator` with `--num_processes` and"
+      f" `--process_id`, got both: {address}."
+    )
+  if DISTRIBUTED.value or is_given:
+    processes.initialize(address if is_given else None)
+  processes.stop_on_sigterm()
+
+
+def parent_folder() -> epath.Path | None:
+  """Returns the folder of the flag, or None if it was not given.
+
+  Raises:
+    ValueError: If it is in a store that does not answer.
+  """
+  if not WORKDIR.value:
+    return None
+  object_store.check_reachable(WORKDIR.value)
+  return object_store.as_path(WORKDIR.value)
 
 
 def default_folder(config) -> epath.Path:

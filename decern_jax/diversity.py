@@ -11,6 +11,7 @@ from decern_jax import ops
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction
 from decern_jax.ops.kmeans import Clusters
+from decern_jax.ops.rows import HostRows
 from decern_jax.sharding import block_floats, pool_layout
 from decern_jax.validation import (
   as_float32,
@@ -26,7 +27,7 @@ TOLERANCE = 1e-4
 
 def weighted_kmeans(
   key: Key[Array, ""],
-  points: Float[jax.typing.ArrayLike, "points dim"],
+  points: Float[jax.typing.ArrayLike, "points dim"] | HostRows,
   weights: Float[jax.typing.ArrayLike, " points"],
   *,
   num_clusters: int,
@@ -85,7 +86,9 @@ def _weighted_kmeans(key, points, weights, *, layout, **options):
     order = compaction(weights > 0.0)
     clusters = ops.kmeans.weighted_kmeans(
       key,
-      points[order],
+      points.reorder(order, is_normalized=False)
+      if isinstance(points, HostRows)
+      else points[order],
       weights[order],
       num_points=jnp.sum(weights > 0.0),
       axis_name=None if layout is None else layout.axis,

@@ -1,10 +1,12 @@
 """Runs the rounds of an experiment that its directory does not hold yet."""
 
 from collections.abc import Callable
+import functools
 
 from etils import epath
+import numpy as np
 
-from decern_jax import checkpoint
+from decern_jax import checkpoint, object_store, processes, storage
 from decern_jax.report import records
 from decern_jax.rounds import Experiment, RoundState
 
@@ -30,21 +32,40 @@ def run(
 
   Returns:
     The state after `num_rounds` rounds.
+
+  Raises:
+    ValueError: If several processes do not see the same directory.
+    processes.PreemptedError: If SIGTERM has asked the run to end; all rounds
+      before are saved.
   """
-  workdir = epath.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
+  workdir = object_store.as_path(workdir)
+  storage.make_folder(workdir)
   with checkpoint.open_manager(workdir / "checkpoints") as manager:
-    found = records.read(workdir)
+    found = _read(workdir)
     state = checkpoint.restore_latest(
       manager, experiment.init(), max_step=len(found)
     )
-    records.truncate(workdir, int(state.round))
-    for record in found[: int(state.round)]:
+    done = int(state.round)
+    processes.by_lead(lambda: records.truncate(workdir, done))
+    for record in found[:done]:
       on_round(record)
-    for _ in range(int(state.round), num_rounds):
+    for _ in range(done, num_rounds):
+      processes.end_if_stopping()
       state, record = experiment.advance(state)
-      records.append(workdir, record)
+      processes.by_lead(functools.partial(records.append, workdir, record))
       checkpoint.save(manager, int(state.round), state)
       on_round(record)
-  experiment.finish()
+  processes.by_lead(experiment.finish)
   return state
+
+
+def _read(workdir: epath.Path) -> list[records.Record]:
+  """Reads the records, which all processes must see."""
+  found = records.read(workdir)
+  count = int(processes.of_lead(np.array(len(found))))
+  if not processes.all_agree(len(found) == count):
+    raise ValueError(
+      f"Expected a workdir that all processes share, got {workdir}: process 0"
+      f" finds {count} rounds in it, another one does not."
+    )
+  return found

@@ -8,7 +8,12 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 import optax
 
+from decern_jax import multilabel_metrics
+from decern_jax.features import predict
+from decern_jax.learner import Part
 from decern_jax.ops.head import LinearHead, logits
+from decern_jax.sharding import to_host
+from decern_jax.training import example_losses
 
 
 class Totals(NamedTuple):
@@ -23,6 +28,41 @@ class Totals(NamedTuple):
   examples: Int[Array, " classes"]
   correct: Int[Array, " classes"]
   loss: Float[Array, ""]
+
+
+def evaluate(
+  head: LinearHead, part: Part, *, label_counts: np.ndarray | None = None
+) -> dict[str, Any]:
+  """Returns the metrics of a head on one part of the data.
+
+  Args:
+    head: The head.
+    part: The part, of at least one example.
+    label_counts: int [classes], training examples with each label; needed where
+      an example may have several.
+
+  Returns:
+    As `summarize`, or where an example may have several labels what
+    `multilabel_metrics.summarize` returns, with the mean binary cross-entropy
+    as "loss". All processes get the same, and must call it together.
+  """
+  if part.labels.ndim == 1:
+    return summarize(jax.tree.map(to_host, evaluate_head(head, *part)))
+  probs = predict(head, part.features, is_multi_label=True)
+  found = multilabel_metrics.summarize(
+    to_host(probs),
+    to_host(part.labels),
+    valid=to_host(part.valid),
+    train_counts=label_counts,
+  )
+  return {**found, "loss": float(_mean_loss(head, *part))}
+
+
+@jax.jit
+def _mean_loss(head, features, labels, valid):
+  losses = example_losses(logits(head, features), labels)
+  total = jnp.sum(jnp.where(valid, losses, 0.0))
+  return total / jnp.sum(valid).astype(total.dtype)
 
 
 @jax.jit

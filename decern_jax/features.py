@@ -1,15 +1,12 @@
 """Features and probabilities of a pool."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
 import functools
-import hashlib
-import io
-import os
 from typing import Any
 
-from absl import logging
-from etils import epath
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 import numpy as np
@@ -17,12 +14,23 @@ import tqdm
 
 from decern_jax.data.dataset import Split
 from decern_jax.data.pipeline import image_batches
+from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
+from decern_jax.ops.collective import varying
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.sharding import POOL_AXIS
+from decern_jax.ops.rows import HostRows
+from decern_jax.sharding import (
+  POOL_AXIS,
+  is_shared,
+  make_local_mesh,
+  pool_layout,
+)
 
 # Images that a core's caches hold the activations of: twice as fast as a whole
 # batch (MobileNetV2, 160 pixels).
 CPU_CHUNK_IMAGES = 4
+
+# Rows of features on the host that are predicted at once.
+HOST_BLOCK_ROWS = 8192
 
 
 def embed(
@@ -32,7 +40,7 @@ def embed(
   *,
   batch_size: int,
   mesh: Mesh,
-) -> np.ndarray:
+) -> Iterator[np.ndarray]:
   """Computes the features of images, batch by batch.
 
   Args:
@@ -42,15 +50,15 @@ def embed(
     batches: Images, uint8, at most `batch_size` at a time.
     batch_size: Images of a full batch; short ones are padded to it, so that
       one program computes them all.
-    mesh: Every batch is split over it.
+    mesh: Every batch is split over it: devices of this process alone.
 
-  Returns:
-    float32 [images, dim], in the order of the images, on the host.
+  Yields:
+    float32 [images of a batch, dim], on the host.
   """
   rows = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
   variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
   padded_size = -(-batch_size // mesh.size) * mesh.size
-  done, waiting = [], None
+  waiting = None
   for images in batches:
     padding = [(0, padded_size - len(images))] + [(0, 0)] * (images.ndim - 1)
     placed = jax.device_put(np.pad(images, padding), rows)
@@ -58,11 +66,14 @@ def embed(
     computed = _embed_batch(variables, placed, apply=apply, mesh=mesh)
     following = (computed, len(images))
     if waiting is not None:
-      done.append(np.asarray(waiting[0])[: waiting[1]])
+      yield _fetch(*waiting)
     waiting = following
   if waiting is not None:
-    done.append(np.asarray(waiting[0])[: waiting[1]])
-  return np.concatenate(done).astype(np.float32)
+    yield _fetch(*waiting)
+
+
+def _fetch(computed: jax.Array, num_images: int) -> np.ndarray:
+  return np.asarray(computed)[:num_images].astype(np.float32)
 
 
 def embed_split(
@@ -76,22 +87,23 @@ def embed_split(
   num_workers: int,
   mesh: Mesh,
   positions: np.ndarray | None = None,
-) -> np.ndarray:
+) -> Iterator[np.ndarray]:
   """Computes the features of examples, with a progress bar in a terminal.
 
   Args:
     apply: As in `embed`.
-    variables: As in `embed`.
+    variables: Variables of the model; of several processes, each needs all of
+      them.
     split: The examples.
     transform: Makes a decoded image one of the shape that all share.
     name: What the progress bar calls the examples.
     batch_size: As in `embed`.
     num_workers: Threads that decode images.
-    mesh: As in `embed`.
+    mesh: The mesh of the run, of which the devices of this process are used.
     positions: int [images], at least one: which examples; None: all.
 
-  Returns:
-    float32 [images, dim], in the order of the positions.
+  Yields:
+    float32 [images of a batch, dim], in the order of the positions.
   """
   batches = image_batches(
     split,
@@ -100,25 +112,26 @@ def embed_split(
     num_workers=num_workers,
     positions=positions,
   )
+  if is_shared(mesh):
+    variables = jax.tree.map(np.asarray, variables)
+    mesh = make_local_mesh(mesh)
   total = len(split.ids) if positions is None else len(positions)
   # `disable=None` keeps the bar out of files and pipes.
-  with tqdm.tqdm(
-    total=total,
-    desc=f"features of {name}",
-    unit="image",
-    disable=None,
-    leave=False,
-  ) as bar:
-    return embed(
-      apply, variables, _counted(batches, bar), batch_size=batch_size, mesh=mesh
-    )
-
-
-def _counted(batches, bar):
-  """Yields batches, and tells a progress bar of their images."""
-  for images in batches:
-    yield images
-    bar.update(len(images))
+  with (
+    contextlib.closing(batches),
+    tqdm.tqdm(
+      total=total,
+      desc=f"features of {name}",
+      unit="image",
+      disable=None,
+      leave=False,
+    ) as bar,
+  ):
+    for rows in embed(
+      apply, variables, batches, batch_size=batch_size, mesh=mesh
+    ):
+      bar.update(len(rows))
+      yield rows
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
@@ -152,74 +165,61 @@ def apply_in_chunks(apply, variables, images: jax.Array) -> jax.Array:
   )
 
 
-def cached(
-  directory: epath.PathLike,
-  key: tuple[str, ...],
-  *,
-  num_rows: int,
-  compute: Callable[[], np.ndarray],
-) -> np.ndarray:
-  """Returns features from the disk, or computes and keeps them.
-
-  Args:
-    directory: Where features are kept; made if it is not there.
-    key: All that the features depend on: data, weights, transform.
-    num_rows: Rows that the features must have; a file with others, or one that
-      is not as it was written, is computed anew with a warning.
-    compute: Computes the features.
-
-  Returns:
-    float32 [num_rows, dim].
-  """
-  name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
-  path = epath.Path(directory) / f"{name}.features"
-  if path.exists():
-    found = read(path)
-    if found is not None and len(found) == num_rows:
-      logging.info("Took features from %s.", path)
-      return found
-    logging.warning("Computing features anew: %s does not hold them.", path)
-  # Before the work: a folder that cannot be made is told at once.
-  path.parent.mkdir(parents=True, exist_ok=True)
-  features = compute()
-  _save(path, features)
-  return features
-
-
-def _save(path: epath.Path, array: np.ndarray) -> None:
-  """Writes a digest and, after it, the array; the file appears at once."""
-  content = io.BytesIO()
-  np.save(content, array, allow_pickle=False)
-  scratch = path.with_name(f"{path.stem}-{os.getpid()}.tmp")
-  with scratch.open("wb") as file:
-    file.write(hashlib.sha256(content.getbuffer()).digest())
-    file.write(content.getbuffer())
-  scratch.replace(path)
-
-
-def read(path: epath.PathLike) -> np.ndarray | None:
-  """Reads a file of `cached`.
-
-  Args:
-    path: The file.
-
-  Returns:
-    float32 [rows, dim], or None if the file is not as it was written.
-  """
-  try:
-    with epath.Path(path).open("rb") as file:
-      digest = file.read(hashlib.sha256().digest_size)
-      content = file.read()
-  except OSError:
-    return None
-  if hashlib.sha256(content).digest() != digest:
-    return None
-  return np.load(io.BytesIO(content), allow_pickle=False)
-
-
-@jax.jit
 def predict(
-  head: LinearHead, features: Float[Array, "pool dim"]
+  head: LinearHead,
+  features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
+  *,
+  is_multi_label: bool = False,
 ) -> Float[Array, "pool classes"]:
-  """Returns the class probabilities of features."""
-  return jax.nn.softmax(logits(head, features), axis=-1)
+  """Returns the class probabilities of features.
+
+  Args:
+    head: The head.
+    features: The features; those on the host are read block by block.
+    is_multi_label: Whether an example may have several labels: each then has a
+      probability of its own, the sigmoid; else their sum is 1, the softmax.
+
+  Returns:
+    The probabilities, split over the mesh as the features are.
+  """
+  options = {"is_multi_label": is_multi_label}
+  if isinstance(features, HostRows):
+    layout = pool_layout(features)
+    return _predict_by_blocks(head, features, layout=layout, **options)
+  return _predict(head, features, **options)
+
+
+@functools.partial(jax.jit, static_argnames="is_multi_label")
+def _predict(head, features, *, is_multi_label):
+  return _probabilities(logits(head, features), is_multi_label)
+
+
+def _probabilities(outputs, is_multi_label):
+  return jax.nn.sigmoid(outputs) if is_multi_label else jax.nn.softmax(outputs)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "is_multi_label"))
+def _predict_by_blocks(head, features, *, layout, is_multi_label):
+  def fold(head, features):
+    def step(probs, start, fresh):
+      rows = rows_at(features, start, len(fresh))
+      found = _probabilities(logits(head, rows), is_multi_label)
+      return set_rows_at(probs, found, start)
+
+    shape = (len(features), len(head.bias))
+    return fold_blocks(
+      step,
+      varying(jnp.zeros(shape), None if layout is None else layout.axis),
+      num_rows=len(features),
+      max_rows=len(features),
+      block_size=HOST_BLOCK_ROWS,
+    )
+
+  if layout is None:
+    return fold(head, features)
+  return jax.shard_map(
+    fold,
+    mesh=layout.mesh,
+    in_specs=(PartitionSpec(), layout.rows),
+    out_specs=layout.rows,
+  )(head, features)

@@ -4,21 +4,29 @@ from collections.abc import Callable, Iterator
 import contextlib
 import itertools
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from absl import logging
 from etils import epath
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 import numpy as np
 import tqdm
 
-from decern_jax import checkpoint, learner, rounds, train_step, training
+from decern_jax import (
+  checkpoint,
+  learner,
+  object_store,
+  processes,
+  rounds,
+  train_step,
+  training,
+)
 from decern_jax.data import pipeline
 from decern_jax.data.dataset import Split
 from decern_jax.data.pipeline import BatchPlan
 from decern_jax.models import Backbone
-from decern_jax.sharding import POOL_AXIS
+from decern_jax.sharding import local_rows, place_local, replicate
 
 # The state in the middle of a round, under the number of the round.
 FOLDER = "training"
@@ -64,7 +72,8 @@ def make_learner(
   """Makes a learner of whole models.
 
   Long trainings are saved inside the round, at the end of an epoch, so that a
-  kill costs about `checkpoint_seconds`. The orders and the augmentation of an
+  kill costs about `checkpoint_seconds`, and after the batch in which SIGTERM
+  comes. The orders and the augmentation of an
   epoch follow from the seed, the round and the epoch alone, so that the resumed
   round ends as the uninterrupted one, bit for bit.
 
@@ -81,8 +90,8 @@ def make_learner(
 
   def fit(state: rounds.RoundState) -> learner.Fit:
     round_num = int(state.round)
-    parent = epath.Path(workdir) / FOLDER
-    _clear(parent, keep=str(round_num))
+    parent = object_store.as_path(workdir) / FOLDER
+    _clear(parent, before=round_num)
     with checkpoint.open_manager(parent / str(round_num)) as manager:
       trained = _train(setup, state, seed, manager)
     losses = np.asarray(trained.losses)
@@ -105,16 +114,20 @@ def finish(workdir: epath.PathLike) -> None:
   Args:
     workdir: Directory of a run whose rounds are all saved.
   """
-  folder = epath.Path(workdir) / FOLDER
+  folder = object_store.as_path(workdir) / FOLDER
   if folder.exists():
     folder.rmtree()
 
 
-def _clear(parent: epath.Path, *, keep: str) -> None:
-  """Removes the states of other rounds, which are over."""
-  for folder in parent.iterdir() if parent.exists() else ():
-    if folder.name != keep:
-      folder.rmtree()
+def _clear(parent: epath.Path, *, before: int) -> None:
+  """Removes the states of earlier rounds, which are over."""
+
+  def remove() -> None:
+    for folder in parent.iterdir() if parent.exists() else ():
+      if int(folder.name) < before:
+        folder.rmtree()
+
+  processes.by_lead(remove)
 
 
 def plan_epochs(
@@ -124,6 +137,7 @@ def plan_epochs(
   seed: tuple[int, ...],
   first: int,
   num_epochs: int,
+  skip: int = 0,
 ) -> Iterator[BatchPlan]:
   """Plans the batches of epochs, each in an order of its own.
 
@@ -136,6 +150,7 @@ def plan_epochs(
     seed: Entropy of the round; the number of the epoch is appended to it.
     first: The first epoch to plan.
     num_epochs: Where the last one ends.
+    skip: Batches of the first epoch that are done.
 
   Yields:
     The batches of epoch `first`, then those of the next one.
@@ -143,7 +158,8 @@ def plan_epochs(
   size = min(batch_size, len(positions))
   for epoch in range(first, num_epochs):
     order = np.random.default_rng((*seed, epoch)).permutation(positions)
-    for begin in range(0, len(order) - size + 1, size):
+    start = skip * size if epoch == first else 0
+    for begin in range(start, len(order) - size + 1, size):
       yield BatchPlan(order[begin : begin + size], (*seed, epoch))
 
 
@@ -154,25 +170,30 @@ def _train(
   round_num, recipe = int(state.round), setup.recipe
   initial, fixed = _start(setup, seed)
   current = checkpoint.restore_latest(manager, initial)
-  first = int(current.epoch)
-  if first:
-    logging.info("Round %d continues after epoch %d.", round_num, first)
+  first, done = int(current.epoch), int(current.batch)
+  if first or done:
+    logging.info(
+      "Round %d continues after epoch %d and %d batches.",
+      *(round_num, first, done),
+    )
   positions = np.flatnonzero(state.labeled)
   num_batches = max(len(positions) // recipe.batch_size, 1)
   last_save = time.monotonic()
   with (
     contextlib.closing(
-      _device_batches(setup, positions, seed, round_num, first)
+      _device_batches(setup, positions, seed, round_num, (first, done))
     ) as batches,
     _epoch_bar(round_num, first, recipe.num_epochs) as bar,
   ):
-    for epoch in range(first + 1, recipe.num_epochs + 1):
-      current = _run_epoch(setup, current, fixed, batches, num_batches)
+    for epoch in range(first, recipe.num_epochs):
+      left = itertools.islice(batches, num_batches - int(current.batch))
+      current = _run_epoch(setup, current, fixed, left, num_batches, manager)
       bar.update()
-      is_due = time.monotonic() - last_save >= setup.checkpoint_seconds
-      if is_due:
+      # By the clock of one process, lest they disagree.
+      elapsed = processes.of_lead(np.array(time.monotonic() - last_save))
+      if elapsed >= setup.checkpoint_seconds:
         learner.check_losses(np.asarray(current.losses), round_num)
-        _save(manager, epoch, current)
+        _save(manager, (epoch + 1) * num_batches, current)
         last_save = time.monotonic()
   learner.check_losses(np.asarray(current.losses), round_num)
   return current
@@ -192,23 +213,36 @@ def _start(
   initial = train_step.create(
     backbone, head, variables.get("batch_stats", {}), recipe=setup.recipe
   )
-  everywhere = NamedSharding(setup.mesh, PartitionSpec())
-  return jax.device_put((initial, fixed), everywhere)
+  return replicate((initial, fixed), setup.mesh)
 
 
 def _device_batches(
-  setup: Setup, positions: np.ndarray, seed: int, round_num: int, first: int
+  setup: Setup,
+  positions: np.ndarray,
+  seed: int,
+  round_num: int,
+  start: tuple[int, int],
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Yields images and labels on the devices, a little ahead of their use."""
+  """Yields images and labels on the devices, a little ahead of their use.
+
+  A process reads the images of its own devices alone. What they are does not
+  depend on the others: each image is augmented by its own seed.
+  """
+  size = min(setup.recipe.batch_size, len(positions))
+  divides = size % setup.mesh.size == 0
+  # A batch that does not divide is computed by every device.
+  own = local_rows(size, setup.mesh) if divides else np.arange(size)
 
   def plan() -> Iterator[BatchPlan]:
-    return plan_epochs(
+    for batch in plan_epochs(
       positions,
       batch_size=setup.recipe.batch_size,
       seed=rounds.host_seed(seed, "epochs", round_num),
-      first=first,
+      first=start[0],
       num_epochs=setup.recipe.num_epochs,
-    )
+      skip=start[1],
+    ):
+      yield batch._replace(positions=batch.positions[own])
 
   def pair() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     labels = np.asarray(setup.train.labels, np.int32)
@@ -220,14 +254,12 @@ def _device_batches(
       for images, batch in zip(batches, plan(), strict=True):
         yield images, labels[batch.positions]
 
-  return pipeline.prefetch(pair(), lambda arrays: _put(arrays, setup.mesh))
+  def put(arrays: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, ...]:
+    if not divides:
+      return replicate(arrays, setup.mesh)
+    return tuple(place_local(rows, own, size, setup.mesh) for rows in arrays)
 
-
-def _put(arrays: Any, mesh: Mesh) -> Any:
-  """Splits a batch over the mesh; one that does not divide is replicated."""
-  divides = len(jax.tree.leaves(arrays)[0]) % mesh.size == 0
-  spec = PartitionSpec(POOL_AXIS) if divides else PartitionSpec()
-  return jax.device_put(arrays, NamedSharding(mesh, spec))
+  return pipeline.prefetch(pair(), put)
 
 
 def _run_epoch(
@@ -236,12 +268,15 @@ def _run_epoch(
   fixed: train_step.Params,
   batches: Iterator[tuple[jax.Array, jax.Array]],
   num_batches: int,
+  manager,
 ) -> train_step.TrainState:
-  """Makes a step on each batch of an epoch."""
+  """Makes a step on each batch that is left of an epoch."""
   backbone = setup.backbone
   apply = backbone.train_apply if setup.use_batch_statistics else backbone.apply
   waiting = None
-  for images, labels in itertools.islice(batches, num_batches):
+  for images, labels in batches:
+    if processes.is_stopping():
+      _save_and_end(manager, state, num_batches)
     state, loss = train_step.train_step(
       state,
       fixed,
@@ -258,7 +293,20 @@ def _run_epoch(
     if waiting is not None:
       waiting.block_until_ready()
     waiting = loss
-  return state.replace(epoch=state.epoch + 1)
+  return state.replace(
+    epoch=state.epoch + 1, batch=jax.numpy.zeros_like(state.batch)
+  )
+
+
+def _save_and_end(
+  manager, state: train_step.TrainState, num_batches: int
+) -> NoReturn:
+  """Saves what is trained so far, in the middle of an epoch."""
+  step = int(state.epoch) * num_batches + int(state.batch)
+  # Nothing is new where it was just restored or saved.
+  if step and step != manager.latest_step():
+    _save(manager, step, state)
+  raise processes.PreemptedError
 
 
 def _epoch_bar(round_num: int, first: int, num_epochs: int) -> tqdm.tqdm:

@@ -6,11 +6,10 @@ a second.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import learner, rounds, training
+from decern_jax import learner, rounds, sharding, training
 
 
 def make_learner(
@@ -58,22 +57,23 @@ def _fit_head(
   positions = np.flatnonzero(state.labeled)
   where = np.zeros(capacity, np.int32)
   where[: len(positions)] = positions
+  head = training.init_head(
+    rounds.seed_key(seed, "params"),
+    dim=train.features.shape[1],
+    num_classes=num_classes,
+  )
+  rows, labels = (
+    sharding.take_replicated(array, where)
+    for array in (train.features, train.labels)
+  )
   head, losses = training.fit_head(
     rounds.round_key(seed, "order", int(state.round)),
-    training.init_head(
-      rounds.seed_key(seed, "params"),
-      dim=train.features.shape[1],
-      num_classes=num_classes,
-    ),
-    *_take(train.features, train.labels, where),
+    head,
+    rows,
+    labels,
     jnp.asarray(len(positions)),
     recipe=recipe,
   )
   losses = np.asarray(losses)
   learner.check_losses(losses, int(state.round))
   return head, losses
-
-
-@jax.jit
-def _take(features, labels, where):
-  return features[where], labels[where]

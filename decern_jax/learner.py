@@ -9,20 +9,29 @@ import numpy as np
 
 from decern_jax.data.dataset import Split
 from decern_jax.ops.head import LinearHead
+from decern_jax.ops.rows import HostRows, InMemory, Source
 from decern_jax.rounds import RoundState
-from decern_jax.sharding import place_pool
+from decern_jax.sharding import (
+  local_rows,
+  place_on_host,
+  place_pool,
+  place_rows,
+)
+
+# Rows that are checked at once.
+CHECKED_ROWS = 8192
 
 
 class Part(NamedTuple):
   """One part of the data on the devices, padded to equal shards.
 
   Attributes:
-    features: float32 [rows, dim].
-    labels: int32 [rows].
+    features: float32 [rows, dim], or rows that stay on the host.
+    labels: int32 [rows], or [rows, classes] of 0 and 1.
     valid: bool [rows], False in padding.
   """
 
-  features: jax.Array
+  features: jax.Array | HostRows
   labels: jax.Array
   valid: jax.Array
 
@@ -56,13 +65,38 @@ class Learner(NamedTuple):
   embed: Callable[[Fit, np.ndarray], dict[str, Part]]
 
 
-def place(rows: np.ndarray, split: Split, mesh: Mesh) -> Part:
+def remember_last(learner: Learner) -> Learner:
+  """Returns a learner that keeps its last model.
+
+  So a round that asks for the model of the round before trains it only where
+  the run has just been resumed.
+
+  Args:
+    learner: The learner.
+  """
+  last: list[tuple[tuple[int, bytes], Fit]] = []
+
+  def fit(state: RoundState) -> Fit:
+    asked = int(state.round), np.asarray(state.labeled_at).tobytes()
+    if not last or last[0][0] != asked:
+      last[:] = [(asked, learner.fit(state))]
+    return last[0][1]
+
+  return learner._replace(fit=fit)
+
+
+def place(
+  rows: np.ndarray | Source, split: Split, mesh: Mesh, *, on_host: bool = False
+) -> Part:
   """Puts one part of the data on the devices.
 
   Args:
-    rows: float32 [examples, dim], the features.
+    rows: float32 [examples, dim], the features; every process reads those of
+      its own devices alone.
     split: The examples.
     mesh: The mesh of the run.
+    on_host: Whether the features stay where they are, and are read block by
+      block.
 
   Returns:
     The part.
@@ -70,17 +104,35 @@ def place(rows: np.ndarray, split: Split, mesh: Mesh) -> Part:
   Raises:
     ValueError: If a feature is not finite.
   """
-  bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-  if bad.size:
-    raise ValueError(
-      f"Expected finite features, got NaN or infinity for {bad.size} examples,"
-      f" the first {split.ids[bad[0]]!r}."
+  source = InMemory(rows) if isinstance(rows, np.ndarray) else rows
+  _check_finite(source, split, mesh)
+  if on_host:
+    features = place_on_host(source, mesh)
+  else:
+    features = place_rows(
+      lambda start, stop: source.take(np.arange(start, stop)),
+      source.shape,
+      mesh,
     )
   return Part(
-    features=place_pool(rows, mesh),
+    features=features,
     labels=place_pool(np.asarray(split.labels, np.int32), mesh),
-    valid=place_pool(np.ones(len(rows), bool), mesh),
+    valid=place_pool(np.ones(len(split.ids), bool), mesh),
   )
+
+
+def _check_finite(source: Source, split: Split, mesh: Mesh) -> None:
+  """Refuses features of this process that are not finite."""
+  own = local_rows(len(split.ids), mesh)
+  bad = []
+  for start in range(0, len(own), CHECKED_ROWS):
+    where = own[start : start + CHECKED_ROWS]
+    bad += where[~np.isfinite(source.take(where)).all(axis=1)].tolist()
+  if bad:
+    raise ValueError(
+      f"Expected finite features, got NaN or infinity for {len(bad)} examples,"
+      f" the first {split.ids[bad[0]]!r}."
+    )
 
 
 def check_losses(losses: np.ndarray, round_num: int) -> None:

@@ -10,7 +10,7 @@ from absl import app, flags
 from etils import epath
 import numpy as np
 
-from decern_jax import command, config_flag, session
+from decern_jax import command, config_flag, processes, session
 from decern_jax.report import figures, records
 
 
@@ -40,38 +40,41 @@ def _folders(config, parent: epath.Path | None) -> dict[int, epath.Path]:
 
 
 def _show_results(config, folders: dict[int, epath.Path]) -> None:
-  """Prints accuracies over all seeds, and where the pictures are."""
+  """Prints the metric over all seeds, and where the pictures are."""
   runs = [records.read(folder) for folder in folders.values()]
-  accuracy = 100 * np.array(
-    [[record["test"]["accuracy"] for record in run] for run in runs]
+  metric = records.metric_of(runs[0][0])
+  reached = 100 * np.array(
+    [[record["test"][metric.name] for record in run] for run in runs]
   )
   if len(runs) == 1:
     (folder,) = folders.values()
   else:
     folder = next(iter(folders.values())).parent
-    figures.learning_curve(
-      {config.selection.strategy: runs}, folder / session.CURVE_FILE
+    curve = {config.selection.strategy: runs}
+    processes.by_lead(
+      lambda: figures.learning_curve(curve, folder / session.CURVE_FILE)
     )
-    command.say(f"Test accuracy (%) over {len(runs)} seeds:")
-    for record, column in zip(runs[0], accuracy.T, strict=True):
+    command.say(f"Test {metric.title} (%) over {len(runs)} seeds:")
+    for record, column in zip(runs[0], reached.T, strict=True):
       command.say(
         f"  {record['num_labeled']} labeled: {column.mean():.1f}"
         f" ± {column.std(ddof=1):.1f}"
       )
   command.say(
-    f"Final test accuracy {accuracy[:, -1].mean():.1f} %. Results in {folder}."
+    f"Final test {metric.title} {reached[:, -1].mean():.1f} %. Results in"
+    f" {folder}."
   )
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the experiment that the flags name."""
-  parent = config_flag.WORKDIR.value
+
+  def work() -> None:
+    config_flag.join_processes()
+    run(config_flag.CONFIG.value, config_flag.parent_folder())
+
   command.run(
-    argv,
-    lambda: run(
-      config_flag.CONFIG.value, epath.Path(parent) if parent else None
-    ),
-    if_interrupted="Interrupted; the same command continues.",
+    argv, work, if_interrupted="Interrupted; the same command continues."
   )
 
 

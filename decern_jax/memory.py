@@ -1,9 +1,12 @@
-"""How much memory a piece of work takes."""
+"""How much memory there is, and how much a piece of work takes."""
 
 from collections.abc import Iterator
 import contextlib
+import os
 import pathlib
 from typing import NamedTuple
+
+import jax
 
 _STATUS = pathlib.Path("/proc/self/status")
 _CLEAR = pathlib.Path("/proc/self/clear_refs")
@@ -42,6 +45,18 @@ def measure_peak() -> Iterator[Peak]:
   yield peak
   if before is not None:
     peak.added = max(0, _read().peak - before.now)
+
+
+def device_bytes(device: jax.Device) -> int:
+  """Returns the memory of a device; of a CPU, that of the whole host.
+
+  Args:
+    device: A device of this process.
+  """
+  stats = device.memory_stats() or {}
+  if "bytes_limit" in stats:
+    return stats["bytes_limit"]
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _reset() -> _Resident | None:

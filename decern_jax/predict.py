@@ -186,7 +186,7 @@ def _compute_probs(
   """Returns the class probabilities, float32 [images, classes]."""
   mesh = make_mesh()
   split = reader.split
-  rows = features.embed_split(
+  batches = features.embed_split(
     model.backbone.apply,
     model.backbone.variables,
     split,
@@ -196,6 +196,7 @@ def _compute_probs(
     num_workers=num_workers,
     mesh=mesh,
   )
+  rows = np.concatenate([*batches])
   part = learner.place(rows, split, mesh)
   probs = features.predict(model.backbone.head, part.features)
   return np.asarray(probs)[: len(rows)]

@@ -35,6 +35,14 @@ class RoundState:
     at = np.asarray(self.labeled_at)
     return (at >= 0) & (at <= int(self.round))
 
+  def before(self) -> "RoundState":
+    """Returns the state of the round before, which round 0 does not have."""
+    last = int(self.round) - 1
+    labeled_at = np.asarray(self.labeled_at)
+    return make_state(
+      last, np.where(labeled_at <= last, labeled_at, NOT_LABELED)
+    )
+
   def label(self, selected: np.ndarray) -> "RoundState":
     """Returns the state of the next round, which trains on more examples.
 

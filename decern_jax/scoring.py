@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from decern_jax import ops
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
+from decern_jax.ops.rows import HostRows
 from decern_jax.ops.saliency import NUM_BINS, NUM_TOP_BINS
 from decern_jax.sharding import Layout, block_floats, pool_layout
 from decern_jax.validation import (
@@ -25,7 +26,7 @@ EVERYWHERE = PartitionSpec()
 
 
 def class_anchors(
-  features: Float[jax.typing.ArrayLike, "rows dim"],
+  features: Float[jax.typing.ArrayLike, "rows dim"] | HostRows,
   probs: Float[jax.typing.ArrayLike, "rows classes"],
   labels: Int[jax.typing.ArrayLike, " rows"],
   *,
@@ -135,7 +136,7 @@ def _saliency_mask(features, probs, head, *, num_bins, num_top_bins):
 
 
 def discrepancy_confusion(
-  features: Float[jax.typing.ArrayLike, "pool dim"],
+  features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
   probs: Float[jax.typing.ArrayLike, "pool classes"],
   anchors: Anchors,
   head: LinearHead,

@@ -12,6 +12,7 @@ from decern_jax import ops
 from decern_jax.diversity import MAX_STEPS, TOLERANCE, block_rows
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
+from decern_jax.ops.rows import HostRows
 from decern_jax.scoring import discrepancy_confusion
 from decern_jax.sharding import pool_layout
 from decern_jax.validation import (
@@ -26,7 +27,7 @@ from decern_jax.validation import (
 
 def select_decern(
   key: Key[Array, ""],
-  features: Float[jax.typing.ArrayLike, "pool dim"],
+  features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
   probs: Float[jax.typing.ArrayLike, "pool classes"],
   anchors: Anchors,
   head: LinearHead,
@@ -76,7 +77,7 @@ def select_decern(
 
 def select_by_score(
   key: Key[Array, ""],
-  features: Float[jax.typing.ArrayLike, "pool dim"],
+  features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
   scores: Float[jax.typing.ArrayLike, " pool"],
   anchors: Anchors,
   *,

@@ -1,11 +1,16 @@
 """The runs of a configuration, each seed in a folder of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import contextlib
+import functools
+import hashlib
+import json
+from typing import Any
 
 from etils import epath
 import tqdm
 
-from decern_jax import command, driver, experiment, workdir
+from decern_jax import command, driver, experiment, processes, workdir
 from decern_jax.report import events, figures, records
 
 CURVE_FILE = "learning_curve.png"
@@ -36,8 +41,19 @@ def run(
   settings = {
     seed: workdir.identity(config.to_dict(), seed) for seed in folders
   }
+  _check_same(
+    "configuration",
+    [[seed, str(folders[seed]), settings[seed]] for seed in folders],
+  )
   for seed, folder in folders.items():
-    workdir.check_free(folder, settings[seed], file_name=workdir.CONFIG_FILE)
+    processes.by_lead(
+      functools.partial(
+        workdir.check_free,
+        folder,
+        settings[seed],
+        file_name=workdir.CONFIG_FILE,
+      )
+    )
   for seed, folder in folders.items():
     if is_finished(config, folder):
       command.say(f"{folder} holds a finished run:")
@@ -45,11 +61,28 @@ def run(
         command.say(describe(record))
       continue
     # Before anything is claimed: what is wrong with the data can be put right.
-    assets = experiment.load(config) if assets is None else assets
-    workdir.claim(folder, settings[seed], file_name=workdir.CONFIG_FILE)
-    workdir.claim(folder, assets.digest, file_name=workdir.DATA_FILE)
+    if assets is None:
+      assets = experiment.load(config)
+      _check_same("data and model", assets.digest)
+    processes.by_lead(
+      functools.partial(_claim, folder, settings[seed], assets.digest)
+    )
     _run_seed(config, assets, seed, folder)
   return assets
+
+
+def _check_same(name: str, value: Any) -> None:
+  """Checks that all processes run the same."""
+  content = json.dumps(value, sort_keys=True, default=str).encode()
+  processes.check_same(name, hashlib.sha256(content).digest())
+
+
+def _claim(
+  folder: epath.Path, settings: dict[str, Any], digest: dict[str, Any]
+) -> None:
+  """Makes a folder that of a run."""
+  workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
+  workdir.claim(folder, digest, file_name=workdir.DATA_FILE)
 
 
 def is_finished(config, folder: epath.Path) -> bool:
@@ -71,7 +104,7 @@ def _run_seed(
     tqdm.tqdm(
       total=config.num_rounds, desc="rounds", unit="round", disable=None
     ) as bar,
-    events.open_writer(folder) as add_events,
+    _open_events(folder) as add_events,
   ):
 
     def show(record: records.Record) -> None:
@@ -85,6 +118,20 @@ def _run_seed(
       workdir=folder,
       on_round=show,
     )
+  processes.by_lead(functools.partial(_draw, config, assets, folder))
+
+
+def _open_events(
+  folder: epath.Path,
+) -> contextlib.AbstractContextManager[Callable[[records.Record], None]]:
+  """Opens the run's events, in the process that writes."""
+  if processes.is_lead():
+    return events.open_writer(folder)
+  return contextlib.nullcontext(lambda record: None)
+
+
+def _draw(config, assets: experiment.Assets, folder: epath.Path) -> None:
+  """Draws what was selected, and the learning curve."""
   done = records.read(folder)
   train = assets.dataset.train
   position = {id_: index for index, id_ in enumerate(train.ids)}
@@ -102,12 +149,12 @@ def describe(record: records.Record) -> str:
   Args:
     record: Record of the round.
   """
-  test = record["test"]
+  metric = records.metric_of(record)
   line = (
-    f"round {record['round']}: {record['num_labeled']} labeled, test accuracy"
-    f" {100 * test['accuracy']:.1f} %"
+    f"round {record['round']}: {record['num_labeled']} labeled, test"
+    f" {metric.title} {100 * record['test'][metric.name]:.1f} %"
   )
   if "val" in record:
-    line += f", val {100 * record['val']['accuracy']:.1f} %"
+    line += f", val {100 * record['val'][metric.name]:.1f} %"
   seconds = sum(record["seconds"].values())
   return f"{line}, {len(record['selected'])} selected, {seconds:.1f} s"

@@ -31,6 +31,7 @@ class TrainState:
     opt_state: State of the optimiser for `backbone` and `head`.
     losses: float32 [epochs], the mean loss of each epoch so far.
     epoch: int32 [], the epochs completed.
+    batch: int32 [], batches of the next epoch that are done.
   """
 
   backbone: Any
@@ -39,6 +40,7 @@ class TrainState:
   opt_state: Any
   losses: jax.Array
   epoch: jax.Array
+  batch: jax.Array
 
 
 def partition(params: Params, mask: Params) -> tuple[Params, Params]:
@@ -97,6 +99,7 @@ def create(
     opt_state=_optimizer(recipe).init((backbone, head)),
     losses=jnp.zeros(recipe.num_epochs, jnp.float32),
     epoch=jnp.zeros((), jnp.int32),
+    batch=jnp.zeros((), jnp.int32),
   )
 
 
@@ -127,7 +130,7 @@ def train_step(
     state: The state; donated.
     fixed: The other parameters of the backbone.
     images: uint8 [batch, height, width, channels].
-    labels: int32 [batch], the classes.
+    labels: int32 [batch], the classes, or [batch, classes], 0 or 1.
     num_batches: float32 [], batches of an epoch.
     apply: With `use_batch_statistics`, a backbone's `train_apply`; else its
       `apply`.
@@ -173,6 +176,7 @@ def train_step(
     batch_stats=batch_stats,
     opt_state=opt_state,
     losses=state.losses.at[state.epoch].add(loss / num_batches),
+    batch=state.batch + 1,
   )
   return following, loss
 

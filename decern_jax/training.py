@@ -86,16 +86,35 @@ def init_head(key: Key[Array, ""], *, dim: int, num_classes: int) -> LinearHead:
   )
 
 
+def example_losses(
+  outputs: Float[Array, "rows classes"], labels: Int[Array, "rows ..."]
+) -> Float[Array, " rows"]:
+  """Returns the loss of each example.
+
+  Args:
+    outputs: The logits.
+    labels: The class of each example: the loss is the cross-entropy; or 0 or 1
+      of every label, [rows, classes]: the mean binary cross-entropy.
+
+  Returns:
+    The losses.
+  """
+  if labels.ndim == 1:
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+  binary = optax.sigmoid_binary_cross_entropy(
+    outputs, labels.astype(outputs.dtype)
+  )
+  return jnp.mean(binary, axis=1)
+
+
 def cross_entropy(
   head: LinearHead,
   features: Float[Array, "rows dim"],
-  labels: Int[Array, " rows"],
+  labels: Int[Array, "rows ..."],
   counted: Bool[Array, " rows"],
 ) -> Float[Array, ""]:
-  """Returns the mean cross-entropy of the rows that count."""
-  losses = optax.softmax_cross_entropy_with_integer_labels(
-    logits(head, features), labels
-  )
+  """Returns the mean of `example_losses` over the rows that count."""
+  losses = example_losses(logits(head, features), labels)
   total = jnp.sum(jnp.where(counted, losses, 0.0))
   return total / jnp.maximum(jnp.sum(counted), 1).astype(total.dtype)
 
@@ -105,7 +124,7 @@ def fit_head(
   key: Key[Array, ""],
   head: LinearHead,
   features: Float[Array, "rows dim"],
-  labels: Int[Array, " rows"],
+  labels: Int[Array, "rows ..."],
   num_rows: Int[Array, ""],
   *,
   recipe: Recipe,
@@ -120,7 +139,8 @@ def fit_head(
     key: Random key of the orders.
     head: The head to start from.
     features: Features; the labeled ones come first.
-    labels: Class of each row; any value in [0, classes) past `num_rows`.
+    labels: Class of each row, or 0 or 1 of every label; any such value past
+      `num_rows`.
     num_rows: Rows that count, in [1, rows].
     recipe: How to train.
 

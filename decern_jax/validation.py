@@ -7,6 +7,8 @@ import operator
 import jax
 import jax.numpy as jnp
 
+from decern_jax.ops.rows import HostRows, Rows
+
 
 def check_integer(
   name: str, value: object, *, low: int, high: int | None = None
@@ -83,7 +85,7 @@ def check_shapes(
   """
   sizes = dict(sizes)
   for name, (array, axes) in arrays.items():
-    shape = jnp.shape(array)
+    shape = array.shape if isinstance(array, HostRows) else jnp.shape(array)
     expected = [sizes.get(axis, axis) for axis in axes]
     text = f"[{', '.join(map(str, expected))}]"
     if len(shape) != len(axes) or 0 in shape:
@@ -128,8 +130,10 @@ def check_pool(
   return sizes
 
 
-def as_float32(array: jax.typing.ArrayLike) -> jax.Array:
+def as_float32(array: jax.typing.ArrayLike | HostRows) -> Rows:
   """Returns an array of numbers as float32, where it lies."""
+  if isinstance(array, HostRows):
+    return array
   return jnp.asarray(array).astype(jnp.float32)
 
 

@@ -220,6 +220,7 @@ class TestAdvance:
         uncertainty_gamma=0.5,
         diversity_gamma=0.8,
       ),
+      needs=STRATEGIES["decern"].needs,
     )
     states, records = tasks.run(few, parts)
     for state, record in zip(states, records, strict=False):

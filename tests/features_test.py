@@ -9,7 +9,8 @@ import pytest
 
 from decern_jax import features
 from decern_jax.data.dataset import Split
-from decern_jax.sharding import make_mesh
+from decern_jax.ops.rows import InMemory
+from decern_jax.sharding import make_mesh, place_on_host
 from tests import oracle
 
 IMAGES = np.random.default_rng(0).integers(
@@ -33,13 +34,14 @@ class TestEmbed:
   def test_keeps_the_order_with_a_short_last_batch(
     self, num_devices, batch_size
   ):
-    found = features.embed(
+    batches = features.embed(
       apply,
       VARIABLES,
       batches_of(batch_size),
       batch_size=batch_size,
       mesh=make_mesh(num_devices),
     )
+    found = np.concatenate([*batches])
     expected = IMAGES.mean(axis=(1, 2)) @ VARIABLES["kernel"]
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.float32
@@ -53,13 +55,12 @@ class TestEmbed:
       return apply(variables, images)
 
     mesh = make_mesh(2)
-    features.embed(
-      counted, VARIABLES, [next(batches_of(4))], batch_size=4, mesh=mesh
-    )
+    options = {"batch_size": 4, "mesh": mesh}
+    [*features.embed(counted, VARIABLES, [next(batches_of(4))], **options)]
     first = len(traces)
     assert first > 0
     for _ in range(2):
-      features.embed(counted, VARIABLES, batches_of(4), batch_size=4, mesh=mesh)
+      [*features.embed(counted, VARIABLES, batches_of(4), **options)]
     assert len(traces) == first
 
 
@@ -71,7 +72,7 @@ class TestEmbedSplit:
   )
 
   def embed(self, **options):
-    return features.embed_split(
+    batches = features.embed_split(
       apply,
       VARIABLES,
       self.split,
@@ -82,6 +83,7 @@ class TestEmbedSplit:
       mesh=make_mesh(2),
       **options,
     )
+    return np.concatenate([*batches])
 
   def test_transforms_and_embeds_every_example(self):
     expected = (255 - IMAGES).mean(axis=(1, 2)) @ VARIABLES["kernel"]
@@ -131,99 +133,18 @@ class TestApplyInChunks:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-class TestCached:
-  rows = np.arange(12.0, dtype=np.float32).reshape(4, 3)
-
-  def cached(self, folder, *, rows=None, key=("data", "weights")):
-    """Returns the features and how often they were computed."""
-    calls = []
-
-    def compute():
-      calls.append(1)
-      return self.rows if rows is None else rows
-
-    found = features.cached(folder, key, num_rows=4, compute=compute)
-    return found, len(calls)
-
-  def file_of(self, folder):
-    (path,) = folder.iterdir()
-    return path
-
-  def test_computes_the_first_time_alone(self, tmp_path):
-    for expected_calls in (1, 0, 0):
-      found, num_calls = self.cached(tmp_path / "new" / "folder")
-      np.testing.assert_array_equal(found, self.rows)
-      assert found.dtype == np.float32
-      assert num_calls == expected_calls
-
-  def test_another_key_has_another_file(self, tmp_path):
-    keys = [("data", "weights"), ("data", "other"), ("datawe", "ights")]
-    for key in keys:
-      assert self.cached(tmp_path, key=key)[1] == 1
-    assert len(list(tmp_path.iterdir())) == 3
-
-  def test_leaves_no_scratch_file(self, tmp_path):
-    self.cached(tmp_path)
-    assert self.file_of(tmp_path).suffix == ".features"
-
-  def assert_computes_anew(self, tmp_path, caplog):
-    caplog.clear()
-    found, num_calls = self.cached(tmp_path)
-    assert num_calls == 1
-    np.testing.assert_array_equal(found, self.rows)
-    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
-    assert self.file_of(tmp_path).name in record.getMessage()
-    assert self.cached(tmp_path)[1] == 0
-
-  @pytest.mark.parametrize(
-    "content", [b"", b"garbage", b"\x93NUMPY\x01\x00", b"PK\x03\x04 no zip"]
-  )
-  def test_computes_a_corrupt_file_anew_with_a_warning(
-    self, tmp_path, caplog, content
-  ):
-    self.cached(tmp_path)
-    self.file_of(tmp_path).write_bytes(content)
-    self.assert_computes_anew(tmp_path, caplog)
-
-  @pytest.mark.parametrize("cut", [1, 47, 100])
-  def test_computes_a_truncated_file_anew_with_a_warning(
-    self, tmp_path, caplog, cut
-  ):
-    self.cached(tmp_path)
-    path = self.file_of(tmp_path)
-    path.write_bytes(path.read_bytes()[:-cut])
-    self.assert_computes_anew(tmp_path, caplog)
-
-  @pytest.mark.parametrize("found", [rows[:3], np.zeros((5, 3), np.float32)])
-  def test_computes_another_number_of_rows_anew_with_a_warning(
-    self, tmp_path, caplog, found
-  ):
-    self.cached(tmp_path)
-    path = self.file_of(tmp_path)
-    features.cached(
-      tmp_path / "other", ("",), num_rows=len(found), compute=lambda: found
-    )
-    (other,) = (tmp_path / "other").iterdir()
-    other.replace(path)
-    other.parent.rmdir()
-    self.assert_computes_anew(tmp_path, caplog)
-
-  def test_a_flipped_bit_anywhere_is_never_an_error_nor_a_wrong_feature(
-    self, tmp_path
-  ):
-    self.cached(tmp_path)
-    path = self.file_of(tmp_path)
-    whole = path.read_bytes()
-    for place in range(len(whole)):
-      flipped = bytearray(whole)
-      flipped[place] ^= 1
-      path.write_bytes(bytes(flipped))
-      np.testing.assert_array_equal(self.cached(tmp_path)[0], self.rows)
-
-
 class TestPredict:
   def test_is_the_softmax_of_the_head(self):
     problem = oracle.make_problem()
     probs = features.predict(problem.head, problem.features)
     np.testing.assert_allclose(probs, problem.probs, rtol=1e-5)
     np.testing.assert_allclose(jax.numpy.sum(probs, axis=1), 1.0, rtol=1e-5)
+
+  @pytest.mark.parametrize("num_devices", [1, 8])
+  def test_reads_features_on_the_host(self, num_devices, monkeypatch):
+    monkeypatch.setattr(features, "HOST_BLOCK_ROWS", 3)
+    problem = oracle.make_problem()
+    rows = place_on_host(InMemory(problem.features), make_mesh(num_devices))
+    probs = features.predict(problem.head, rows)
+    count = len(problem.features)
+    np.testing.assert_allclose(probs[:count], problem.probs, rtol=1e-5)

@@ -114,7 +114,7 @@ def fitted(name: str) -> learner.Fit:
 
 def saved_epochs(workdir: pathlib.Path, round_num: int = 0) -> list[int]:
   folder = workdir / finetuning.FOLDER / str(round_num)
-  return sorted(int(path.name) for path in folder.iterdir())
+  return sorted(int(path.name) // STEPS_OF_EPOCH for path in folder.iterdir())
 
 
 def assert_same(actual: learner.Fit, expected: learner.Fit) -> None:

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from decern_jax import finetuning, train_step
+from decern_jax import finetuning, processes, train_step
 from decern_jax.sharding import make_mesh
 from tests import finetuned
 from tests.finetuned import NARROW, NUM_EPOCHS, assert_close, assert_same, fit
@@ -71,6 +71,20 @@ class TestResume:
     assert sorted({*count_steps}) == [*range(num_saved, NUM_EPOCHS)]
     assert len(count_steps) == 2 * (NUM_EPOCHS - num_saved)
 
+  @pytest.mark.parametrize("num_steps", [1, 2, 5])
+  def test_after_sigterm_goes_on_with_the_next_batch(
+    self, setup, tmp_path, count_steps, monkeypatch, num_steps
+  ):
+    """An epoch has two steps: after an odd number of them one is begun."""
+    calls = itertools.count()
+    with monkeypatch.context() as patch:
+      patch.setattr(processes, "is_stopping", lambda: next(calls) == num_steps)
+      with pytest.raises(processes.PreemptedError):
+        fit(setup, tmp_path)
+    assert len(count_steps) == num_steps
+    assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))
+    assert len(count_steps) == 2 * NUM_EPOCHS
+
   def test_of_a_finished_training_makes_no_step(
     self, setup, tmp_path, count_steps
   ):
@@ -99,7 +113,9 @@ class TestResume:
     self, setup, tmp_path, stop_after, caplog
   ):
     stop_after(7, setup, tmp_path)
-    last = tmp_path / finetuning.FOLDER / "0" / "3"
+    last = (
+      tmp_path / finetuning.FOLDER / "0" / str(3 * finetuned.STEPS_OF_EPOCH)
+    )
     files = [path for path in last.rglob("*") if path.is_file()]
     max(files, key=lambda path: path.stat().st_size).write_bytes(b"")
     assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))

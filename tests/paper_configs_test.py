@@ -159,6 +159,7 @@ FILES = sorted(
   path.stem
   for path in (tiny.ROOT / "configs").glob("*.py")
   if path.stem not in ("__init__", "common", "quickstart")
+  and not path.stem.startswith("pretrain_")
 )
 
 

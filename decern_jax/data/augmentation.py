@@ -39,7 +39,8 @@ def random_resized_crop_and_flip(
   crop = random_resized_crop(
     image, rng, image_size=image_size, interpolation=interpolation
   )
-  return cv2.flip(crop, 1) if rng.random() < 0.5 else crop
+  # OpenCV drops the axis of a single band.
+  return cv2.flip(crop, 1).reshape(crop.shape) if rng.random() < 0.5 else crop
 
 
 def random_resized_crop(
@@ -163,12 +164,27 @@ def _resize(crop: np.ndarray, size: int, enlargement: int) -> np.ndarray:
     size if side > _MAX_SMOOTHED * size else side for side in (width, height)
   )
   if shape != (width, height):
-    crop = cv2.resize(crop, shape, interpolation=cv2.INTER_AREA)
+    crop = _average(crop, shape)
   if max(shape) > size:
     taps = [_smoothing_taps(side / size) for side in shape]
     crop = cv2.sepFilter2D(crop, -1, *taps, borderType=cv2.BORDER_REPLICATE)
-  # Of the same size, this copies.
-  return cv2.resize(crop, (size, size), interpolation=enlargement)
+  # Of the same size, this copies. OpenCV drops the axis of a single band.
+  resized = cv2.resize(crop, (size, size), interpolation=enlargement)
+  return resized.reshape(size, size, -1)
+
+
+def _average(crop: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+  """Resizes by the mean over areas, which OpenCV has for up to 4 bands."""
+  width, height = shape
+  groups = [
+    cv2.resize(
+      crop[..., first : first + 4], shape, interpolation=cv2.INTER_AREA
+    )
+    for first in range(0, crop.shape[-1], 4)
+  ]
+  return np.concatenate(
+    [group.reshape(height, width, -1) for group in groups], axis=-1
+  )
 
 
 def _smoothing_taps(shrinking: float) -> np.ndarray:

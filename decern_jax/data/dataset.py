@@ -13,9 +13,10 @@ class Split(NamedTuple):
     ids: Stable name of each example, unique within the part. The order is the
       order of positions, and is the same on every machine.
     labels: int32 [examples], the class of each example as a position in
-      `Dataset.class_names`.
-    read: Decodes the image at a position: uint8 [height, width, 3], RGB. Safe
-      to call from several threads.
+      `Dataset.class_names`; where an example has several labels, int32
+      [examples, classes], 0 or 1.
+    read: Decodes the image at a position: uint8 [height, width, bands], RGB
+      where there are three. Safe to call from several threads.
   """
 
   ids: tuple[str, ...]

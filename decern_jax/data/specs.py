@@ -7,7 +7,7 @@ class DatasetSpec(NamedTuple):
   """Where a data set comes from and how large it is.
 
   Attributes:
-    source: Who reads it: "bronze_ding", "image_folder", "rendered" or "tfds".
+    source: Who reads it, a key of `sources`' table of loaders.
     tfds_name: Name in tfds.
     train_split: Split of tfds that is the pool.
     test_split: Split of tfds that accuracy is reported on.
@@ -15,9 +15,11 @@ class DatasetSpec(NamedTuple):
     split_file_url: Where the split file is published that divides the images of
       both splits of tfds anew, or None: the splits are those of tfds.
     image_key: Feature of tfds that holds the image.
+    band_keys: Features of tfds that hold one band of the image each, instead.
+    band_range: What becomes 0 and 255 of those.
     label_key: Feature of tfds that holds the class.
     file_key: Feature of tfds that holds the name of the image's file; needed
-      with a split file only.
+      with a split file or a file of labels only.
     num_classes: Published number of classes, or None.
     num_train: Published number of examples in the pool, or None.
     num_test: Published number of test examples, or None.
@@ -30,6 +32,8 @@ class DatasetSpec(NamedTuple):
   val_split: str | None = None
   split_file_url: str | None = None
   image_key: str = "image"
+  band_keys: tuple[str, ...] = ()
+  band_range: tuple[float, float] | None = None
   label_key: str = "label"
   file_key: str = ""
   num_classes: int | None = None
@@ -37,7 +41,27 @@ class DatasetSpec(NamedTuple):
   num_test: int | None = None
 
 
+_BIGEARTHNET = DatasetSpec(
+  source="tfds_multilabel",
+  tfds_name="bigearthnet/rgb",
+  train_split="train[:60%]",
+  val_split="train[60%:80%]",
+  test_split="train[80%:]",
+  label_key="labels",
+  num_classes=43,
+)
+
 DATASETS: dict[str, DatasetSpec] = {
+  "bigearthnet": _BIGEARTHNET,
+  "bigearthnet_all": _BIGEARTHNET._replace(
+    tfds_name="bigearthnet/all",
+    band_keys=(
+      *("B01", "B02", "B03", "B04", "B05", "B06"),
+      *("B07", "B08", "B8A", "B09", "B11", "B12"),
+    ),
+    # This project's choice; tfds clips the colors at 2000.
+    band_range=(0.0, 4000.0),
+  ),
   "bronze_ding": DatasetSpec(
     source="bronze_ding",
     num_classes=11,
@@ -71,6 +95,7 @@ DATASETS: dict[str, DatasetSpec] = {
     num_test=25250,
   ),
   "image_folder": DatasetSpec(source="image_folder"),
+  "label_file": DatasetSpec(source="label_file"),
   "oxford_flowers102": DatasetSpec(
     source="tfds",
     tfds_name="oxford_flowers102",
@@ -86,11 +111,20 @@ DATASETS: dict[str, DatasetSpec] = {
     num_test=3669,
   ),
   "rendered": DatasetSpec(source="rendered"),
+  "rendered_land_cover": DatasetSpec(source="rendered_land_cover"),
   "stanford_dogs": DatasetSpec(
     source="tfds",
     tfds_name="stanford_dogs",
     num_classes=120,
     num_train=12000,
     num_test=8580,
+  ),
+  # The labels of land cover come from a file that the user has.
+  "uc_merced": DatasetSpec(
+    source="tfds_label_file",
+    tfds_name="uc_merced",
+    file_key="filename",
+    num_classes=17,
+    num_train=2100,
   ),
 }

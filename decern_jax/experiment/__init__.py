@@ -5,6 +5,14 @@ The only modules that read the configuration.
 
 from decern_jax.experiment.build import build
 from decern_jax.experiment.check import check
+from decern_jax.experiment.dataset import check_dataset, load_dataset
 from decern_jax.experiment.load import Assets, load
 
-__all__ = ["Assets", "build", "check", "load"]
+__all__ = [
+  "Assets",
+  "build",
+  "check",
+  "check_dataset",
+  "load",
+  "load_dataset",
+]

@@ -12,6 +12,7 @@ from decern_jax import (
   frozen,
   learner,
   model_file,
+  processes,
   rounds,
 )
 from decern_jax.data import augmentation
@@ -22,6 +23,7 @@ from decern_jax.experiment.load import (
   make_transform,
   splits_of,
 )
+from decern_jax.sharding import local_rows
 from decern_jax.strategies import STRATEGIES
 
 
@@ -41,6 +43,10 @@ def build(
     The experiment.
   """
   strategy = STRATEGIES[config.selection.strategy]
+  select = strategy.form(is_multi_label=assets.dataset.train.labels.ndim > 1)
+  made = _make_learner(config, assets, seed, workdir)
+  if "previous_probs" in strategy.needs:
+    made = learner.remember_last(made)
   options = {name: config.selection[name] for name in strategy.options}
   return rounds.Experiment(
     init=functools.partial(acquisition.init, assets.task, seed=seed),
@@ -48,10 +54,12 @@ def build(
       acquisition.advance,
       assets.task,
       seed=seed,
-      learner=_make_learner(config, assets, seed, workdir),
-      select=functools.partial(strategy.select, **options),
+      learner=made,
+      select=functools.partial(select, **options),
       needs=strategy.needs,
-      on_last_model=functools.partial(model_file.save, workdir),
+      on_last_model=lambda model: processes.by_lead(
+        functools.partial(model_file.save, workdir, model)
+      ),
     ),
     finish=functools.partial(finetuning.finish, workdir),
   )
@@ -117,7 +125,10 @@ def _embed_parts(
   for name, split in splits_of(assets.dataset).items():
     mask = wanted if name == "train" else np.ones(len(split.ids), bool)
     if mask.any():
+      own = local_rows(len(mask), assets.mesh)
+      own = own[mask[own]]
       rows = np.zeros((len(mask), assets.backbone.dim), np.float32)
-      rows[mask] = embed(variables, name, split, np.flatnonzero(mask))
+      if own.size:
+        rows[own] = np.concatenate([*embed(variables, name, split, own)])
       parts[name] = learner.place(rows, split, assets.mesh)
   return parts

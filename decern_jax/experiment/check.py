@@ -1,8 +1,10 @@
 """Checks of a configuration that need no data."""
 
-from decern_jax import models, training
+from decern_jax import models, object_store, training
 from decern_jax.data import specs, transforms
-from decern_jax.strategies import STRATEGIES
+from decern_jax.experiment.dataset import check_dataset
+from decern_jax.models import hub
+from decern_jax.strategies import STRATEGIES, cluster_pick
 from decern_jax.validation import check_integer, check_number
 
 
@@ -24,9 +26,11 @@ def check(config) -> None:
   check_integer(
     "dataset.resize_size", config.dataset.resize_size, low=image_size
   )
+  check_dataset(config.dataset)
   _check_selection(config.selection)
   recipe(config)
   _check_system(config.system)
+  _check_stores(config)
 
 
 def recipe(config) -> training.Recipe:
@@ -68,6 +72,7 @@ def _check_names(config) -> None:
     ("model", config.model.name, models.MODELS),
     ("dtype", config.model.dtype, models.DTYPES),
     ("training scope", config.train.scope, models.SCOPES),
+    ("cluster_pick", config.selection.cluster_pick, cluster_pick.PICKS),
     (
       "interpolation",
       config.dataset.interpolation,
@@ -78,6 +83,18 @@ def _check_names(config) -> None:
       raise ValueError(
         f"Unknown {kind} {name!r}; expected one of {sorted(known)}."
       )
+
+
+def _check_stores(config) -> None:
+  """Refuses paths in stores that do not answer."""
+  weights = config.model.weights
+  for path in (
+    config.system.cache_dir,
+    config.dataset.path,
+    None if hub.is_hub_name(weights) else weights,
+  ):
+    if path:
+      object_store.check_reachable(path)
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:
@@ -108,6 +125,7 @@ def _check_selection(selection) -> None:
   check_number(
     "selection.cover_delta", selection.cover_delta, low=0.0, high=2.0
   )
+  check_integer("selection.shortlist_factor", selection.shortlist_factor, low=1)
 
 
 def _check_system(system) -> None:

@@ -1,5 +1,6 @@
 """What the runs of all seeds share: data, model, features."""
 
+from collections.abc import Iterator
 import functools
 import hashlib
 import os
@@ -10,10 +11,18 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from decern_jax import acquisition, features, learner, models
-from decern_jax.data import sources, transforms
+from decern_jax import (
+  acquisition,
+  feature_store,
+  features,
+  learner,
+  models,
+)
+from decern_jax.data import transforms
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.sharding import make_mesh
+from decern_jax.experiment.dataset import load_dataset
+from decern_jax.sharding import is_too_large, make_mesh
+from decern_jax.strategies import STRATEGIES
 
 
 class Assets(NamedTuple):
@@ -58,18 +67,14 @@ def load(config) -> Assets:
   """
   system = config.system
   num_workers = system.num_workers or os.cpu_count() or 1
-  dataset = sources.load(
-    config.dataset.name,
-    path=config.dataset.path,
-    split_file=config.dataset.split_file,
-    num_workers=num_workers,
-    cache_dir=system.cache_dir,
-  )
+  dataset = load_dataset(config, num_workers=num_workers)
+  _check_form(config.selection.strategy, dataset)
   task = _make_task(config, dataset)
   backbone = models.create(
     config.model.name,
     weights=config.model.weights,
     image_size=config.dataset.image_size,
+    num_bands=dataset.train.read(0).shape[-1],
     dtype=config.model.dtype,
   )
   mask = models.trainable_mask(
@@ -102,6 +107,22 @@ def load(config) -> Assets:
   return assets._replace(parts=_cached_parts(config, assets))
 
 
+def _check_form(name: str, dataset: Dataset) -> None:
+  """Refuses a strategy that has no form for these labels."""
+  is_multi_label = dataset.train.labels.ndim > 1
+  if STRATEGIES[name].form(is_multi_label=is_multi_label) is None:
+    kind = "several labels" if is_multi_label else "one label"
+    known = [
+      other
+      for other, strategy in STRATEGIES.items()
+      if strategy.form(is_multi_label=is_multi_label)
+    ]
+    raise ValueError(
+      f"Expected a strategy for {kind} per example, as {dataset.name!r} has,"
+      f" one of {known}, got {name!r}."
+    )
+
+
 def splits_of(dataset: Dataset) -> dict[str, Split]:
   """Returns the parts of a data set that are there, by name."""
   splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
@@ -126,10 +147,13 @@ def make_embed(config, assets: Assets):
     assets: The model, the mesh and the threads.
 
   Returns:
-    Maps `(variables, name, split, positions=None)` to float32 [examples, dim].
+    Maps `(variables, name, split, positions)` to float32 [examples, dim] of a
+    batch at a time.
   """
 
-  def embed(variables, name: str, split: Split, positions=None) -> np.ndarray:
+  def embed(
+    variables: Any, name: str, split: Split, positions: np.ndarray
+  ) -> Iterator[np.ndarray]:
     return features.embed_split(
       assets.backbone.apply,
       variables,
@@ -155,6 +179,11 @@ def _make_task(config, dataset: Dataset) -> acquisition.Task:
     budget=selection.budget or default,
     num_rounds=config.num_rounds,
     num_candidates=selection.num_candidates,
+    label_counts=(
+      dataset.train.labels.sum(axis=0)
+      if dataset.train.labels.ndim > 1
+      else None
+    ),
   )
   pool = len(task.ids)
   if task.capacity > pool:
@@ -179,14 +208,35 @@ def _cached_parts(config, assets: Assets) -> dict[str, learner.Part]:
   options = str(make_transform(config).keywords)
   parts = {}
   for name, split in splits_of(assets.dataset).items():
-    rows = features.cached(
+    rows = feature_store.open_store(
       config.system.cache_dir,
       (assets.dataset.fingerprint, name, backbone.fingerprint, options),
       num_rows=len(split.ids),
       compute=functools.partial(embed, backbone.variables, name, split),
     )
-    parts[name] = learner.place(rows, split, assets.mesh)
+    on_host = name == "train" and _stays_on_host(config, rows, assets.mesh)
+    parts[name] = learner.place(rows, split, assets.mesh, on_host=on_host)
   return parts
+
+
+def _stays_on_host(config, rows: feature_store.FeatureStore, mesh) -> bool:
+  """Says whether the features of the pool are read block by block.
+
+  Raises:
+    ValueError: If the strategy needs all of them on the devices.
+  """
+  choice = config.system.pool_on_host
+  if choice is None:
+    choice = is_too_large(rows.shape, mesh)
+  name = config.selection.strategy
+  if choice and not STRATEGIES[name].reads_blocks:
+    known = sorted(n for n, s in STRATEGIES.items() if s.reads_blocks)
+    raise ValueError(
+      f"Expected a strategy that reads features on the host block by block, one"
+      f" of {known}, got {name!r} with {rows.shape[0]} x {rows.shape[1]}"
+      " features; `system.pool_on_host=False` puts them on the devices."
+    )
+  return choice
 
 
 def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:

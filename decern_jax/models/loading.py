@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from decern_jax import object_store
-from decern_jax.models import hub, pickled, pretrained
+from decern_jax.models import bands, hub, pickled, pretrained
 from decern_jax.models.registry import ModelSpec, find_spec
 from decern_jax.ops.head import LinearHead
 
@@ -30,7 +30,7 @@ _WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
 class Backbone(NamedTuple):
   """A model with its weights.
 
-  Both functions take images [batch, height, width, 3], uint8 or float in
+  Both functions take images [batch, height, width, bands], uint8 or float in
   0..255, which they normalise, and give float32 features [batch, dim]. They are
   pure.
 
@@ -65,6 +65,7 @@ def create(
   *,
   weights: PathLike | None = None,
   image_size: int,
+  num_bands: int = 3,
   dtype: str = "float32",
 ) -> Backbone:
   """Loads a model of the table.
@@ -75,6 +76,8 @@ def create(
       Hub as `hf://owner/repo[@revision][/path/file.safetensors]`; None takes
       the one that ships with the package, for models that have one.
     image_size: Height and width of the images, 32 or more.
+    num_bands: Channels of the images; where the weights are those of three
+      colors, the first convolution is widened (`bands.widen_input`).
     dtype: What the model computes in, `"float32"` or `"bfloat16"`. Parameters,
       statistics and features are float32 in both cases.
 
@@ -89,9 +92,20 @@ def create(
   _check_options(image_size, dtype)
   file = _find_weights(name, spec, weights)
   module = spec.module(dtype=DTYPES[dtype])
-  variables = _load(module, spec, file, image_size, source=f"{name} in {file}")
+  variables = _load(
+    module,
+    spec,
+    file,
+    (1, image_size, image_size, num_bands),
+    source=f"{name} in {file}",
+  )
   head = variables.pop("head", None)
-  normalise = functools.partial(_normalise, spec.mean, spec.std)
+  variables = bands.widen_input(variables, num_bands)
+  normalise = functools.partial(
+    _normalise,
+    bands.widen_moments(spec.mean, num_bands),
+    bands.widen_moments(spec.std, num_bands),
+  )
   return Backbone(
     name=name,
     apply=functools.partial(_compute_features, module, normalise),
@@ -151,19 +165,18 @@ def _load(
   module: nn.Module,
   spec: ModelSpec,
   file: PathLike,
-  image_size: int,
+  shape: tuple[int, int, int, int],
   *,
   source: str,
 ) -> dict[str, Any]:
   """Variables of the module, with the file's classifier as `head`."""
   tensors = pretrained.read_safetensors(file)
-  shape = (1, image_size, image_size, 3)
-  template = jax.eval_shape(
-    lambda: module.init(jax.random.key(0), jnp.zeros(shape))
-  )
+  template = _template(module, (*shape[:3], bands.NUM_COLORS))
   if spec.adapt:
     tensors = spec.adapt(tensors)
   naming = pretrained.find_naming(tensors, template, _namings(spec))
+  if naming is None and _num_bands(tensors, template) == shape[3]:
+    template = _template(module, shape)
   if naming:
     tensors = pretrained.without(tensors, spec.ignorable)
   variables = pretrained.to_variables(
@@ -173,6 +186,18 @@ def _load(
     source=source,
   )
   return jax.tree.map(jnp.asarray, variables)
+
+
+def _template(module: nn.Module, shape: tuple[int, ...]) -> Variables:
+  return jax.eval_shape(
+    lambda: module.init(jax.random.key(0), jnp.zeros(shape))
+  )
+
+
+def _num_bands(tensors: pretrained.Tensors, template: Variables) -> int | None:
+  """The bands of a file in our own format; None if that is not told."""
+  first = tensors.get(pretrained.own_name(bands.first_convolution(template)))
+  return None if first is None or first.ndim != 4 else first.shape[2]
 
 
 def _namings(spec: ModelSpec) -> list[pretrained.TensorName | None]:

@@ -50,13 +50,48 @@ class Conv(nn.Module):
     if self.window == 1:
       return same_conv(inputs, kernel, stride=self.stride)
     # 'SAME' would pad strided windows by less at the top and the left.
-    return jax.lax.conv_general_dilated(
-      inputs,
-      kernel,
-      window_strides=(self.stride, self.stride),
-      padding=[(self.window // 2, self.window // 2)] * 2,
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    form = functools.partial(_convolve, stride=self.stride)
+    if -(-min(inputs.shape[1:3]) // self.stride) >= self.window:
+      return form(inputs, kernel)
+    gather = functools.partial(_gather_product, stride=self.stride)
+    return jax.lax.platform_dependent(inputs, kernel, cpu=gather, default=form)
+
+
+def _convolve(
+  inputs: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
+  half = kernel.shape[0] // 2
+  return jax.lax.conv_general_dilated(
+    inputs,
+    kernel,
+    window_strides=(stride, stride),
+    padding=[(half, half)] * 2,
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+
+
+def _gather_product(
+  inputs: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
+  """Convolves by one matrix product of the gathered windows.
+
+  XLA's CPU backend has no fast path for images smaller than the window, be it
+  in the gradient alone: there, this is 30 to 100 times as fast.
+  """
+  half, size = kernel.shape[0] // 2, kernel.shape[0]
+  padded = jnp.pad(inputs, ((0, 0), (half, half), (half, half), (0, 0)))
+  rows, columns = (-(-side // stride) for side in inputs.shape[1:3])
+  windows = jnp.concatenate(
+    [
+      padded[
+        :, i : i + rows * stride : stride, j : j + columns * stride : stride
+      ]
+      for i in range(size)
+      for j in range(size)
+    ],
+    axis=-1,
+  )
+  return windows @ kernel.reshape(-1, kernel.shape[-1])
 
 
 class ResidualBlock(nn.Module):

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from decern_jax.ops.rows import HostRows, Rows
+
 
 def fold_blocks(
   step: Callable,
@@ -44,8 +46,10 @@ def fold_blocks(
   return jax.lax.fori_loop(0, (num_rows + size - 1) // size, body, init)
 
 
-def rows_at(array: Array, start: Int[Array, ""], size: int) -> Array:
+def rows_at(array: Rows, start: Int[Array, ""], size: int) -> Array:
   """Returns the rows `start ... start + size - 1` of an array."""
+  if isinstance(array, HostRows):
+    return array.block(start, size)
   return jax.lax.dynamic_slice_in_dim(array, start, size)
 
 

@@ -14,6 +14,7 @@ from decern_jax.ops.collective import (
   varying,
 )
 from decern_jax.ops.kmeans import Clusters
+from decern_jax.ops.rows import Rows
 from decern_jax.ops.similarity import normalize
 
 # Keeps the min-max scale of a cluster of equal members finite (official code).
@@ -21,7 +22,7 @@ EPSILON = 1e-10
 
 
 def calibrated_pick(
-  features: Float[Array, "points dim"],
+  features: Rows,
   clusters: Clusters,
   anchors: Anchors,
   *,
@@ -39,7 +40,7 @@ def calibrated_pick(
   cluster, yet unlike what is labeled.
 
   Args:
-    features: Features of the points; any length, never zero.
+    features: Features [points, dim] of the points; any length, never zero.
     clusters: The clusters; centers of any length.
     anchors: The class anchors; their features of any length.
     pickable: True at the points that may be picked; only these set the scale.

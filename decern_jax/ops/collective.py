@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from decern_jax.ops.rows import Rows
+
 AxisName = str | Sequence[str] | None
 
 
@@ -56,16 +58,17 @@ def row_offset(num_rows: int, axis_name: AxisName) -> int | Int[Array, ""]:
   return jax.lax.axis_index(axis_name) * num_rows
 
 
-def take_row(
-  rows: Array, position: Int[Array, ""], axis_name: AxisName
+def take_rows(
+  rows: Rows, positions: Int[Array, " count"], axis_name: AxisName
 ) -> Array:
-  """Returns the row at a position in the whole pool, on every shard."""
+  """Returns the rows at positions in the whole pool, on every shard."""
   if axis_name is None:
-    return rows[position]
-  local = position - row_offset(len(rows), axis_name)
+    return rows[positions]
+  local = positions - row_offset(len(rows), axis_name)
   mine = (local >= 0) & (local < len(rows))
-  row = rows[jnp.clip(local, 0, len(rows) - 1)]
-  return psum(jnp.where(mine, row, jnp.zeros_like(row)), axis_name)
+  found = rows[jnp.clip(local, 0, len(rows) - 1)]
+  kept = mine.reshape(-1, *[1] * (found.ndim - 1))
+  return psum(jnp.where(kept, found, jnp.zeros_like(found)), axis_name)
 
 
 def top_rows(

@@ -10,13 +10,13 @@ from decern_jax.ops.calibration import calibrated_pick
 from decern_jax.ops.chance import uniform_at
 from decern_jax.ops.collective import AxisName, psum, row_offset, top_rows
 from decern_jax.ops.kmeans import weighted_kmeans
-from decern_jax.ops.similarity import normalize
+from decern_jax.ops.rows import Rows, normalized_in_order
 from decern_jax.ops.statistics import uncertainty_threshold
 
 
 def select_by_score(
   key: Key[Array, ""],
-  features: Float[Array, "pool dim"],
+  features: Rows,
   scores: Float[Array, " pool"],
   anchors: Anchors,
   *,
@@ -39,7 +39,7 @@ def select_by_score(
 
   Args:
     key: Random key.
-    features: Features of the pool.
+    features: Features [pool, dim] of the pool.
     scores: Score of each example.
     anchors: The class anchors.
     budget: Examples to select, at most the pool.
@@ -104,8 +104,7 @@ def _pick_by_clusters(
   order = compaction(candidates)
   num_points = jnp.sum(candidates)
   counts = jnp.arange(len(features)) < num_points
-  # Rows that do not exist may hold anything; a NaN would outlive a zero weight.
-  points = jnp.where(counts[:, None], normalize(features[order]), 0.0)
+  points = normalized_in_order(features, order, num_points)
   clusters = weighted_kmeans(
     key,
     points,

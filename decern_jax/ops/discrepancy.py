@@ -16,6 +16,7 @@ from decern_jax.ops.block import compaction, fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.collective import AxisName, varying
 from decern_jax.ops.fusion import anchor_shifts, fusion_ratio, split_bins
 from decern_jax.ops.head import LinearHead, logits
+from decern_jax.ops.rows import Rows
 from decern_jax.ops.saliency import top_bins, upsampling_bins
 from decern_jax.ops.similarity import cosine_similarity
 
@@ -68,7 +69,7 @@ class _Tile(NamedTuple):
 
 
 def discrepancy_confusion(
-  features: Float[Array, "pool dim"],
+  features: Rows,
   probs: Float[Array, "pool classes"],
   anchors: Anchors,
   head: LinearHead,
@@ -94,7 +95,7 @@ def discrepancy_confusion(
   distance (1 - cos) / 2 of example and anchor.
 
   Args:
-    features: Features x of the pool, as the head consumes them.
+    features: Features x [pool, dim] of the pool, as the head consumes them.
     probs: Their predicted probabilities p.
     anchors: Feature anchors a and probability anchors q.
     head: The linear head.

@@ -10,10 +10,11 @@ from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.collective import (
   AxisName,
   psum,
-  row_offset,
+  take_rows,
   top_rows,
   varying,
 )
+from decern_jax.ops.rows import Rows
 from decern_jax.ops.seeding import greedy_centers
 
 # A point this near to its center, by its length, lies on it: the mean of equal
@@ -55,7 +56,7 @@ class _Assignment(NamedTuple):
 
 def weighted_kmeans(
   key: Key[Array, ""],
-  points: Float[Array, "points dim"],
+  points: Rows,
   weights: Float[Array, " points"],
   *,
   num_points: int | Int[Array, ""],
@@ -74,7 +75,8 @@ def weighted_kmeans(
 
   Args:
     key: Random key of the start.
-    points: The points; those that count come first (`block.compaction`).
+    points: The points [points, dim]; those that count come first
+      (`block.compaction`).
     weights: Weight of each point, positive in the points that count.
     num_points: Points that count, on this shard. The others are assigned to
       their nearest center in the end, and move nothing.
@@ -224,17 +226,10 @@ def _relocate(points, weights, centers, found, sums, totals, axis_name):
   """
   num_clusters = len(totals)
   _, position = top_rows(found.distances, num_clusters, axis_name)
-  local = position - row_offset(len(points), axis_name)
-  mine = (local >= 0) & (local < len(points))
-  local = jnp.clip(local, 0, len(points) - 1)
-
-  def of_all_shards(rows):
-    kept = mine.reshape(-1, *[1] * (rows.ndim - 1))
-    return psum(jnp.where(kept, rows, jnp.zeros_like(rows)), axis_name)
-
-  rows = of_all_shards(points[local])
-  weight = of_all_shards(weights[local])
-  owner = of_all_shards(found.assignments[local])
+  rows, weight, owner = (
+    take_rows(array, position, axis_name)
+    for array in (points, weights, found.assignments)
+  )
   square = jnp.sum((rows - centers[owner]) ** 2, axis=-1)
   is_apart = square > ROUNDING**2 * jnp.sum(rows**2, axis=-1)
   is_apart = is_apart & (owner >= 0)

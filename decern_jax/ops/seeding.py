@@ -12,9 +12,10 @@ from decern_jax.ops.collective import (
   gather_rows,
   psum,
   row_offset,
-  take_row,
+  take_rows,
   varying,
 )
+from decern_jax.ops.rows import Rows
 
 
 def sample_rows(
@@ -62,7 +63,7 @@ def sample_rows(
 
 def greedy_centers(
   key: Key[Array, ""],
-  points: Float[Array, "points dim"],
+  points: Rows,
   weights: Float[Array, " points"],
   *,
   num_points: int | Int[Array, ""],
@@ -79,7 +80,7 @@ def greedy_centers(
 
   Args:
     key: Random key.
-    points: The points; those that count come first.
+    points: The points [points, dim]; those that count come first.
     weights: Weight of each point, 0 in the points that do not count.
     num_points: Points that count, on this shard.
     num_clusters: Number of centers.
@@ -95,10 +96,12 @@ def greedy_centers(
     scikit-learn's.
   """
   num_trials = 2 + int(math.log(num_clusters))
-  norms = jnp.sum(points**2, axis=-1)
+  norms = _square_norms(
+    points, num_points=num_points, block_size=block_size, axis_name=axis_name
+  )
   first_key, key = jax.random.split(key)
-  first = sample_rows(first_key, weights, 1, axis_name=axis_name)[0]
-  center = take_row(points, first, axis_name)
+  first = sample_rows(first_key, weights, 1, axis_name=axis_name)
+  center = take_rows(points, first, axis_name)[0]
   infinite = varying(jnp.full(len(points), jnp.inf), axis_name)
 
   def nearest(candidates, distances):
@@ -122,7 +125,7 @@ def greedy_centers(
     drawn = sample_rows(
       jax.random.fold_in(key, index), mass, num_trials, axis_name=axis_name
     )
-    rows = jax.vmap(lambda at: take_row(points, at, axis_name))(drawn)
+    rows = take_rows(points, drawn, axis_name)
     trials = nearest(rows, distances)
     costs = jnp.where(weights[:, None] > 0, weights[:, None] * trials, 0.0)
     best = jnp.argmin(psum(jnp.sum(costs, 0), axis_name))
@@ -133,6 +136,24 @@ def greedy_centers(
   centers = centers.at[0].set(center)
   centers, _ = jax.lax.fori_loop(1, num_clusters, add, (centers, distances))
   return centers
+
+
+def _square_norms(
+  points, *, num_points, block_size, axis_name
+) -> Float[Array, " points"]:
+  """Returns the squared length of each point; 0 where it does not count."""
+
+  def step(norms, start, fresh):
+    square = jnp.sum(rows_at(points, start, len(fresh)) ** 2, axis=-1)
+    return set_rows_at(norms, square, start)
+
+  return fold_blocks(
+    step,
+    varying(jnp.zeros(len(points), points.dtype), axis_name),
+    num_rows=num_points,
+    max_rows=len(points),
+    block_size=block_size,
+  )
 
 
 def _nearest_distances(

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from decern_jax.report import runs
-from decern_jax.report.records import Record
+from decern_jax.report.records import Metric, Record, metric_of
 
 # The strategy that all others are compared with.
 REFERENCE = "random"
@@ -42,6 +42,12 @@ class Comparison:
   def seeds(self) -> list[int]:
     """The seeds that any strategy has."""
     return sorted({seed for by_seed in self.runs.values() for seed in by_seed})
+
+  @property
+  def metric(self) -> Metric:
+    """What the runs are judged by."""
+    by_seed = next(iter(self.runs.values()))
+    return metric_of(next(iter(by_seed.values()))[0])
 
   def curves(self, metric: str) -> dict[str, dict[int, list[float]]]:
     """Returns a metric of the test part.

@@ -14,7 +14,11 @@ from decern_jax.report.records import Record
 FOLDER = "tensorboard"
 
 _PARTS = ("test", "val")
-_METRICS = ("accuracy", "balanced_accuracy", "loss")
+_METRICS = (
+  *("accuracy", "balanced_accuracy", "loss"),
+  *("macro_f1", "micro_f1", "macro_ap", "micro_ap"),
+  *("hamming_loss", "ranking_loss", "rarest_f1"),
+)
 
 
 class Scalar(NamedTuple):
@@ -47,7 +51,7 @@ def scalars(record: Record) -> list[Scalar]:
     f"{part}/{metric}": record[part][metric]
     for part in _PARTS
     for metric in _METRICS
-    if part in record
+    if part in record and record[part].get(metric) is not None
   }
   values |= {"train/loss": train["loss"], "num_labeled": record["num_labeled"]}
   values |= {f"seconds/{k}": v for k, v in record["seconds"].items()}

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from decern_jax import storage
-from decern_jax.report.records import Record
+from decern_jax.report.records import Record, metric_of
 
 # More marks than this on the axis of labels would touch.
 MAX_TICKS = 10
@@ -38,7 +38,7 @@ def learning_curve(
   *,
   ceiling: float | None = None,
 ) -> None:
-  """Draws test accuracy over the number of labels.
+  """Draws test accuracy, or macro F1, over the number of labels.
 
   Args:
     runs: For each line of the picture, its name and the records of its runs;
@@ -52,11 +52,12 @@ def learning_curve(
   picture = figure.Figure(figsize=size, layout="constrained")
   axes = picture.subplots()
   marks = set()
+  metric = metric_of(next(iter(runs.values()))[0][0])
   for index, (name, seeds) in enumerate(runs.items()):
     labels = [record["num_labeled"] for record in seeds[0]]
     marks.update(labels)
     accuracy = 100.0 * np.array(
-      [[record["test"]["accuracy"] for record in run] for run in seeds]
+      [[record["test"][metric.name] for record in run] for run in seeds]
     )
     mean = accuracy.mean(axis=0)
     (line,) = axes.plot(
@@ -76,7 +77,7 @@ def learning_curve(
   if ceiling is not None:
     axes.axhline(100.0 * ceiling, color="0.4", lw=1.2, ls=":", label=_CEILING)
   axes.set_xlabel("labeled images")
-  axes.set_ylabel("test accuracy (%)")
+  axes.set_ylabel(f"test {metric.title} (%)")
   if len(marks) <= MAX_TICKS:
     axes.set_xticks(sorted(marks))
   else:

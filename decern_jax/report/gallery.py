@@ -126,11 +126,11 @@ def _curves(
   )
   return _png(
     "Learning curves",
-    "Test accuracy over the number of labeled images, for "
+    f"Test {summary.metric.title} over the number of labeled images, for "
     + ", ".join(names)
     + (" and all labels" if bound else "")
     + ". Lines are means over seeds, bands, if there are few, one standard"
-    " deviation. The table of accuracies holds the numbers.",
+    " deviation. The table below holds the numbers.",
     path,
   )
 

@@ -38,7 +38,7 @@ pre { overflow-x: auto; font-size: .85rem; }
 _DEFINITIONS = (
   (
     "AUBC",
-    "Area under the curve of test accuracy over the number of labels"
+    "Area under the curve of the test metric over the number of labels"
     " (trapezoids), divided by the last number of labels minus the first.",
   ),
   ("±", "Standard deviation over seeds, n − 1 in its denominator."),
@@ -55,7 +55,7 @@ _DEFINITIONS = (
   (
     "Labels to reach",
     "Labels at which the mean curve, straight between rounds, reaches random's"
-    " last accuracy.",
+    " last value.",
   ),
   (
     "Penalty",

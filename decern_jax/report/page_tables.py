@@ -25,11 +25,11 @@ def results(summary: Summary) -> str:
   columns = {
     "strategy": [html.escape(r.name) for r in summary.strategies],
     "AUBC (%)": [percent(r.aubc, r.aubc_deviation) for r in summary.strategies],
-    "final accuracy (%)": [
+    f"final {summary.metric.title} (%)": [
       percent(r.accuracy[-1], (r.accuracy_deviation or [None])[-1])
       for r in summary.strategies
     ],
-    "final balanced accuracy (%)": [
+    f"final {summary.metric.second_title} (%)": [
       percent(r.balanced_accuracy[-1], None) if r.balanced_accuracy else UNKNOWN
       for r in summary.strategies
     ],
@@ -65,7 +65,8 @@ def accuracies(summary: Summary) -> str:
     cells = map(percent, result.accuracy, spread)
     rows.append([html.escape(result.name), *cells])
   header = ["labels", *map(str, summary.num_labeled)]
-  return table("Test accuracy (%) at each number of labels", header, rows)
+  title = f"Test {summary.metric.title} (%) at each number of labels"
+  return table(title, header, rows)
 
 
 def pairs(summary: Summary) -> str:
@@ -182,7 +183,7 @@ def _against(summary: Summary, reference: str) -> dict[str, list[Cell]]:
     "Holm p": [
       p_value(pair.holm_p, mark=True) if pair else UNKNOWN for pair in others
     ],
-    f"labels to reach {reference}'s last accuracy": [
+    f"labels to reach {reference}'s last {summary.metric.title}": [
       UNKNOWN if r.name == reference else _labels(r, pair)
       for r, pair in zip(summary.strategies, others, strict=True)
     ],

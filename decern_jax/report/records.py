@@ -1,7 +1,7 @@
 """One JSON line per round: the record of a run."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -10,6 +10,47 @@ from decern_jax import object_store, storage
 FILE_NAME = "records.jsonl"
 
 Record = dict[str, Any]
+
+
+class Metric(NamedTuple):
+  """What runs are judged by.
+
+  Attributes:
+    name: Its name in the records.
+    title: Its name for people.
+    second: Name of another one that is shown beside it.
+    second_title: Likewise.
+  """
+
+  name: str
+  title: str
+  second: str
+  second_title: str
+
+
+METRICS = (
+  Metric("accuracy", "accuracy", "balanced_accuracy", "balanced accuracy"),
+  Metric("macro_f1", "macro F1", "macro_ap", "mAP"),
+)
+"""The metric of one label per example, and that of several."""
+
+
+def metric_of(record: Record) -> Metric:
+  """Returns what the run of a record is judged by.
+
+  Args:
+    record: Record of any round.
+
+  Raises:
+    ValueError: If it has none of `METRICS`.
+  """
+  for metric in METRICS:
+    if metric.name in record["test"]:
+      return metric
+  raise ValueError(
+    f"Expected one of {[metric.name for metric in METRICS]} in a record, got"
+    f" {sorted(record['test'])}."
+  )
 
 
 def path_in(workdir: epath.PathLike) -> epath.Path:

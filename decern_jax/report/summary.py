@@ -11,11 +11,8 @@ from decern_jax.models import MODELS
 from decern_jax.report import paired, statistics
 from decern_jax.report.comparison import REFERENCE, Comparison
 from decern_jax.report.pairs import PairResult, compare_pairs
-from decern_jax.report.records import Record
+from decern_jax.report.records import Metric, Record
 from decern_jax.report.upper_bound import UpperBound, find_upper_bound
-
-METRIC = "accuracy"
-BALANCED_METRIC = "balanced_accuracy"
 
 # The stage of a round that strategies differ in.
 SELECTION = "select"
@@ -28,10 +25,11 @@ class StrategyResult:
   Attributes:
     name: The strategy, with the options that its runs vary.
     seeds: Seeds of its runs.
-    accuracy: Mean test accuracy in each round.
+    accuracy: Mean test accuracy in each round; where an example has several
+      labels, mean macro F1 (`Summary.metric`).
     accuracy_deviation: Its standard deviation over seeds; None for one seed.
-    balanced_accuracy: As `accuracy`, each class counting alike; None where the
-      records lack it.
+    balanced_accuracy: As `accuracy`, each class counting alike; with several
+      labels, mAP. None where the records lack it.
     aubc_by_seed: Area under the learning curve of each seed.
     aubc: Its mean.
     aubc_deviation: Its standard deviation; None for one seed.
@@ -66,6 +64,7 @@ class Summary:
   """All numbers of a report.
 
   Attributes:
+    metric: What the runs are judged by.
     settings: The settings that all runs share.
     data: What identifies their data and model.
     is_frozen: Whether nothing but the head was trained.
@@ -81,6 +80,7 @@ class Summary:
     unfinished: A line for each run left out.
   """
 
+  metric: Metric
   settings: dict[str, Any]
   data: dict[str, Any]
   is_frozen: bool
@@ -128,7 +128,7 @@ def summarize(
     ValueError: As in `find_upper_bound`.
   """
   labels = runs.num_labeled
-  curves = runs.curves(METRIC)
+  curves = runs.curves(runs.metric.name)
   areas = {
     name: {
       seed: statistics.area_under_budget_curve(labels, curve)
@@ -140,6 +140,7 @@ def summarize(
   matrix = paired.penalty_matrix({name: curves[name] for name in names})
   penalties = paired.column_means(matrix)
   return Summary(
+    metric=runs.metric,
     settings=runs.settings,
     data=runs.data,
     is_frozen=_is_frozen(runs.settings),
@@ -177,7 +178,7 @@ def _summarize_strategy(
   """Returns the result of one strategy."""
   of_strategy = runs.runs[name]
   accuracy, deviation = statistics.mean_and_deviation(
-    [*runs.curves(METRIC)[name].values()]
+    [*runs.curves(runs.metric.name)[name].values()]
   )
   area, area_deviation = statistics.mean_and_deviation([*areas.values()])
   needed = _labels_needed(runs, name)
@@ -186,7 +187,7 @@ def _summarize_strategy(
     seeds=list(of_strategy),
     accuracy=accuracy.tolist(),
     accuracy_deviation=None if deviation is None else deviation.tolist(),
-    balanced_accuracy=_balanced_accuracy(of_strategy.values()),
+    balanced_accuracy=_second_metric(runs.metric, of_strategy.values()),
     aubc_by_seed=areas,
     aubc=float(area),
     aubc_deviation=None if area_deviation is None else float(area_deviation),
@@ -200,7 +201,7 @@ def _summarize_strategy(
 
 def _labels_needed(runs: Comparison, name: str) -> float | None:
   """Returns the labels to reach what random has at its end."""
-  curves = runs.curves(METRIC)
+  curves = runs.curves(runs.metric.name)
   common = sorted(set(curves.get(REFERENCE, ())) & set(curves[name]))
   if not common:
     return None
@@ -209,9 +210,11 @@ def _labels_needed(runs: Comparison, name: str) -> float | None:
   return statistics.labels_to_reach(runs.num_labeled, curve, target)
 
 
-def _balanced_accuracy(seeds: Iterable[Sequence[Record]]) -> list[float] | None:
-  """Returns the mean balanced accuracy, where all records have one."""
-  values = [[r["test"].get(BALANCED_METRIC) for r in run] for run in seeds]
+def _second_metric(
+  metric: Metric, seeds: Iterable[Sequence[Record]]
+) -> list[float] | None:
+  """Returns the mean of the second metric, where all records have it."""
+  values = [[r["test"].get(metric.second) for r in run] for run in seeds]
   if any(value is None for run in values for value in run):
     return None
   return np.mean(values, axis=0).tolist()

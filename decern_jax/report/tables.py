@@ -73,9 +73,9 @@ def accuracy_rows(summary: Summary) -> Iterator[Row]:
     "strategy",
     "num_labeled",
     "num_seeds",
-    "accuracy_mean",
-    "accuracy_sd",
-    "balanced_accuracy_mean",
+    f"{summary.metric.name}_mean",
+    f"{summary.metric.name}_sd",
+    f"{summary.metric.second}_mean",
   )
   for result in summary.strategies:
     for round_num, labels in enumerate(summary.num_labeled):
@@ -105,9 +105,9 @@ def summary_rows(summary: Summary) -> Iterator[Row]:
     "seeds",
     "aubc_mean",
     "aubc_sd",
-    "final_accuracy_mean",
-    "final_accuracy_sd",
-    "final_balanced_accuracy_mean",
+    f"final_{summary.metric.name}_mean",
+    f"final_{summary.metric.name}_sd",
+    f"final_{summary.metric.second}_mean",
     "labels_needed",
     "labels_saved",
     "penalty",

@@ -23,7 +23,7 @@ class UpperBound:
   Attributes:
     num_labeled: Labels: all there are.
     seeds: Seeds of the runs.
-    accuracy: Mean test accuracy.
+    accuracy: Mean test accuracy, or macro F1.
     accuracy_deviation: Its standard deviation over seeds; None for one seed.
   """
 
@@ -59,7 +59,7 @@ def find_upper_bound(runs: Comparison, full_data: Comparison) -> UpperBound:
   num_labeled, pool = full_data.num_labeled[-1], _pool_size(runs)
   if num_labeled != pool:
     raise ValueError(f"Expected runs on all {pool} labels, got {num_labeled}.")
-  curves = full_data.curves("accuracy")
+  curves = full_data.curves(full_data.metric.name)
   if len(curves) != 1:
     raise ValueError(
       f"Expected runs on all labels of one strategy, got {list(curves)}."

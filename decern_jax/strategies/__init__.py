@@ -6,11 +6,14 @@ from decern_jax.strategies import (
   badge,
   bait,
   bald,
+  cluster_pick,
   core_gcn,
   coreset,
   decern,
+  decern_multilabel,
   dropquery,
   entropy,
+  gradient_magnitude,
   kmeans,
   least_confidence,
   margin,
@@ -18,10 +21,12 @@ from decern_jax.strategies import (
   power,
   probcover,
   random,
+  temporal_discrepancy,
   typiclust,
 )
 from decern_jax.strategies.pool import NEEDS, Pool, Selection, Strategy
 
+_CLUSTERS = ("shortlist_factor", "cluster_pick")
 _DROPOUT = ("num_dropout_passes", "dropout_rate")
 
 STRATEGIES: dict[str, Strategy] = {
@@ -65,6 +70,13 @@ STRATEGIES: dict[str, Strategy] = {
     decern.select,
     needs=("features", "probs", "labels", "head"),
     options=("uncertainty_gamma", "diversity_gamma"),
+    streams=True,
+  ),
+  "decern_multilabel": Strategy(
+    None,
+    needs=("features", "probs", "labels", "head"),
+    options=("uncertainty_gamma", "diversity_gamma"),
+    select_multi_label=decern_multilabel.select_multi_label,
   ),
   "dropquery": Strategy(
     dropquery.select,
@@ -75,6 +87,19 @@ STRATEGIES: dict[str, Strategy] = {
     entropy.select,
     needs=("probs",),
     select_multi_label=entropy.select_multi_label,
+  ),
+  "gradient_magnitude": Strategy(
+    gradient_magnitude.select,
+    needs=("features", "probs"),
+    select_multi_label=gradient_magnitude.select_multi_label,
+  ),
+  "gradient_magnitude_clustered": Strategy(
+    cluster_pick.clustered(gradient_magnitude.select),
+    needs=("features", "probs"),
+    options=_CLUSTERS,
+    select_multi_label=cluster_pick.clustered(
+      gradient_magnitude.select_multi_label
+    ),
   ),
   "kmeans": Strategy(
     kmeans.select, needs=("features",), select_multi_label=kmeans.select
@@ -119,6 +144,17 @@ STRATEGIES: dict[str, Strategy] = {
     select_multi_label=probcover.select_multi_label,
   ),
   "random": Strategy(random.select, needs=(), select_multi_label=random.select),
+  "temporal_discrepancy": Strategy(
+    temporal_discrepancy.select,
+    needs=("probs", "previous_probs"),
+    select_multi_label=temporal_discrepancy.select,
+  ),
+  "temporal_discrepancy_clustered": Strategy(
+    cluster_pick.clustered(temporal_discrepancy.select),
+    needs=("features", "probs", "previous_probs"),
+    options=_CLUSTERS,
+    select_multi_label=cluster_pick.clustered(temporal_discrepancy.select),
+  ),
   "typiclust": Strategy(
     typiclust.select,
     needs=("features", "labels"),

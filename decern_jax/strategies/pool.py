@@ -28,6 +28,10 @@ class Pool(NamedTuple):
     labels: int32 [pool], the class of labeled examples, for several labels per
       example int32 [pool, classes], 0 or 1; -1 where there is no label yet.
     head: The classifier of this round.
+    previous_probs: float32 [pool, classes], what the model of the round before
+      predicted; None in the first round, which has none before it.
+    predicted_losses: float32 [pool], the loss of each example as a module for
+      it predicts it, without the label.
   """
 
   candidates: jax.Array
@@ -35,6 +39,8 @@ class Pool(NamedTuple):
   probs: jax.Array | None = None
   labels: jax.Array | None = None
   head: LinearHead | None = None
+  previous_probs: jax.Array | None = None
+  predicted_losses: jax.Array | None = None
 
   @property
   def labeled(self) -> jax.Array:
@@ -56,7 +62,14 @@ class Selection(NamedTuple):
   scores: jax.Array | None
 
 
-NEEDS = ("features", "probs", "labels", "head")
+NEEDS = (
+  "features",
+  "probs",
+  "labels",
+  "head",
+  "previous_probs",
+  "predicted_losses",
+)
 """What a strategy may need of a pool beside its candidates."""
 
 
@@ -64,17 +77,30 @@ class Strategy(NamedTuple):
   """A row of the table of strategies.
 
   Attributes:
-    select: Maps `(key, pool, *, budget, **options)` to a `Selection`.
+    select: Maps `(key, pool, *, budget, **options)` to a `Selection`; None for
+      a strategy without a form for one label per example.
     needs: Which of `NEEDS` it reads; a run computes no more than that.
     options: Names of the options that `select` takes from the configuration.
     select_multi_label: Likewise where an example has several labels; None for
       a strategy without such a form.
+    streams: Whether it goes through the features block by block, and so can
+      read those that stay on the host.
   """
 
-  select: Callable[..., Selection]
+  select: Callable[..., Selection] | None
   needs: tuple[str, ...]
   options: tuple[str, ...] = ()
   select_multi_label: Callable[..., Selection] | None = None
+  streams: bool = False
+
+  @property
+  def reads_blocks(self) -> bool:
+    """Whether the features of the pool may stay on the host."""
+    return self.streams or "features" not in self.needs
+
+  def form(self, *, is_multi_label: bool) -> Callable[..., Selection] | None:
+    """Returns the form for one label per example or several, None without."""
+    return self.select_multi_label if is_multi_label else self.select
 
 
 def take_highest(

@@ -168,7 +168,7 @@ class TestLoad:
       sources.load("more_birds", num_workers=1)
 
   def test_rejects_unknown_name(self):
-    expected = r"Unknown dataset 'cub'; expected one of \['bronze_ding', "
+    expected = r"Unknown dataset 'cub'; expected one of \['bigearthnet', "
     with pytest.raises(ValueError, match=expected):
       sources.load("cub", num_workers=1)
 

@@ -78,6 +78,8 @@ class TestFields:
     others = strategies.STRATEGIES.values()
     options = {f"selection.{name}" for row in others for name in row.options}
     options -= {"selection.uncertainty_gamma", "selection.diversity_gamma"}
+    # Read with a pool that is thinned, and with features that all rounds share.
+    options |= {"dataset.long_tail_seed", "system.pool_on_host"}
     assert unread == {"seeds", "strategies"} | options
 
 

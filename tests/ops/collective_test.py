@@ -63,16 +63,16 @@ class TestRowOffset:
     assert collective.row_offset(7, None) == 0
 
 
-class TestTakeRow:
+class TestTakeRows:
   @pytest.mark.parametrize("position", [0, 7, 8, 15])
   def test_finds_the_row_wherever_it_lies(self, position):
     def take(values):
-      return collective.take_row(values, jnp.asarray(position), AXIS)
+      return collective.take_rows(values, jnp.asarray([position]), AXIS)[0]
 
     assert on_shards(take, 4, VALUES) == VALUES[position]
     values = jnp.asarray(VALUES)
     at = jnp.asarray(position)
-    assert collective.take_row(values, at, None) == VALUES[position]
+    assert collective.take_rows(values, at[None], None)[0] == VALUES[position]
 
 
 class TestTopRows:

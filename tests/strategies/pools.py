@@ -28,6 +28,8 @@ def make_pool(*, num_devices: int = 1) -> Pool:
     labels=jnp.where(labeled, labels, -1),
     candidates=valid & ~labeled,
     head=LinearHead(*map(jnp.asarray, PROBLEM.head)),
+    previous_probs=place_pool(PROBLEM.probs[::-1], mesh),
+    predicted_losses=place_pool(PROBLEM.probs[:, 0], mesh),
   )
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from configs import common
 from decern_jax.strategies import NEEDS, STRATEGIES, Pool
-from tests.strategies import pools, random_pools
+from tests.strategies import label_pools, pools, random_pools
 
 OPTIONS = common.get_config().selection
 
 
+SINGLE_LABEL = [name for name, row in STRATEGIES.items() if row.select]
 MULTI_LABEL = [
   name for name, row in STRATEGIES.items() if row.select_multi_label
 ]
@@ -42,7 +43,7 @@ def select(name: str, pool, *, budget: int = 5, seed: int = 0):
 class TestStrategies:
   def test_are_those_of_the_table(self):
     assert sorted(STRATEGIES) == list(STRATEGIES)
-    assert len(STRATEGIES) == 20
+    assert len(STRATEGIES) == 25
 
   @pytest.mark.parametrize("name", STRATEGIES)
   def test_options_are_fields_of_the_configuration(self, name):
@@ -54,7 +55,7 @@ class TestStrategies:
     assert set(STRATEGIES[name].needs) <= set(NEEDS)
     assert {*NEEDS, "candidates"} == set(Pool._fields)
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @pytest.mark.parametrize("name", SINGLE_LABEL)
   def test_takes_a_key_a_pool_and_keywords(self, name):
     strategy = STRATEGIES[name]
     parameters = inspect.signature(strategy.select).parameters
@@ -62,7 +63,7 @@ class TestStrategies:
     for option in ("budget", *strategy.options):
       assert parameters[option].kind == inspect.Parameter.KEYWORD_ONLY
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @pytest.mark.parametrize("name", SINGLE_LABEL)
   @pytest.mark.parametrize("budget", [1, pools.NUM_CANDIDATES])
   def test_gives_exactly_the_budget_of_distinct_candidates(self, name, budget):
     pool = pools.make_pool()
@@ -72,7 +73,7 @@ class TestStrategies:
     assert len(np.unique(positions)) == budget
     assert np.asarray(pool.candidates)[positions].all()
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @pytest.mark.parametrize("name", SINGLE_LABEL)
   def test_equal_examples_give_distinct_candidates(self, name):
     pool = pools.make_pool()
     pool = pool._replace(
@@ -83,7 +84,7 @@ class TestStrategies:
     assert len(np.unique(positions)) == 5
     assert np.asarray(pool.candidates)[positions].all()
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @pytest.mark.parametrize("name", SINGLE_LABEL)
   def test_is_independent_of_shard_count(self, name):
     expected = select(name, pools.make_pool())
     found = select(name, pools.make_pool(num_devices=8))
@@ -96,7 +97,7 @@ class TestStrategies:
         atol=1e-6,
       )
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @pytest.mark.parametrize("name", SINGLE_LABEL)
   def test_is_a_function_of_its_key(self, name):
     pool = pools.make_pool()
     np.testing.assert_array_equal(
@@ -105,13 +106,20 @@ class TestStrategies:
 
 
 class TestMultiLabel:
-  def test_all_but_decern_have_a_form(self):
+  def test_all_but_decern_have_both_forms(self):
     assert set(STRATEGIES) - set(MULTI_LABEL) == {"decern"}
+    assert set(STRATEGIES) - set(SINGLE_LABEL) == {"decern_multilabel"}
+
+  @pytest.mark.parametrize("is_multi_label", [False, True])
+  def test_form_is_the_one_for_the_labels(self, is_multi_label):
+    row = STRATEGIES["margin"]
+    expected = row.select_multi_label if is_multi_label else row.select
+    assert row.form(is_multi_label=is_multi_label) is expected
 
   @pytest.mark.parametrize("name", MULTI_LABEL)
   def test_gives_exactly_the_budget_of_distinct_candidates(self, name):
     budget = int(random_pools.CANDIDATES.sum())
-    pool = random_pools.make_pool(is_multi_label=True)
+    pool = label_pools.make_pool()
     found = select_multi_label(name, pool, budget=budget)
     positions = np.asarray(found.positions)
     assert positions.shape == (budget,)
@@ -120,10 +128,6 @@ class TestMultiLabel:
 
   @pytest.mark.parametrize("name", MULTI_LABEL)
   def test_is_independent_of_shard_count(self, name):
-    expected = select_multi_label(
-      name, random_pools.make_pool(is_multi_label=True)
-    )
-    found = select_multi_label(
-      name, random_pools.make_pool(num_devices=8, is_multi_label=True)
-    )
+    expected = select_multi_label(name, label_pools.make_pool())
+    found = select_multi_label(name, label_pools.make_pool(num_devices=8))
     np.testing.assert_array_equal(found.positions, expected.positions)

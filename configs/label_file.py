@@ -1,0 +1,34 @@
+"""Several labels per image, from a file of paths and labels.
+
+  python -m decern_jax.main --config=configs/label_file.py \
+    --config.dataset.path=FILE.csv --config.model.weights=FILE.safetensors
+
+The file has a row per image: its path, beside the file, and a column of 0 and 1
+per label; or a column of names of labels, with `;` between them. A column
+`split` tells train, val and test; without one a fifth is drawn for the test.
+The weights are those of a ResNet-18: of `configs/pretrain_label_file.py`, or
+torchvision's.
+"""
+
+from configs import common
+
+
+def get_config():
+  """Returns the configuration for a label file."""
+  config = common.get_config()
+  config.num_rounds = 10
+  config.strategies = (
+    "decern_multilabel",
+    "entropy",
+    "gradient_magnitude_clustered",
+    "random",
+    "temporal_discrepancy_clustered",
+  )
+  config.dataset.name = "label_file"
+  config.dataset.resize_size = 64
+  config.dataset.image_size = 64
+  config.model.name = "resnet18"
+  config.selection.strategy = "gradient_magnitude_clustered"
+  config.selection.initial_budget = 20
+  config.selection.budget = 20
+  return config

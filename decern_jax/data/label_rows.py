@@ -1,0 +1,175 @@
+"""Tables as records: CSV, Excel, and JSON by the line."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import csv
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+import zipfile
+
+import openpyxl
+
+from decern_jax.data.listing import repeated, shorten
+
+# Text files: what parts cells is the first of these in the heading.
+_DELIMITERS = (",", "\t", ";")
+
+
+class Record(NamedTuple):
+  """One row of a table.
+
+  Attributes:
+    number: Where it is, for messages: its line or row in the file, from 1.
+    values: The cell of each column: text; in JSON and Excel any value, None for
+      a cell that is empty.
+  """
+
+  number: int
+  values: dict[str, Any]
+
+
+class Table(NamedTuple):
+  """The content of a table.
+
+  Attributes:
+    file: Where it is.
+    columns: Names of the columns, in order; no two are equal.
+    records: The rows, in order, each with all columns.
+  """
+
+  file: pathlib.Path
+  columns: tuple[str, ...]
+  records: tuple[Record, ...]
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+  """Reads a table with a heading.
+
+  Args:
+    path: A text file whose cells are parted by commas, tabs or semicolons
+      (`.csv`, `.tsv`, `.txt`; the first of these in the heading), the first
+      sheet of an Excel file (`.xlsx`), or an object of JSON per line
+      (`.jsonl`). Empty rows are left out.
+
+  Returns:
+    Its content, at least one row.
+
+  Raises:
+    ValueError: If the file is missing or of no such format, a column is there
+      twice, or a row has other cells than the heading.
+  """
+  file = pathlib.Path(path).expanduser()
+  read = _READERS.get(file.suffix.lower())
+  if read is None:
+    raise ValueError(
+      f"Expected a table, one of {sorted(_READERS)}, got {str(file)!r}."
+    )
+  if not file.is_file():
+    raise ValueError(f"Expected a table in {file}, there is no such file.")
+  rows = read(file)
+  columns = tuple(next(rows, Record(1, {})).values)
+  records = tuple(rows)
+  if not records:
+    raise ValueError(f"Expected rows below a heading in {file}, got none.")
+  return Table(file, columns, records)
+
+
+def _read_text(file: pathlib.Path) -> Iterator[Record]:
+  """Yields the heading as a record, then the rows."""
+  with file.open(newline="", encoding="utf-8-sig") as stream:
+    heading = stream.readline()
+    stream.seek(0)
+    found = [mark for mark in _DELIMITERS if mark in heading]
+    reader = csv.reader(stream, delimiter=found[0] if found else ",")
+    yield from _by_heading(file, ((reader.line_num, row) for row in reader))
+
+
+def _read_excel(file: pathlib.Path) -> Iterator[Record]:
+  """Yields the heading as a record, then the rows."""
+  try:
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+  except (LookupError, OSError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(f"Expected Excel in {file}, got: {error}.") from error
+  with contextlib.closing(book):
+    sheet = book.worksheets[0]
+    sheet.reset_dimensions()  # some programs record wrong ones
+    rows = [list(row) for row in sheet.iter_rows(values_only=True)]
+  width = max(map(len, rows), default=0)
+  rows = [row + [None] * (width - len(row)) for row in rows]
+  yield from _by_heading(file, enumerate(rows, start=1))
+
+
+def _by_heading(
+  file: pathlib.Path, rows: Iterator[tuple[int, list[Any]]]
+) -> Iterator[Record]:
+  """Names the cells of rows after those of the first one."""
+  columns = None
+  for number, cells in rows:
+    if all(cell in (None, "") for cell in cells):
+      continue
+    if columns is None:
+      columns = _heading(file, cells)
+    elif len(cells) != len(columns):
+      raise ValueError(
+        f"Expected {len(columns)} cells in row {number} of {file}, as in the "
+        f"heading, got {len(cells)}."
+      )
+    yield Record(number, dict(zip(columns, cells, strict=True)))
+
+
+def _heading(file: pathlib.Path, cells: list[Any]) -> list[str]:
+  """Returns the names of the columns."""
+  columns = [str("" if cell is None else cell).strip() for cell in cells]
+  twice = repeated(columns)
+  if twice:
+    raise ValueError(
+      f"Expected every column once in {file}, got several of "
+      f"[{shorten(map(repr, twice))}]."
+    )
+  return columns
+
+
+def _read_json(file: pathlib.Path) -> Iterator[Record]:
+  """Yields the heading as a record, then the rows."""
+  columns = None
+  for number, line in enumerate(
+    file.read_text(encoding="utf-8").splitlines(), start=1
+  ):
+    if not line.strip():
+      continue
+    values = _parse_object(file, number, line)
+    if columns is None:
+      columns = set(values)
+      yield Record(number, values)
+    if set(values) != columns:
+      raise ValueError(
+        f"Expected the keys {sorted(columns)} in row {number} of {file}, as in "
+        f"the first, got {sorted(values)}."
+      )
+    yield Record(number, values)
+
+
+def _parse_object(file: pathlib.Path, number: int, line: str) -> dict[str, Any]:
+  """Reads one line of JSON."""
+  try:
+    values = json.loads(line)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(
+      f"Expected JSON in row {number} of {file}, got: {error}."
+    ) from error
+  if not isinstance(values, dict) or not values:
+    raise ValueError(
+      f"Expected an object in row {number} of {file}, got {values!r}."
+    )
+  return values
+
+
+_READERS: dict[str, Callable[[pathlib.Path], Iterator[Record]]] = {
+  ".csv": _read_text,
+  ".jsonl": _read_json,
+  ".tsv": _read_text,
+  ".txt": _read_text,
+  ".xlsx": _read_excel,
+}

@@ -1,0 +1,46 @@
+"""The loss of a module that learns to rank examples by their loss."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def mirrored_ranking_loss(
+  predicted: Float[Array, " batch"],
+  losses: Float[Array, " batch"],
+  *,
+  margin: float | Float[Array, ""] = 1.0,
+) -> Float[Array, ""]:
+  """Returns how far predicted losses are from ranking pairs of a batch.
+
+  The first example makes a pair with the last, the second with the one before
+  it, and so on; the middle one of an odd batch has none. A pair with losses l,
+  l' and predictions s, s' costs
+
+    max(0, margin - sign (s - s')),   sign = 1 where l > l', else -1,
+
+  and the costs are averaged. Nothing flows back into the losses, which are the
+  module's target.
+
+  Args:
+    predicted: Predicted loss s of each example, on any scale.
+    losses: Its loss l.
+    margin: What the predictions of a pair should differ by, above 0.
+
+  Returns:
+    The mean cost, at least 0; 0 for a batch without a pair.
+
+  References:
+    Yoo and Kweon, "Learning Loss for Active Learning", CVPR 2019,
+    https://arxiv.org/abs/1905.03677.
+  """
+  num_pairs = len(predicted) // 2
+  if not num_pairs:
+    return jnp.zeros((), predicted.dtype)
+
+  def differences(values):
+    return values[:num_pairs] - values[::-1][:num_pairs]
+
+  is_larger = differences(jax.lax.stop_gradient(losses)) > 0.0
+  gaps = jnp.where(is_larger, 1.0, -1.0) * differences(predicted)
+  return jnp.mean(jnp.maximum(margin - gaps, 0.0))

@@ -1,0 +1,77 @@
+"""Tests of decern_jax/ops/ranking_loss.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax.ops.ranking_loss import mirrored_ranking_loss
+from decern_jax.sharding import make_mesh, place_pool
+
+RNG = np.random.default_rng(0)
+
+
+def naive_loss(predicted, losses, margin) -> float:
+  costs = []
+  for i in range(len(losses) // 2):
+    j = len(losses) - 1 - i
+    sign = 1.0 if losses[i] > losses[j] else -1.0
+    gap = np.float64(predicted[i]) - np.float64(predicted[j])
+    costs.append(max(0.0, margin - sign * gap))
+  return np.mean(costs) if costs else 0.0
+
+
+def published_loss(predicted, losses) -> float:
+  """The authors' definition, on an even batch."""
+  half = len(predicted) // 2
+  predicted = (predicted - predicted[::-1])[:half]
+  losses = (losses - losses[::-1])[:half]
+  one = 2.0 * np.sign(np.clip(losses, 0.0, None)) - 1.0
+  return np.clip(1.0 - one * predicted, 0.0, None).sum() / half
+
+
+def make_batch(size: int) -> tuple[np.ndarray, np.ndarray]:
+  predicted = np.float32(2.0 * RNG.normal(size=size))
+  # Some are equal.
+  losses = np.float32(RNG.integers(0, 4, size) / 2)
+  return predicted, losses
+
+
+class TestMirroredRankingLoss:
+  @pytest.mark.parametrize("size", [1, 2, 3, 8, 127, 128])
+  @pytest.mark.parametrize("margin", [0.5, 1.0])
+  def test_matches_naive_pairs(self, size, margin):
+    batch = make_batch(size)
+    found = jax.jit(mirrored_ranking_loss)(*batch, margin=margin)
+    np.testing.assert_allclose(found, naive_loss(*batch, margin), rtol=1e-5)
+
+  @pytest.mark.parametrize("size", [2, 8, 128])
+  def test_matches_the_published_definition(self, size):
+    batch = make_batch(size)
+    found = mirrored_ranking_loss(*map(jnp.asarray, batch))
+    np.testing.assert_allclose(found, published_loss(*batch), rtol=1e-5)
+
+  def test_is_zero_where_the_ranking_is_right_by_the_margin(self):
+    losses = jnp.float32([3.0, 0.0, 1.0, 2.0])
+    assert mirrored_ranking_loss(2.0 * losses, losses) == 0.0
+    assert mirrored_ranking_loss(-2.0 * losses, losses) > 1.0
+
+  def test_nothing_flows_into_the_losses(self):
+    batch = tuple(map(jnp.asarray, make_batch(8)))
+    by_predicted, by_losses = jax.grad(mirrored_ranking_loss, (0, 1))(*batch)
+    assert np.asarray(by_predicted).any()
+    assert not np.asarray(by_losses).any()
+
+  def test_ignores_a_shift_of_the_predictions(self):
+    predicted, losses = map(jnp.asarray, make_batch(9))
+    np.testing.assert_allclose(
+      mirrored_ranking_loss(predicted + 4.0, losses),
+      mirrored_ranking_loss(predicted, losses),
+      rtol=1e-5,
+    )
+
+  def test_is_independent_of_shard_count(self):
+    batch = make_batch(64)
+    placed = [place_pool(array, make_mesh(8)) for array in batch]
+    found = jax.jit(mirrored_ranking_loss)(*placed)
+    np.testing.assert_allclose(found, naive_loss(*batch, 1.0), rtol=1e-5)
