@@ -1,0 +1,24 @@
+"""SimCLR of a ResNet-18 on your own photos.
+
+  python -m decern_jax.pretrain --config=configs/pretrain_image_folder.py \
+    --workdir=runs/pretrain_mine --config.dataset.path=DIR
+
+DIR holds {train,test}/<class>/*.jpg as for `configs/image_folder.py`; the
+images of `train` alone are used, and their classes for the probe alone. The
+weights then serve there:
+
+  python -m decern_jax.main --config=configs/image_folder.py \
+    --config.dataset.path=DIR --config.model.name=resnet18 \
+    --config.model.weights=runs/pretrain_mine/backbone.safetensors
+"""
+
+from configs import pretrain_common
+
+
+def get_config():
+  """Returns the configuration for a folder of images."""
+  config = pretrain_common.get_config()
+  config.dataset.name = "image_folder"
+  config.dataset.resize_size = 128
+  config.dataset.image_size = 128
+  return config

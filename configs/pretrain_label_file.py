@@ -1,0 +1,19 @@
+"""SimCLR of a ResNet-18 on the images of a label file, without its labels.
+
+  python -m decern_jax.pretrain --config=configs/pretrain_label_file.py \
+    --workdir=runs/pretrain_tiles --config.dataset.path=FILE.csv
+
+The file has a row per image: its path, beside the file, and a column of 0 and 1
+per label. Columns of something else are named as
+`--config.dataset.ignored_columns="('region',)"`.
+"""
+
+from configs import pretrain_common
+
+
+def get_config():
+  """Returns the configuration for a label file."""
+  config = pretrain_common.get_config()
+  config.dataset.name = "label_file"
+  config.views.vertical_flip = 0.5
+  return config

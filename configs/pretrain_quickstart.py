@@ -1,0 +1,21 @@
+"""SimCLR on the embedded land cover: no download, about ten minutes.
+
+  python -m decern_jax.pretrain --config=configs/pretrain_quickstart.py \
+    --workdir=runs/pretrain_quickstart
+
+A ResNet-18 from random weights, on 1,200 rendered tiles of 64 pixels, without
+their labels. Its weights serve `configs/land_cover.py`.
+"""
+
+from configs import pretrain_common
+
+
+def get_config():
+  """Returns the configuration of the quickstart."""
+  config = pretrain_common.get_config()
+  config.dataset.name = "rendered_land_cover"
+  config.train.num_epochs = 20
+  config.train.warmup_epochs = 2
+  config.views.vertical_flip = 0.5
+  config.probe.every_epochs = 5
+  return config

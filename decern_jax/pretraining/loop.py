@@ -1,0 +1,259 @@
+"""The epochs of a pre-training, saved inside an epoch too."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import itertools
+import time
+from typing import Any, NamedTuple
+
+from absl import logging
+from etils import epath
+import jax
+from jax.sharding import Mesh
+import numpy as np
+import tqdm
+
+from decern_jax import checkpoint, models, processes, rounds, sharding
+from decern_jax.data.dataset import Split
+from decern_jax.pretraining import journal, step
+from decern_jax.pretraining.batches import device_batches, plan_batches
+from decern_jax.pretraining.methods import Network, Options
+from decern_jax.pretraining.step import PretrainState, Recipe
+from decern_jax.pretraining.views import Views
+
+FOLDER = "checkpoints"
+
+
+class Setup(NamedTuple):
+  """What is trained, on what, and how.
+
+  Attributes:
+    backbone: The backbone to start from.
+    network: The network with this backbone.
+    options: What the loss depends on.
+    recipe: How to train.
+    views: How views are made.
+    train: The images; their labels are not read.
+    batch_size: Images of a batch, a multiple of the devices.
+    seed: Seed of the run.
+    probe: Maps variables of the backbone to metrics, or None.
+    probe_epochs: Epochs between two probes.
+    mesh: Batches are split over it.
+    num_workers: Threads that make views.
+    checkpoint_seconds: Time between two savings.
+  """
+
+  backbone: models.Backbone
+  network: Network
+  options: Options
+  recipe: Recipe
+  views: Views
+  train: Split
+  batch_size: int
+  seed: int
+  probe: Callable[[Any], dict[str, float]] | None
+  probe_epochs: int
+  mesh: Mesh
+  num_workers: int
+  checkpoint_seconds: float
+
+
+def run(
+  setup: Setup,
+  workdir: epath.PathLike,
+  *,
+  on_epoch: Callable[[journal.Record], None] = lambda record: None,
+) -> PretrainState:
+  """Makes the steps that a folder does not hold yet.
+
+  A state is saved after any step, and follows from the seed and the number of
+  its steps alone, as do the views: a run that was stopped ends as one that was
+  not, bit for bit. The record of an epoch is on the disk before the state
+  after it.
+
+  Args:
+    setup: What is trained.
+    workdir: Folder of the run.
+    on_epoch: Called with the record of every epoch, also those found.
+
+  Returns:
+    The state after the last step.
+
+  Raises:
+    RuntimeError: If the loss is not finite.
+    processes.PreemptedError: If SIGTERM has asked the run to end; it is saved.
+  """
+  with checkpoint.open_manager(epath.Path(workdir) / FOLDER) as manager:
+    state, records = _restore(setup, workdir, manager)
+    for record in records:
+      on_epoch(record)
+    save = _Saver(setup, manager)
+    with (
+      contextlib.closing(_batches(setup, int(state.step))) as batches,
+      _step_bar(setup.recipe, int(state.step)) as bar,
+    ):
+      for epoch in range(len(records), setup.recipe.num_epochs + 1):
+        state, record = _run_epoch(setup, state, epoch, batches, bar, save)
+        records.append(record)
+        processes.by_lead(functools.partial(journal.write, workdir, records))
+        on_epoch(record)
+        save.if_due(state)
+  return state
+
+
+def variables_of(state: PretrainState) -> dict[str, Any]:
+  """Returns the variables of the backbone, as `models.create` has them."""
+  variables = {"params": state.params["backbone"]}
+  if state.batch_stats["backbone"]:
+    variables["batch_stats"] = state.batch_stats["backbone"]
+  return variables
+
+
+class _Saver:
+  """Saves states when it is time, or when the run is asked to end."""
+
+  def __init__(self, setup: Setup, manager):
+    self._setup, self._manager = setup, manager
+    self._last = time.monotonic()
+
+  def if_due(self, state: PretrainState) -> None:
+    is_stopping = processes.is_stopping()
+    age = time.monotonic() - self._last
+    # Processes have clocks of their own.
+    is_due = bool(
+      processes.of_lead(np.array(age >= self._setup.checkpoint_seconds))
+    )
+    if is_stopping or is_due:
+      _check_losses(np.asarray(state.losses))
+      checkpoint.save(self._manager, int(state.step), state)
+      # The next step takes over the memory of the state.
+      self._manager.wait_until_finished()
+      self._last = time.monotonic()
+    if is_stopping:
+      raise processes.PreemptedError
+
+
+def _restore(
+  setup: Setup, workdir: epath.PathLike, manager
+) -> tuple[PretrainState, list[journal.Record]]:
+  """Returns the state to go on from, and the records that led to it."""
+  initial = step.create(
+    rounds.seed_key(setup.seed, "params"),
+    setup.backbone,
+    setup.network,
+    options=setup.options,
+    recipe=setup.recipe,
+  )
+  found = journal.read(workdir)
+  per_epoch = setup.recipe.steps_per_epoch
+  state = checkpoint.restore_latest(
+    manager,
+    sharding.replicate(initial, setup.mesh),
+    max_step=len(found) * per_epoch - 1,
+  )
+  done = int(state.step)
+  if done:
+    logging.info(
+      "Continues after step %d of epoch %d.", done, done // per_epoch
+    )
+  return state, found[: done // per_epoch + 1]
+
+
+def _batches(setup: Setup, first: int) -> Iterator[jax.Array]:
+  """Returns the batches of the steps from one on, on the devices."""
+  plans = plan_batches(
+    len(setup.train.ids),
+    batch_size=setup.batch_size,
+    seed=setup.seed,
+    first=first,
+    num_steps=setup.recipe.num_steps,
+  )
+  return device_batches(
+    setup.train,
+    plans,
+    views=setup.views,
+    mesh=setup.mesh,
+    num_workers=setup.num_workers,
+  )
+
+
+def _run_epoch(
+  setup: Setup,
+  state: PretrainState,
+  epoch: int,
+  batches: Iterator[jax.Array],
+  bar: tqdm.tqdm,
+  save: _Saver,
+) -> tuple[PretrainState, journal.Record]:
+  """Makes the steps that are left of an epoch; epoch 0 has none."""
+  per_epoch = setup.recipe.steps_per_epoch
+  start, num_left = time.monotonic(), epoch * per_epoch - int(state.step)
+  key, waiting = rounds.seed_key(setup.seed, "steps"), None
+  for index, views in enumerate(itertools.islice(batches, num_left), start=1):
+    state, loss = step.pretrain_step(
+      key,
+      state,
+      views,
+      network=setup.network,
+      options=setup.options,
+      recipe=setup.recipe,
+      mesh=setup.mesh,
+    )
+    # The device works on this batch while the one before is waited for, so that
+    # batches do not pile up in its memory.
+    if waiting is not None:
+      waiting.block_until_ready()
+    waiting = loss
+    bar.update()
+    if index < num_left:
+      save.if_due(state)
+  jax.block_until_ready(state)
+  seconds = time.monotonic() - start
+  return state, _make_record(setup, state, epoch, num_left, seconds)
+
+
+def _make_record(
+  setup: Setup, state: PretrainState, epoch: int, num_steps: int, seconds: float
+) -> journal.Record:
+  """Returns what there is to tell of an epoch.
+
+  The times are those of this process, which may have begun in its middle.
+  """
+  recipe, record = setup.recipe, {"epoch": epoch}
+  if epoch:
+    losses = np.asarray(state.losses)
+    _check_losses(losses)
+    record |= {
+      "loss": float(losses[epoch - 1]),
+      "learning_rate": float(step.learning_rate(recipe, int(state.step) - 1)),
+      "images_per_second": num_steps * setup.batch_size / seconds,
+    }
+  costs = {"train": seconds}
+  is_due = epoch % setup.probe_epochs == 0 or epoch == recipe.num_epochs
+  if setup.probe is not None and is_due:
+    start = time.monotonic()
+    record["probe"] = setup.probe(variables_of(state))
+    costs["probe"] = time.monotonic() - start
+  return {**record, "seconds": costs}
+
+
+def _check_losses(losses: np.ndarray) -> None:
+  """Refuses a training that has diverged."""
+  bad = np.flatnonzero(~np.isfinite(losses))
+  if bad.size:
+    raise RuntimeError(
+      f"The loss became {losses[bad[0]]} in epoch {bad[0] + 1}; a lower"
+      " `train.learning_rate`, or a longer warm-up, may help."
+    )
+
+
+def _step_bar(recipe: Recipe, first: int) -> tqdm.tqdm:
+  # `disable=None` keeps the bar out of files and pipes.
+  return tqdm.tqdm(
+    initial=first,
+    total=recipe.num_steps,
+    desc=f"{recipe.num_epochs} epochs",
+    unit="step",
+    disable=None,
+  )
