@@ -11,7 +11,7 @@ from decern_jax.report.summary import Summary
 
 _STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: #fff;
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff;
   color: #1b1b1b; font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.2rem; margin-top: 2.2rem; }
