@@ -2,20 +2,21 @@
 
   python -m benchmarks.scale                      # 10,000 to 1,000,000 rows
   python -m benchmarks.scale --devices=1,2,4,8    # simulated devices
+  python -m benchmarks.scale --devices=8 --processes=2   # half of them in each
   python -m benchmarks.scale --on_host            # features stay on the disk
 
 Rows x 512 features in a file that is mapped to memory, 100 classes, 500 labels,
-budget 100. Every line is a process of its own: seconds of each stage when it is
-compiled, what was resident at most, and a digest of the selected ids, which
-must be that of all lines with as many rows.
+budget 100. Every line is a run of its own: seconds of each stage when it is
+compiled, what was resident at most in a process, the mapped file included, and
+a digest of the selected ids, which must be that of all lines with as many rows.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import pathlib
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,18 +51,26 @@ def make_labels(rows: int) -> np.ndarray:
   return labels.astype(np.int32)
 
 
-def run(file: str, *, num_devices: int, on_host: bool) -> dict:
+def run(
+  file: str,
+  *,
+  num_devices: int,
+  on_host: bool,
+  address: tuple[str, int, int] | None,
+) -> dict:
   """Runs the stages of one selection; returns seconds, bytes and a digest."""
   import jax
   import jax.numpy as jnp
 
   jax.config.update("jax_num_cpu_devices", num_devices)
   import decern_jax
-  from decern_jax import features, sharding
+  from decern_jax import features, processes, sharding
   from decern_jax.ops.head import LinearHead
   from decern_jax.ops.rows import InMemory
   from decern_jax.selection import select_by_score
 
+  if address:
+    processes.initialize(processes.Address(*address))
   mesh = sharding.make_mesh()
   source = InMemory(np.load(file, mmap_mode="r"))
   rows = source.shape[0]
@@ -125,17 +134,57 @@ def run(file: str, *, num_devices: int, on_host: bool) -> dict:
   return {"seconds": seconds, "bytes": peak, "digest": digest}
 
 
+def measure(
+  file: pathlib.Path, *, num_devices: int, num_processes: int, on_host: bool
+) -> dict:
+  """Runs a line of the table; returns what process 0 measured."""
+  command = [
+    *(sys.executable, "-m", "benchmarks.scale", f"--side={file}"),
+    f"--devices={num_devices // num_processes}",
+    *(["--on_host"] if on_host else []),
+  ]
+  with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+  started = [
+    subprocess.Popen(
+      [*command, f"--address=127.0.0.1:{port},{num_processes},{number}"]
+      if num_processes > 1
+      else command,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+    )
+    for number in range(num_processes)
+  ]
+  said = [process.communicate()[0] for process in started]
+  if any(process.returncode for process in started):
+    raise RuntimeError(f"A process failed: {[p.args for p in started]}")
+  return [json.loads(text.splitlines()[-1]) for text in said][0]
+
+
 def main() -> None:
   """Prints a line for each size and number of devices."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rows", default="10000,100000,1000000")
   parser.add_argument("--devices", default="1")
+  parser.add_argument("--processes", type=int, default=1)
   parser.add_argument("--on_host", action="store_true")
   parser.add_argument("--side", help="used inside")
+  parser.add_argument("--address", help="used inside")
   options = parser.parse_args()
   devices = [int(number) for number in options.devices.split(",")]
   if options.side:
-    found = run(options.side, num_devices=devices[0], on_host=options.on_host)
+    address = None
+    if options.address:
+      where, *numbers = options.address.split(",")
+      address = (where, *map(int, numbers))
+    found = run(
+      options.side,
+      num_devices=devices[0],
+      on_host=options.on_host,
+      address=address,
+    )
     print(json.dumps(found))
     return
   stages = ("place", "predict", "anchors", "score", "select")
@@ -146,15 +195,12 @@ def main() -> None:
       file = pathlib.Path(folder) / "pool.npy"
       make_pool(file, rows)
       for count in devices:
-        command = [
-          *(sys.executable, "-m", "benchmarks.scale"),
-          *(f"--side={file}", f"--devices={count}"),
-          *(["--on_host"] if options.on_host else []),
-        ]
-        done = subprocess.run(
-          command, capture_output=True, text=True, check=True, env=os.environ
+        found = measure(
+          file,
+          num_devices=count,
+          num_processes=options.processes,
+          on_host=options.on_host,
         )
-        found = json.loads(done.stdout.splitlines()[-1])
         cells = [f"{found['seconds'][stage]:.2f}" for stage in stages]
         print(
           f"| {rows:,} | {count} | {' | '.join(cells)}"

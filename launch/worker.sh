@@ -6,7 +6,8 @@
 # Required: WORKDIR, folder of the run, the same for all hosts: gs://... or shared
 #   DATA, data_dir of tfds: gs://..., or a local folder, or none
 # Optional: CONFIG (configs/cub.py); DISTRIBUTED (0), 1 if there are several
-#   processes; STAGE_DIR (/tmp/decern_data), where to put data of a bucket
+#   processes; CACHE ($WORKDIR/cache), where features are kept, the same for all
+#   STAGE_DIR (/tmp/decern_data), where to put data of a bucket
 #   PYTHON (.venv/bin/python); PID_FILE, set: first stop the run that it names
 #   STOP_SECONDS (120), how long that run has to save
 # Example: WORKDIR=gs://B/runs/cub DATA=gs://B/tfds bash launch/worker.sh
@@ -42,6 +43,8 @@ if [[ -n ${PID_FILE:-} ]]; then
 fi
 
 flags=(--config="${CONFIG:-configs/cub.py}" --workdir="$WORKDIR")
+# All processes must share it, too.
+flags+=(--config.system.cache_dir="${CACHE:-$WORKDIR/cache}")
 if [[ $DATA == *://* ]]; then
   stage=${STAGE_DIR:-/tmp/decern_data}
   "$python" launch/stage.py "$DATA" "$stage"

@@ -71,6 +71,7 @@ class TestCommand:
       "decern_jax.main",
       "--config=configs/cub.py",
       "--workdir=gs://b/run",
+      "--config.system.cache_dir=gs://b/run/cache",
       "--config.seeds=(1, 11)",
     ]
 
