@@ -19,6 +19,7 @@ setup(
     "array_record>=0.8",
     "etils[epath]>=1.13",
     "flax>=0.12",
+    "fsspec>=2025.3",
     "huggingface_hub>=0.30",
     "importlib_resources>=6",  # imported by tensorflow-datasets, undeclared
     "jax>=0.10",
@@ -44,6 +45,7 @@ setup(
       "jsonschema>=4.20",
       "kubeflow-trainer-api>=2.3",
       "pytest>=8",
+      "pytest-xdist>=3.6",
       "pyyaml>=6",
       "ruff>=0.12",
       "scikit-learn>=1.5",

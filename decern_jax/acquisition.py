@@ -208,6 +208,8 @@ def _make_pool(
     pool = pool._replace(features=train.features)
   if "probs" in needs:
     pool = pool._replace(probs=_predict(head, train))
+  if "predicted_losses" in needs:
+    pool = pool._replace(predicted_losses=train.predicted_losses)
   return pool._replace(head=head) if "head" in needs else pool
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 import sys
+import traceback
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -52,13 +53,27 @@ def run(
   except processes.PreemptedError:
     say(if_interrupted)
     sys.exit(processes.PREEMPTED)
-  except jax.errors.JaxRuntimeError:
-    raise
-  except (ValueError, RuntimeError, OSError) as error:
-    logging.debug("What led to the error", exc_info=True)
-    _fail(f"error: {error}")
   except KeyboardInterrupt:
     _fail(if_interrupted)
+  except Exception as error:
+    if not _is_told_in_a_line(error):
+      _leave_with_traceback()
+      raise
+    logging.debug("What led to the error", exc_info=True)
+    _fail(f"error: {error}")
+
+
+def _is_told_in_a_line(error: Exception) -> bool:
+  """Says whether an error is for the user, not for who mends the program."""
+  is_ours = isinstance(error, ValueError | RuntimeError | OSError)
+  return is_ours and not isinstance(error, jax.errors.JaxRuntimeError)
+
+
+def _leave_with_traceback() -> None:
+  """Ends one process of several, for whom the others would wait."""
+  if processes.are_several():
+    traceback.print_exc()
+    processes.leave(1)
 
 
 def _fail(line: str) -> NoReturn:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from decern_jax import ops
 from decern_jax.ops.anchors import Anchors
-from decern_jax.ops.block import compaction
+from decern_jax.ops.block import compaction, slots_of
 from decern_jax.ops.kmeans import Clusters
 from decern_jax.ops.rows import HostRows
 from decern_jax.sharding import block_floats, pool_layout
@@ -91,6 +91,7 @@ def _weighted_kmeans(key, points, weights, *, layout, **options):
       else points[order],
       weights[order],
       num_points=jnp.sum(weights > 0.0),
+      slots=slots_of(order),
       axis_name=None if layout is None else layout.axis,
       **options,
     )

@@ -46,8 +46,9 @@ def evaluate(
     `multilabel_metrics.summarize` returns, with the mean binary cross-entropy
     as "loss". All processes get the same, and must call it together.
   """
+  arrays = (part.features, part.labels, part.valid)
   if part.labels.ndim == 1:
-    return summarize(jax.tree.map(to_host, evaluate_head(head, *part)))
+    return summarize(jax.tree.map(to_host, evaluate_head(head, *arrays)))
   probs = predict(head, part.features, is_multi_label=True)
   found = multilabel_metrics.summarize(
     to_host(probs),
@@ -55,7 +56,7 @@ def evaluate(
     valid=to_host(part.valid),
     train_counts=label_counts,
   )
-  return {**found, "loss": float(_mean_loss(head, *part))}
+  return {**found, "loss": float(_mean_loss(head, *arrays))}
 
 
 @jax.jit

@@ -17,9 +17,10 @@ from decern_jax.data.pipeline import image_batches
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.collective import varying
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.ops.rows import HostRows
+from decern_jax.ops.rows import HostRows, Rows
 from decern_jax.sharding import (
   POOL_AXIS,
+  Layout,
   is_shared,
   make_local_mesh,
   pool_layout,
@@ -29,8 +30,8 @@ from decern_jax.sharding import (
 # batch (MobileNetV2, 160 pixels).
 CPU_CHUNK_IMAGES = 4
 
-# Rows of features on the host that are predicted at once.
-HOST_BLOCK_ROWS = 8192
+# Rows that are predicted at once.
+BLOCK_ROWS = 8192
 
 
 def embed(
@@ -145,21 +146,23 @@ def _embed_batch(variables, images, *, apply, mesh):
   )(variables, images)
 
 
-def apply_in_chunks(apply, variables, images: jax.Array) -> jax.Array:
+def apply_in_chunks(apply, variables, images: jax.Array) -> Any:
   """Applies a model to a few images at a time where caches are small.
 
   Args:
-    apply: As in `embed`.
+    apply: As in `embed`, or of several arrays [batch, ...] in a tree.
     variables: Variables of the model.
     images: [batch, height, width, channels].
 
   Returns:
-    Features [batch, dim].
+    Features [batch, dim], or such a tree.
   """
   if jax.default_backend() != "cpu":
     return apply(variables, images)
   return jax.lax.map(
-    lambda image: apply(variables, image[None])[0],
+    lambda image: jax.tree.map(
+      lambda rows: rows[0], apply(variables, image[None])
+    ),
     images,
     batch_size=CPU_CHUNK_IMAGES,
   )
@@ -182,16 +185,12 @@ def predict(
   Returns:
     The probabilities, split over the mesh as the features are.
   """
-  options = {"is_multi_label": is_multi_label}
-  if isinstance(features, HostRows):
-    layout = pool_layout(features)
-    return _predict_by_blocks(head, features, layout=layout, **options)
-  return _predict(head, features, **options)
-
-
-@functools.partial(jax.jit, static_argnames="is_multi_label")
-def _predict(head, features, *, is_multi_label):
-  return _probabilities(logits(head, features), is_multi_label)
+  return _predict(
+    head,
+    features,
+    layout=pool_layout(features),
+    is_multi_label=is_multi_label,
+  )
 
 
 def _probabilities(outputs, is_multi_label):
@@ -199,27 +198,60 @@ def _probabilities(outputs, is_multi_label):
 
 
 @functools.partial(jax.jit, static_argnames=("layout", "is_multi_label"))
-def _predict_by_blocks(head, features, *, layout, is_multi_label):
-  def fold(head, features):
-    def step(probs, start, fresh):
-      rows = rows_at(features, start, len(fresh))
-      found = _probabilities(logits(head, rows), is_multi_label)
-      return set_rows_at(probs, found, start)
+def _predict(head, features, *, layout, is_multi_label):
+  # In blocks of one size: a row's products are then rounded alike wherever it
+  # lies.
+  return map_blocks(
+    lambda head, rows: _probabilities(logits(head, rows), is_multi_label),
+    head,
+    features,
+    shape=head.bias.shape,
+    layout=layout,
+  )
 
-    shape = (len(features), len(head.bias))
+
+def map_blocks(
+  compute: Callable[[Any, jax.Array], jax.Array],
+  params: Any,
+  features: Rows,
+  *,
+  shape: tuple[int, ...],
+  layout: Layout | None,
+) -> jax.Array:
+  """Computes something of features, block by block.
+
+  Called inside of `jax.jit`.
+
+  Args:
+    compute: Maps parameters and features [rows, dim] to float32 [rows, *shape].
+    params: Its parameters.
+    features: The features.
+    shape: What is computed of each row.
+    layout: Of the features, as `pool_layout` tells it.
+
+  Returns:
+    float32 [pool, *shape], split as the features are.
+  """
+
+  def fold(params, features):
+    def step(found, start, fresh):
+      rows = rows_at(features, start, len(fresh))
+      return set_rows_at(found, compute(params, rows), start)
+
+    zeros = jnp.zeros((len(features), *shape))
     return fold_blocks(
       step,
-      varying(jnp.zeros(shape), None if layout is None else layout.axis),
+      varying(zeros, None if layout is None else layout.axis),
       num_rows=len(features),
       max_rows=len(features),
-      block_size=HOST_BLOCK_ROWS,
+      block_size=BLOCK_ROWS,
     )
 
   if layout is None:
-    return fold(head, features)
+    return fold(params, features)
   return jax.shard_map(
     fold,
     mesh=layout.mesh,
     in_specs=(PartitionSpec(), layout.rows),
     out_specs=layout.rows,
-  )(head, features)
+  )(params, features)

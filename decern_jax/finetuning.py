@@ -16,6 +16,7 @@ import tqdm
 from decern_jax import (
   checkpoint,
   learner,
+  loss_module,
   object_store,
   processes,
   rounds,
@@ -48,6 +49,8 @@ class Setup(NamedTuple):
     mesh: Batches are split over it.
     num_workers: Threads that decode images.
     checkpoint_seconds: Time between two savings inside a round.
+    predicts_losses: Whether a module learns to predict losses beside the model,
+      from the outputs of the backbone's stages.
   """
 
   backbone: Backbone
@@ -60,11 +63,22 @@ class Setup(NamedTuple):
   mesh: Mesh
   num_workers: int
   checkpoint_seconds: float
+  predicts_losses: bool = False
+
+  @property
+  def apply(self) -> Callable[..., Any]:
+    """What computes features in a step of training."""
+    backbone = self.backbone
+    if self.predicts_losses:
+      forms = backbone.stage_apply, backbone.stage_train_apply
+    else:
+      forms = backbone.apply, backbone.train_apply
+    return forms[self.use_batch_statistics]
 
 
 def make_learner(
   setup: Setup,
-  embed: Callable[[Any, np.ndarray], dict[str, learner.Part]],
+  embed: Callable[..., dict[str, learner.Part]],
   *,
   seed: int,
   workdir: epath.PathLike,
@@ -80,7 +94,7 @@ def make_learner(
   Args:
     setup: What is fine-tuned.
     embed: Maps variables and a mask, bool [train], to the parts of the data, as
-      `Learner.embed` does.
+      `Learner.embed` does; with `predicts_losses` it is given the module too.
     seed: Seed of the run.
     workdir: Directory of the run.
 
@@ -101,11 +115,13 @@ def make_learner(
     variables = {"params": train_step.merge(trained.backbone, fixed)}
     if trained.batch_stats:
       variables["batch_stats"] = trained.batch_stats
-    return learner.Fit(variables, trained.head, losses)
+    return learner.Fit(variables, trained.head, losses, trained.loss_module)
 
-  return learner.Learner(
-    fit=fit, embed=lambda model, wanted: embed(model.variables, wanted)
-  )
+  def embed_model(model: learner.Fit, wanted: np.ndarray):
+    module = () if model.loss_module is None else (model.loss_module,)
+    return embed(model.variables, wanted, *module)
+
+  return learner.Learner(fit=fit, embed=embed_model)
 
 
 def finish(workdir: epath.PathLike) -> None:
@@ -210,8 +226,16 @@ def _start(
     dim=setup.backbone.dim,
     num_classes=setup.num_classes,
   )
+  module = None
+  if setup.predicts_losses:
+    key = rounds.seed_key(seed, loss_module.PURPOSE)
+    module = loss_module.init(key, stage_dims=setup.backbone.stage_dims)
   initial = train_step.create(
-    backbone, head, variables.get("batch_stats", {}), recipe=setup.recipe
+    backbone,
+    head,
+    variables.get("batch_stats", {}),
+    recipe=setup.recipe,
+    loss_module=module,
   )
   return replicate((initial, fixed), setup.mesh)
 
@@ -271,8 +295,6 @@ def _run_epoch(
   manager,
 ) -> train_step.TrainState:
   """Makes a step on each batch that is left of an epoch."""
-  backbone = setup.backbone
-  apply = backbone.train_apply if setup.use_batch_statistics else backbone.apply
   waiting = None
   for images, labels in batches:
     if processes.is_stopping():
@@ -283,7 +305,7 @@ def _run_epoch(
       images,
       labels,
       np.float32(num_batches),
-      apply=apply,
+      apply=setup.apply,
       use_batch_statistics=setup.use_batch_statistics,
       in_chunks=setup.mesh.size == 1,
       recipe=setup.recipe,

@@ -6,10 +6,12 @@ a second.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import learner, rounds, sharding, training
+from decern_jax import learner, loss_module, rounds, sharding, training
+from decern_jax.ops.head import LinearHead
 
 
 def make_learner(
@@ -20,6 +22,7 @@ def make_learner(
   capacity: int,
   seed: int,
   recipe: training.Recipe,
+  predicts_losses: bool = False,
 ) -> learner.Learner:
   """Makes a learner of heads.
 
@@ -31,49 +34,54 @@ def make_learner(
       this length, and so by one program.
     seed: Seed of the run.
     recipe: How to train.
+    predicts_losses: Whether a module learns to predict losses beside the head,
+      of the feature that the head sees; the head is the same with it.
 
   Returns:
     The learner, which ignores the mask of its `embed`.
   """
 
   def fit(state: rounds.RoundState) -> learner.Fit:
-    head, losses = _fit_head(
-      parts["train"], state, num_classes, capacity, seed, recipe
-    )
-    return learner.Fit(variables, head, losses)
+    trained = _start(parts["train"].features.shape[1], num_classes, seed)
+    train = loss_module.fit_with_head
+    if not predicts_losses:
+      trained, train = trained[:1], training.fit_head
+    key = rounds.round_key(seed, "order", int(state.round))
+    rows = _labeled_rows(parts["train"], state, capacity)
+    found, losses = train(key, *trained, *rows, recipe=recipe)
+    head, module = found if predicts_losses else (found, None)
+    losses = np.asarray(losses)
+    learner.check_losses(losses, int(state.round))
+    return learner.Fit(variables, head, losses, module)
 
-  return learner.Learner(fit=fit, embed=lambda model, wanted: parts)
+  return learner.Learner(
+    fit=fit,
+    embed=lambda model, wanted: learner.with_predictions(
+      parts, model.loss_module
+    ),
+  )
 
 
-def _fit_head(
-  train: learner.Part,
-  state: rounds.RoundState,
-  num_classes: int,
-  capacity: int,
-  seed: int,
-  recipe: training.Recipe,
-):
-  """Trains a fresh head on what is labeled; returns it and its losses."""
+def _start(
+  dim: int, num_classes: int, seed: int
+) -> tuple[LinearHead, loss_module.LossModule]:
+  """Returns the head and the module that every round starts from."""
+  head = training.init_head(
+    rounds.seed_key(seed, "params"), dim=dim, num_classes=num_classes
+  )
+  key = rounds.seed_key(seed, loss_module.PURPOSE)
+  return head, loss_module.init(key, stage_dims=(dim,))
+
+
+def _labeled_rows(
+  train: learner.Part, state: rounds.RoundState, capacity: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns features and labels, what is labeled first, and how many it is."""
   positions = np.flatnonzero(state.labeled)
   where = np.zeros(capacity, np.int32)
   where[: len(positions)] = positions
-  head = training.init_head(
-    rounds.seed_key(seed, "params"),
-    dim=train.features.shape[1],
-    num_classes=num_classes,
-  )
   rows, labels = (
     sharding.take_replicated(array, where)
     for array in (train.features, train.labels)
   )
-  head, losses = training.fit_head(
-    rounds.round_key(seed, "order", int(state.round)),
-    head,
-    rows,
-    labels,
-    jnp.asarray(len(positions)),
-    recipe=recipe,
-  )
-  losses = np.asarray(losses)
-  learner.check_losses(losses, int(state.round))
-  return head, losses
+  return rows, labels, jnp.asarray(len(positions))

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from decern_jax.data.dataset import Split
+from decern_jax.loss_module import LossModule, predict_pool
 from decern_jax.ops.head import LinearHead
 from decern_jax.ops.rows import HostRows, InMemory, Source
 from decern_jax.rounds import RoundState
@@ -29,11 +30,14 @@ class Part(NamedTuple):
     features: float32 [rows, dim], or rows that stay on the host.
     labels: int32 [rows], or [rows, classes] of 0 and 1.
     valid: bool [rows], False in padding.
+    predicted_losses: float32 [rows], of the training part where a module
+      predicts them, else None.
   """
 
   features: jax.Array | HostRows
   labels: jax.Array
   valid: jax.Array
+  predicted_losses: jax.Array | None = None
 
 
 class Fit(NamedTuple):
@@ -43,11 +47,13 @@ class Fit(NamedTuple):
     variables: Collections of the backbone's arrays.
     head: The linear head on its features.
     losses: float32 [epochs], the mean training loss of each.
+    loss_module: What predicts losses, where a strategy needs it, else None.
   """
 
   variables: Any
   head: LinearHead
   losses: np.ndarray
+  loss_module: LossModule | None = None
 
 
 class Learner(NamedTuple):
@@ -133,6 +139,25 @@ def _check_finite(source: Source, split: Split, mesh: Mesh) -> None:
       f"Expected finite features, got NaN or infinity for {len(bad)} examples,"
       f" the first {split.ids[bad[0]]!r}."
     )
+
+
+def with_predictions(
+  parts: dict[str, Part], module: LossModule | None
+) -> dict[str, Part]:
+  """Returns parts whose training examples have predicted losses.
+
+  Args:
+    parts: "train" and others.
+    module: What predicts losses from features; None leaves the parts alone.
+
+  Returns:
+    The parts.
+  """
+  if module is None:
+    return parts
+  train = parts["train"]
+  predicted = predict_pool(module, train.features)
+  return {**parts, "train": train._replace(predicted_losses=predicted)}
 
 
 def check_losses(losses: np.ndarray, round_num: int) -> None:

@@ -26,7 +26,9 @@ _NOTHING_TO_PREPARE = {
   "folder that holds its complete_DATASET",
   "image_folder": "`config.dataset.path` is your folder, with the images as "
   "<folder>/<train or test>/<class>/<image>",
+  "label_file": "`config.dataset.path` is your file of paths and labels",
   "rendered": "its images are drawn when they are needed",
+  "rendered_land_cover": "its images are drawn when they are needed",
 }
 
 
@@ -44,6 +46,8 @@ def prepare(
       format that cannot be read without TensorFlow.
   """
   check_can_be_prepared(name)
+  spec = DATASETS.get(name)
+  name = spec.tfds_name if spec else name
   builder = tfds_builder.open_builder(name, data_dir)
   if not tfds_builder.is_prepared(builder):
     builder.download_and_prepare(file_format=tfds_builder.FILE_FORMAT)

@@ -21,7 +21,7 @@ from decern_jax import (
   training,
 )
 from decern_jax.learner import Part
-from decern_jax.models import Backbone, loading
+from decern_jax.models import Backbone
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
 from decern_jax.ops.rows import HostRows, InMemory
@@ -43,6 +43,7 @@ MORE_DEVICES = (
 def list_programs(setting: Setting) -> list[Program]:
   """Lists the large programs of a run, in the order of a round.
 
+  The module of learning loss, small beside a backbone, is left out of them.
   Nothing is allocated and no weights are read. Call it, and lower the programs,
   inside of `topology.targeting`.
 
@@ -88,13 +89,11 @@ def _outline(setting: Setting) -> Backbone:
   variables = jax.eval_shape(
     lambda: module.init(jax.random.key(0), jnp.zeros((1, *setting.image)))
   )
-  normalise = functools.partial(loading._normalise, spec.mean, spec.std)
-  return Backbone(
-    name=setting.model_name,
-    apply=functools.partial(loading._compute_features, module, normalise),
-    train_apply=functools.partial(loading._compute_training, module, normalise),
-    variables=whole_tree(setting.mesh, variables),
-    dim=spec.dim,
+  return models.assemble(
+    setting.model_name,
+    module,
+    whole_tree(setting.mesh, variables),
+    num_bands=setting.image[-1],
     head=None,
     fingerprint="",
   )
@@ -202,7 +201,7 @@ def _evaluate(head: LinearHead, test: Part, kept: Any) -> Program:
     "evaluation",
     evaluation.evaluate_head,
     head,
-    *test,
+    *(test.features, test.labels, test.valid),
     kept=kept,
     remedy=MORE_DEVICES,
   )
@@ -229,18 +228,9 @@ def _select_programs(
     head,
     train.features,
     kept=kept,
+    layout=layout,
     is_multi_label=False,
   )
-  if isinstance(train.features, HostRows):
-    predict = make(
-      "predictions",
-      features._predict_by_blocks,
-      head,
-      train.features,
-      kept=kept,
-      layout=layout,
-      is_multi_label=False,
-    )
   kept = [*kept, probs, candidates]
   return [
     predict,

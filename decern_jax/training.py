@@ -1,8 +1,9 @@
 """Training of the linear head on frozen features, all epochs in one call."""
 
+from collections.abc import Callable
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,11 @@ def cross_entropy(
   return total / jnp.maximum(jnp.sum(counted), 1).astype(total.dtype)
 
 
+def _head_loss(head, features, labels, counted):
+  loss = cross_entropy(head, features, labels, counted)
+  return loss, loss
+
+
 @functools.partial(jax.jit, static_argnames="recipe")
 def fit_head(
   key: Key[Array, ""],
@@ -129,11 +135,7 @@ def fit_head(
   *,
   recipe: Recipe,
 ) -> tuple[LinearHead, Float[Array, " epochs"]]:
-  """Trains a head with Adam on the first rows of an array.
-
-  The array keeps its length from round to round while more of its rows count,
-  so that a whole run compiles this once. Each epoch visits the rows in a new
-  random order; the last batch is dropped when there is more than one.
+  """Trains a head with Adam on the first rows of an array, as `fit_params`.
 
   Args:
     key: Random key of the orders.
@@ -146,6 +148,48 @@ def fit_head(
 
   Returns:
     The trained head, and the mean loss of each epoch.
+  """
+  return fit_params(
+    key,
+    head,
+    features,
+    labels,
+    num_rows,
+    compute_loss=_head_loss,
+    recipe=recipe,
+  )
+
+
+def fit_params(
+  key: Key[Array, ""],
+  params: Any,
+  features: Float[Array, "rows dim"],
+  labels: Int[Array, "rows ..."],
+  num_rows: Int[Array, ""],
+  *,
+  compute_loss: Callable[..., tuple[jax.Array, jax.Array]],
+  recipe: Recipe,
+) -> tuple[Any, Float[Array, " epochs"]]:
+  """Trains parameters with Adam on the first rows of an array.
+
+  The array keeps its length from round to round while more of its rows count,
+  so that a whole run compiles this once, inside of `jax.jit`. Each epoch visits
+  the rows in a new random order; the last batch is dropped when there is more
+  than one.
+
+  Args:
+    key: Random key of the orders.
+    params: The parameters to start from.
+    features: Features; the labeled ones come first.
+    labels: As in `fit_head`.
+    num_rows: Rows that count, in [1, rows].
+    compute_loss: Maps parameters, features and labels of a batch, and a mask of
+      the rows that count, which come first, to the loss that is made smaller
+      and to the one that is told.
+    recipe: How to train.
+
+  Returns:
+    The trained parameters, and the mean of the told loss in each epoch.
   """
   optimizer = optax.inject_hyperparams(optax.adam)(
     learning_rate=recipe.learning_rate
@@ -160,30 +204,30 @@ def fit_head(
     order = jnp.argsort(jnp.where(rows < num_rows, chance, jnp.inf))
 
     def run_batch(batch, state):
-      head, opt_state, total = state
+      params, opt_state, total = state
       begin = batch * size
       where = jax.lax.dynamic_slice_in_dim(order, begin, size)
       counted = begin + jnp.arange(size) < num_rows
       # Rows past the last may hold anything; a NaN would outlive its weight of
       # zero in the gradient.
       inputs = jnp.where(counted[:, None], features[where], 0.0)
-      loss, gradient = jax.value_and_grad(cross_entropy)(
-        head, inputs, labels[where], counted
+      (_, loss), gradient = jax.value_and_grad(compute_loss, has_aux=True)(
+        params, inputs, labels[where], counted
       )
       # Adam in optax raises a float to the power of an integer.
       with jax.numpy_dtype_promotion("standard"):
         update, opt_state = optimizer.update(gradient, opt_state)
-      return optax.apply_updates(head, update), opt_state, total + loss
+      return optax.apply_updates(params, update), opt_state, total + loss
 
-    head, opt_state = carry
+    params, opt_state = carry
     opt_state.hyperparams["learning_rate"] = rate
-    head, opt_state, total = jax.lax.fori_loop(
-      0, num_batches, run_batch, (head, opt_state, 0.0)
+    params, opt_state, total = jax.lax.fori_loop(
+      0, num_batches, run_batch, (params, opt_state, 0.0)
     )
-    return (head, opt_state), total / num_batches.astype(jnp.float32)
+    return (params, opt_state), total / num_batches.astype(jnp.float32)
 
   epochs = (jnp.arange(recipe.num_epochs), epoch_learning_rates(recipe))
-  (head, _), losses = jax.lax.scan(
-    run_epoch, (head, optimizer.init(head)), epochs
+  (params, _), losses = jax.lax.scan(
+    run_epoch, (params, optimizer.init(params)), epochs
   )
-  return head, losses
+  return params, losses

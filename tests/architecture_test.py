@@ -29,6 +29,7 @@ FLOORS = {
   "evaluation": 4.2,
   "multilabel_metrics": 3,
   "features": 3,
+  "loss_module": 3.2,
   "feature_store": 3,
   "scoring": 3,
   "diversity": 3,

@@ -5,7 +5,7 @@ from absl.testing import flagsaver
 import jax
 import pytest
 
-from decern_jax import command
+from decern_jax import command, processes
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +22,41 @@ def run_failing(error: BaseException) -> None:
     raise error
 
   command.run(["program"], work, if_interrupted="Stopped.")
+
+
+class TestOneOfSeveral:
+  """A process that fails must not wait for those who wait for it."""
+
+  @pytest.fixture(autouse=True)
+  def several(self, monkeypatch):
+    def leave(status):
+      raise SystemExit(status)
+
+    monkeypatch.setattr(processes, "are_several", lambda: True)
+    monkeypatch.setattr(processes, "leave", leave)
+
+  @pytest.mark.parametrize(
+    ("error", "said"),
+    [
+      (
+        ValueError("Expected 1, got 2."),
+        "process 0: error: Expected 1, got 2.",
+      ),
+      (KeyboardInterrupt(), "process 0: Stopped."),
+      (KeyError("x"), "Traceback"),
+      (jax.errors.JaxRuntimeError("no memory"), "Traceback"),
+    ],
+  )
+  def test_leaves_at_once(self, error, said, capsys):
+    with pytest.raises(SystemExit) as exit_:
+      run_failing(error)
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith(said)
+
+  def test_others_than_the_first_say_nothing(self, capsys, monkeypatch):
+    monkeypatch.setattr(processes, "is_lead", lambda: False)
+    command.say("Seed 1:")
+    assert capsys.readouterr() == ("", "")
 
 
 class TestSay:
@@ -64,3 +99,9 @@ class TestRun:
   def test_a_fault_keeps_its_traceback(self, error):
     with pytest.raises(type(error)):
       run_failing(error)
+
+  def test_sigterm_ends_it_with_the_status_to_retry_on(self, capsys):
+    with pytest.raises(SystemExit) as exit_:
+      run_failing(processes.PreemptedError())
+    assert exit_.value.code == 75
+    assert capsys.readouterr().out == "Stopped.\n"

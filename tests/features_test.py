@@ -142,7 +142,7 @@ class TestPredict:
 
   @pytest.mark.parametrize("num_devices", [1, 8])
   def test_reads_features_on_the_host(self, num_devices, monkeypatch):
-    monkeypatch.setattr(features, "HOST_BLOCK_ROWS", 3)
+    monkeypatch.setattr(features, "BLOCK_ROWS", 3)
     problem = oracle.make_problem()
     rows = place_on_host(InMemory(problem.features), make_mesh(num_devices))
     probs = features.predict(problem.head, rows)

@@ -32,6 +32,7 @@ NARROW = "narrow_resnet"
 NARROW_SPEC = models.MODELS["resnet18"]._replace(
   module=functools.partial(resnet.ResNet, (1, 1), False, 4),
   dim=8,
+  stage_dims=(4, 8),
   published=("layer2_*",),
 )
 

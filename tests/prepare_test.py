@@ -109,6 +109,7 @@ class TestCheckCanBePrepared:
     [
       ("bronze_ding", "https://github.com/zhourixin/bronze-Ding"),
       ("image_folder", "<folder>/<train or test>/<class>/<image>"),
+      ("label_file", "your file of paths and labels"),
       ("rendered", "drawn when they are needed"),
     ],
   )
@@ -117,7 +118,7 @@ class TestCheckCanBePrepared:
       prepare.check_can_be_prepared(name)
 
   def test_every_row_is_of_tfds_or_has_advice(self):
-    others = {spec.source for spec in DATASETS.values()} - {"tfds"}
+    others = {spec.source for spec in DATASETS.values() if not spec.tfds_name}
     assert others == set(prepare._NOTHING_TO_PREPARE)
 
 

@@ -73,7 +73,7 @@ def make_parts(
 
 
 def make_learner(
-  task, parts, *, seed: int = 1, recipe=RECIPE
+  task, parts, *, seed: int = 1, recipe=RECIPE, predicts_losses=False
 ) -> learner.Learner:
   return frozen.make_learner(
     {"params": {}},
@@ -82,6 +82,7 @@ def make_learner(
     capacity=task.capacity,
     seed=seed,
     recipe=recipe,
+    predicts_losses=predicts_losses,
   )
 
 
@@ -94,7 +95,13 @@ def make_advance(
     acquisition.advance,
     task,
     seed=seed,
-    learner=make_learner(task, parts, seed=seed, recipe=recipe),
+    learner=make_learner(
+      task,
+      parts,
+      seed=seed,
+      recipe=recipe,
+      predicts_losses="predicted_losses" in row.needs,
+    ),
     select=functools.partial(row.select, **select_options),
     needs=row.needs,
     **options,

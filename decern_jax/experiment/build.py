@@ -11,7 +11,9 @@ from decern_jax import (
   finetuning,
   frozen,
   learner,
+  loss_module,
   model_file,
+  models,
   processes,
   rounds,
 )
@@ -23,7 +25,7 @@ from decern_jax.experiment.load import (
   make_transform,
   splits_of,
 )
-from decern_jax.sharding import local_rows
+from decern_jax.sharding import local_rows, place_pool
 from decern_jax.strategies import STRATEGIES
 
 
@@ -70,6 +72,8 @@ def _make_learner(
 ) -> learner.Learner:
   """Returns the learner that the scope and the augmentation call for."""
   num_classes = len(assets.dataset.class_names)
+  needs = STRATEGIES[config.selection.strategy].needs
+  predicts_losses = "predicted_losses" in needs
   if assets.parts is not None and not config.train.augment:
     return frozen.make_learner(
       assets.backbone.variables,
@@ -78,9 +82,14 @@ def _make_learner(
       capacity=assets.task.capacity,
       seed=seed,
       recipe=recipe(config),
+      predicts_losses=predicts_losses,
     )
+  is_fixed = assets.parts is not None
   setup = finetuning.Setup(
-    backbone=assets.backbone,
+    # As on features without augmentation.
+    backbone=(
+      models.with_one_stage(assets.backbone) if is_fixed else assets.backbone
+    ),
     mask=assets.mask,
     use_batch_statistics=assets.use_batch_statistics,
     num_classes=num_classes,
@@ -90,14 +99,38 @@ def _make_learner(
     mesh=assets.mesh,
     num_workers=assets.num_workers,
     checkpoint_seconds=config.system.checkpoint_seconds,
+    predicts_losses=predicts_losses,
+  )
+  return finetuning.make_learner(
+    setup, _make_embed(config, assets), seed=seed, workdir=workdir
   )
 
-  def embed(variables: Any, wanted: np.ndarray) -> dict[str, learner.Part]:
-    if assets.parts is not None:
-      return assets.parts
-    return _embed_parts(config, assets, variables, wanted)
 
-  return finetuning.make_learner(setup, embed, seed=seed, workdir=workdir)
+def _make_embed(config, assets: Assets):
+  """Returns what a learner of whole models embeds the data with."""
+  # Programs are found again by this very function.
+  append = functools.partial(
+    loss_module.append_predictions, assets.backbone.stage_apply
+  )
+  scored = assets._replace(backbone=assets.backbone._replace(apply=append))
+
+  def embed(
+    variables: Any,
+    wanted: np.ndarray,
+    module: loss_module.LossModule | None = None,
+  ) -> dict[str, learner.Part]:
+    if assets.parts is not None:
+      return learner.with_predictions(assets.parts, module)
+    has_predictions = module is not None
+    return _embed_parts(
+      config,
+      scored if has_predictions else assets,
+      (variables, module) if has_predictions else variables,
+      wanted,
+      has_predictions=has_predictions,
+    )
+
+  return embed
 
 
 def _make_augment(config):
@@ -113,22 +146,40 @@ def _make_augment(config):
 
 
 def _embed_parts(
-  config, assets: Assets, variables: Any, wanted: np.ndarray
+  config,
+  assets: Assets,
+  variables: Any,
+  wanted: np.ndarray,
+  *,
+  has_predictions: bool,
 ) -> dict[str, learner.Part]:
   """Computes features of what is held out and of the training examples wanted.
 
   The rows of other training examples are zero, so that all rounds have arrays
   of one shape.
+
+  Args:
+    config: The configuration.
+    assets: The data, and the model that computes the features.
+    variables: Of that model.
+    wanted: bool [train].
+    has_predictions: Whether a column of predicted losses follows the features.
+
+  Returns:
+    The parts.
   """
   embed = make_embed(config, assets)
-  parts = {}
+  parts, dim = {}, assets.backbone.dim
   for name, split in splits_of(assets.dataset).items():
     mask = wanted if name == "train" else np.ones(len(split.ids), bool)
     if mask.any():
       own = local_rows(len(mask), assets.mesh)
       own = own[mask[own]]
-      rows = np.zeros((len(mask), assets.backbone.dim), np.float32)
+      rows = np.zeros((len(mask), dim + has_predictions), np.float32)
       if own.size:
         rows[own] = np.concatenate([*embed(variables, name, split, own)])
-      parts[name] = learner.place(rows, split, assets.mesh)
+      parts[name] = learner.place(rows[:, :dim], split, assets.mesh)
+      if has_predictions:
+        predicted = place_pool(rows[:, dim], assets.mesh)
+        parts[name] = parts[name]._replace(predicted_losses=predicted)
   return parts

@@ -1,6 +1,6 @@
 """A model of the table with its weights, ready to compute or to be trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import functools
 import hashlib
 import os
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from decern_jax import object_store
-from decern_jax.models import bands, hub, pickled, pretrained
+from decern_jax.models import bands, forward, hub, pickled, pretrained
+from decern_jax.models.forward import Stages, Variables
 from decern_jax.models.registry import ModelSpec, find_spec
 from decern_jax.ops.head import LinearHead
 
-Variables = Mapping[str, Any]
 PathLike = str | os.PathLike[str]
 
 MIN_IMAGE_SIZE = 32
@@ -30,7 +30,7 @@ _WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
 class Backbone(NamedTuple):
   """A model with its weights.
 
-  Both functions take images [batch, height, width, bands], uint8 or float in
+  All functions take images [batch, height, width, bands], uint8 or float in
   0..255, which they normalise, and give float32 features [batch, dim]. They are
   pure.
 
@@ -41,9 +41,13 @@ class Backbone(NamedTuple):
       new `batch_stats`: every batch normalisation takes the statistics of the
       batch, and moves its running ones. A model without them has the features
       of `apply`, and {}.
+    stage_apply: As `apply`, with a tuple of the outputs of the stages, each
+      averaged over the image, float32 [batch, its dim].
+    stage_train_apply: As `train_apply`, with such a tuple beside the features.
     variables: Collections of float32 arrays: `params` and what else the module
       has.
     dim: Length of a feature.
+    stage_dims: Length of each stage's output.
     head: The classifier that the weights came with, or None.
     fingerprint: Hex digest of the name, the variables and the type of the
       computation: with the same one, the same images have the same features.
@@ -54,8 +58,13 @@ class Backbone(NamedTuple):
   train_apply: Callable[
     [Variables, jax.Array], tuple[jax.Array, dict[str, Any]]
   ]
+  stage_apply: Callable[[Variables, jax.Array], tuple[jax.Array, Stages]]
+  stage_train_apply: Callable[
+    [Variables, jax.Array], tuple[tuple[jax.Array, Stages], dict[str, Any]]
+  ]
   variables: Variables
   dim: int
+  stage_dims: tuple[int, ...]
   head: LinearHead | None
   fingerprint: str
 
@@ -101,19 +110,68 @@ def create(
   )
   head = variables.pop("head", None)
   variables = bands.widen_input(variables, num_bands)
+  return assemble(
+    name,
+    module,
+    variables,
+    num_bands=num_bands,
+    head=LinearHead(**head) if head else None,
+    fingerprint=_fingerprint(name, variables, dtype),
+  )
+
+
+def assemble(
+  name: str,
+  module: nn.Module,
+  variables: Variables,
+  *,
+  num_bands: int,
+  head: LinearHead | None,
+  fingerprint: str,
+) -> Backbone:
+  """Puts a model together from its module and its variables.
+
+  Args:
+    name: Name of the model.
+    module: What its row of the table makes.
+    variables: Of the module, or their forms.
+    num_bands: Channels of the images.
+    head: As in `Backbone`.
+    fingerprint: As in `Backbone`.
+
+  Returns:
+    The model.
+  """
+  spec = find_spec(name)
   normalise = functools.partial(
-    _normalise,
+    forward.normalise,
     bands.widen_moments(spec.mean, num_bands),
     bands.widen_moments(spec.std, num_bands),
   )
+  bind = functools.partial
   return Backbone(
     name=name,
-    apply=functools.partial(_compute_features, module, normalise),
-    train_apply=functools.partial(_compute_training, module, normalise),
+    apply=bind(forward.compute_features, module, normalise),
+    train_apply=bind(forward.compute_training, module, normalise),
+    stage_apply=bind(forward.compute_stages, module, normalise),
+    stage_train_apply=bind(forward.compute_stages_training, module, normalise),
     variables=variables,
     dim=spec.dim,
-    head=LinearHead(**head) if head else None,
-    fingerprint=_fingerprint(name, variables, dtype),
+    stage_dims=spec.stage_dims,
+    head=head,
+    fingerprint=fingerprint,
+  )
+
+
+def with_one_stage(backbone: Backbone) -> Backbone:
+  """Returns a model whose `stage_apply` has its features as the only stage.
+
+  Args:
+    backbone: The model, of which nothing trains: nor do its statistics.
+  """
+  return backbone._replace(
+    stage_apply=functools.partial(forward.repeat_features, backbone.apply),
+    stage_dims=(backbone.dim,),
   )
 
 
@@ -224,39 +282,6 @@ def _head_template(
       "bias": jax.ShapeDtypeStruct((num_classes,), jnp.float32),
     }
   }
-
-
-def _compute_features(
-  module: nn.Module,
-  normalise: Callable[[jax.Array], jax.Array],
-  variables: Variables,
-  images: jax.Array,
-) -> jax.Array:
-  return module.apply(variables, normalise(images))
-
-
-def _compute_training(
-  module: nn.Module,
-  normalise: Callable[[jax.Array], jax.Array],
-  variables: Variables,
-  images: jax.Array,
-) -> tuple[jax.Array, dict[str, Any]]:
-  if "batch_stats" not in variables:
-    return _compute_features(module, normalise, variables, images), {}
-  features, updated = module.apply(
-    variables, normalise(images), train=True, mutable=["batch_stats"]
-  )
-  return features, updated["batch_stats"]
-
-
-def _normalise(
-  mean: tuple[float, ...], std: tuple[float, ...], images: jax.Array
-) -> jax.Array:
-  shift, scale = (
-    np.asarray(values, np.float32).reshape(1, 1, 1, -1)
-    for values in (mean, std)
-  )
-  return (images.astype(np.float32) - shift) / scale
 
 
 def _fingerprint(name: str, variables: Variables, dtype: str) -> str:

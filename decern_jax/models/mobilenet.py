@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import SameConv
+from decern_jax.models.forward import KEPT, STAGES
 
 MIN_IMAGE_SIZE = 32
 FEATURE_DIM = 1280
@@ -23,6 +24,10 @@ _STAGES = (
   (6, 160, 3, 2),
   (6, 320, 1, 1),
 )
+
+# The last blocks at each resolution from a quarter of the image on.
+_LAST_BLOCKS = (3, 6, 13, 17)
+STAGE_DIMS = (24, 32, 96, 320)
 
 # What torchvision calls the layers of a block: the first does not expand, and a
 # convolution without an activation is not wrapped.
@@ -92,6 +97,8 @@ class MobileNetV2(nn.Module):
       outputs = InvertedResidual(
         *block, dtype=self.dtype, name=f"block{index}"
       )(outputs)
+      if index in _LAST_BLOCKS:
+        self.sow(KEPT, STAGES, outputs)
     outputs = nn.relu6(conv(FEATURE_DIM, name="last")(outputs))
     return outputs.mean(axis=(1, 2), dtype=jnp.float32)
 

@@ -29,8 +29,11 @@ class ModelSpec(NamedTuple):
     module: Makes the Flax module, which maps float images [batch, height,
       width, 3] to float32 features [batch, dim]; its option `dtype` is the type
       that it computes in. A module with `batch_stats` is called with the option
-      `train`.
+      `train`. It keeps the outputs of its stages by `sow`, from the first to
+      the last, as `forward.STAGES`: [batch, height, width, dim], or float32
+      [batch, dim].
     dim: Length of a feature.
+    stage_dims: Length of each stage's output.
     mean: Of each channel, on the scale 0..255; subtracted before the module.
     std: Of each channel, likewise; what the difference is divided by.
     torch_name: Maps a variable's path, as in `("params", "stem", "kernel")`, to
@@ -51,6 +54,7 @@ class ModelSpec(NamedTuple):
 
   module: Callable[[], nn.Module]
   dim: int
+  stage_dims: tuple[int, ...]
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   torch_name: pretrained.TensorName | None = None
@@ -66,6 +70,7 @@ def _resnet(*stage_sizes: int, use_bottleneck: bool) -> ModelSpec:
   return ModelSpec(
     module=functools.partial(resnet.ResNet, stage_sizes, use_bottleneck),
     dim=resnet.feature_dim(stage_sizes, use_bottleneck=use_bottleneck),
+    stage_dims=resnet.stage_dims(stage_sizes, use_bottleneck=use_bottleneck),
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
     torch_name=resnet.torchvision_name,
@@ -79,6 +84,7 @@ def _vit16(width: int) -> ModelSpec:
   return ModelSpec(
     module=functools.partial(vit.dino, width),
     dim=vit.feature_dim(width),
+    stage_dims=vit.stage_dims(width),
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
     torch_name=vit_naming.dino_name,
@@ -93,6 +99,7 @@ def _dinov2(width: int, *, num_registers: int = 0) -> ModelSpec:
   return ModelSpec(
     module=functools.partial(vit.dinov2, width, num_registers=num_registers),
     dim=vit.feature_dim(width, use_patch_mean=True),
+    stage_dims=vit.stage_dims(width),
     mean=_IMAGENET_MEAN,
     std=_IMAGENET_STD,
     torch_name=vit_naming.dino_name,
@@ -110,6 +117,7 @@ MODELS: dict[str, ModelSpec] = {
   "mobilenet_v2": ModelSpec(
     module=mobilenet.MobileNetV2,
     dim=mobilenet.FEATURE_DIM,
+    stage_dims=mobilenet.STAGE_DIMS,
     mean=(127.5, 127.5, 127.5),
     std=(127.5, 127.5, 127.5),
     torch_name=mobilenet.torchvision_name,
@@ -122,6 +130,7 @@ MODELS: dict[str, ModelSpec] = {
   "small_cnn": ModelSpec(
     module=small_cnn.SmallCNN,
     dim=small_cnn.FEATURE_DIM,
+    stage_dims=small_cnn.STAGE_DIMS,
     mean=(127.5, 127.5, 127.5),
     std=(127.5, 127.5, 127.5),
     published=("reduce2.*", "expand2.*", "refine2.*", "project.*"),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import same_conv
+from decern_jax.models.forward import KEPT, STAGES
 
 _MOMENTUM = 0.9
 _EPSILON = 1e-5
@@ -194,6 +195,7 @@ class ResNet(nn.Module):
           dtype=self.dtype,
           name=f"layer{stage + 1}_{index}",
         )(outputs, train=train)
+      self.sow(KEPT, STAGES, outputs)
     return outputs.mean(axis=(1, 2), dtype=jnp.float32)
 
 
@@ -201,8 +203,17 @@ def feature_dim(
   stage_sizes: tuple[int, ...], *, use_bottleneck: bool, width: int = 64
 ) -> int:
   """Length of a feature of a `ResNet` with these attributes."""
+  return stage_dims(stage_sizes, use_bottleneck=use_bottleneck, width=width)[-1]
+
+
+def stage_dims(
+  stage_sizes: tuple[int, ...], *, use_bottleneck: bool, width: int = 64
+) -> tuple[int, ...]:
+  """Channels of each stage of a `ResNet` with these attributes."""
   expansion = _BOTTLENECK_EXPANSION if use_bottleneck else 1
-  return width * 2 ** (len(stage_sizes) - 1) * expansion
+  return tuple(
+    width * 2**stage * expansion for stage in range(len(stage_sizes))
+  )
 
 
 def torchvision_name(path: tuple[str, ...]) -> str:

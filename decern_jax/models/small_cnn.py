@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import SameConv
+from decern_jax.models.forward import KEPT, STAGES
 
 # Channels of the stem and of the stages; each halves the resolution.
 _STEM_WIDTH = 24
-_WIDTHS = (48, 96, 160)
+STAGE_DIMS = (48, 96, 160)
 
 # The features are those of the last two stages.
-FEATURE_DIM = _WIDTHS[-2] + _WIDTHS[-1]
+FEATURE_DIM = STAGE_DIMS[-2] + STAGE_DIMS[-1]
 
 _MOMENTUM = 0.95
 _EPSILON = 1e-5
@@ -56,10 +57,11 @@ class SmallCNN(nn.Module):
     """
     outputs = nn.relu(self._conv(images, _STEM_WIDTH, "stem", stride=2))
     pooled = []
-    for i, width in enumerate(_WIDTHS):
+    for i, width in enumerate(STAGE_DIMS):
       outputs = nn.relu(self._conv(outputs, width, f"reduce{i}", stride=2))
       residual = nn.relu(self._conv(outputs, width, f"expand{i}"))
       outputs = nn.relu(outputs + self._conv(residual, width, f"refine{i}"))
+      self.sow(KEPT, STAGES, outputs)
       pooled.append(outputs.mean(axis=(1, 2), dtype=jnp.float32))
     features = jnp.concatenate(pooled[-2:], axis=-1)
     if self.use_batch_norm:

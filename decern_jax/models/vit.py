@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from decern_jax.models.forward import KEPT, STAGES
 from decern_jax.models.position import resize_grid
 from decern_jax.models.transformer import (
   INIT,
@@ -87,6 +88,7 @@ class VisionTransformer(nn.Module):
       )(tokens)
       if index >= self.depth - NUM_CLASS_TOKENS:
         features.append(norm(tokens[:, :1])[:, 0])
+        self.sow(KEPT, STAGES, features[-1])
     if self.use_patch_mean:
       patches = norm(tokens[:, 1 + self.num_registers :])
       features.append(patches.mean(axis=1))
@@ -166,6 +168,11 @@ def dinov2(
     antialias=num_registers > 0,
     dtype=dtype,
   )
+
+
+def stage_dims(width: int) -> tuple[int, ...]:
+  """Lengths of the class tokens that a `VisionTransformer` keeps as stages."""
+  return (width,) * NUM_CLASS_TOKENS
 
 
 def feature_dim(width: int, *, use_patch_mean: bool = False) -> int:

@@ -58,6 +58,11 @@ def set_rows_at(array: Array, rows: Array, start: Int[Array, ""]) -> Array:
   return jax.lax.dynamic_update_slice_in_dim(array, rows, start, 0)
 
 
+def slots_of(order: Int[Array, " rows"]) -> Int[Array, " rows"]:
+  """Returns where an order puts each row: its inverse."""
+  return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+
+
 def compaction(keep: Bool[Array, " rows"]) -> Int[Array, " rows"]:
   """Returns the order that puts the rows to keep first, else unchanged."""
   return jnp.argsort(~keep, stable=True)

@@ -31,6 +31,11 @@ def pmax(value, axis_name: AxisName):
   return value if axis_name is None else jax.lax.pmax(value, axis_name)
 
 
+def num_shards(axis_name: AxisName) -> int:
+  """Returns how many shards there are."""
+  return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+
+
 def gather_rows(rows: Array, axis_name: AxisName) -> Array:
   """Returns the rows of all shards, in the order of the shards."""
   if axis_name is None:

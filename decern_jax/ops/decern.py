@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from decern_jax.ops.anchors import Anchors
-from decern_jax.ops.block import compaction
+from decern_jax.ops.block import compaction, slots_of
 from decern_jax.ops.calibration import calibrated_pick
 from decern_jax.ops.chance import uniform_at
 from decern_jax.ops.collective import AxisName, psum, row_offset, top_rows
@@ -115,6 +115,7 @@ def _pick_by_clusters(
     max_steps=max_steps,
     tolerance=tolerance,
     block_size=block_size,
+    slots=slots_of(order),
     axis_name=axis_name,
   )
   position, has_pick = calibrated_pick(

@@ -117,13 +117,18 @@ def discrepancy_confusion(
     https://arxiv.org/abs/2509.24181.
   """
   pool = len(features)
-  order = None if valid is None else compaction(valid)
   num_rows = pool if valid is None else jnp.sum(valid)
+  num_chunks = -(-pool // CHUNK_ROWS)
+  # One size for all pools of more than a chunk: a row's products are then
+  # rounded alike wherever it lies, and ties of bins do not turn.
+  chunk_size = min(pool, CHUNK_ROWS)
+  order = None if valid is None else compaction(valid)
+  if num_chunks > 1:
+    order = jnp.arange(pool) if order is None else order
+    order = jnp.pad(order, (0, num_chunks * chunk_size - pool))
   kernel_bins = split_bins(_pad_classes(head.kernel.T), num_bins)
   anchor_bins = split_bins(anchors.features, num_bins)
   anchor_probs = _pad_classes(anchors.probs.T).T
-  num_chunks = -(-pool // CHUNK_ROWS)
-  chunk_size = -(-pool // num_chunks)
 
   def read(array, start):
     if order is None:
@@ -160,20 +165,19 @@ def discrepancy_confusion(
       max_rows=len(anchors.features),
       block_size=tile_size,
     )
-    # A chunk that was moved back computes its first rows again, equal.
     return set_rows_at(scores, total / len(anchors.features), start)
 
+  length = num_chunks * chunk_size
   scores = fold_blocks(
     score_chunk,
-    varying(jnp.zeros(pool), axis_name),
+    varying(jnp.zeros(length), axis_name),
     num_rows=num_rows,
-    max_rows=pool,
+    max_rows=length,
     block_size=chunk_size,
-  )
-  if order is None:
-    return scores
-  scores = jnp.zeros_like(scores).at[order].set(scores)
-  return jnp.where(valid, scores, 0.0)
+  )[:pool]
+  if order is not None:
+    scores = jnp.zeros_like(scores).at[order[:pool]].set(scores)
+  return scores if valid is None else jnp.where(valid, scores, 0.0)
 
 
 def _pad_classes(rows: Array, value: float = 0.0) -> Array:

@@ -64,6 +64,7 @@ def weighted_kmeans(
   max_steps: int,
   tolerance: float | Float[Array, ""],
   block_size: int,
+  slots: Int[Array, " points"] | None = None,
   axis_name: AxisName = None,
 ) -> Clusters:
   """Clusters the first `num_points` points.
@@ -84,6 +85,9 @@ def weighted_kmeans(
     max_steps: Largest number of steps.
     tolerance: Relative bound of the shift.
     block_size: Points whose products with the centers are held at once.
+    slots: Where in `points` each row of the pool is, `block.slots_of` the order
+      that they were brought to: the start is then drawn alike however many
+      shards there are. None: in the order of the pool.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
   Returns:
@@ -102,6 +106,7 @@ def weighted_kmeans(
     num_points=num_points,
     num_clusters=num_clusters,
     block_size=block_size,
+    slots=slots,
     axis_name=axis_name,
   )
   # What every pass over the points needs.

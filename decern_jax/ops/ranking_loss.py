@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def mirrored_ranking_loss(
@@ -10,6 +10,7 @@ def mirrored_ranking_loss(
   losses: Float[Array, " batch"],
   *,
   margin: float | Float[Array, ""] = 1.0,
+  num_rows: Int[Array, ""] | None = None,
 ) -> Float[Array, ""]:
   """Returns how far predicted losses are from ranking pairs of a batch.
 
@@ -26,6 +27,7 @@ def mirrored_ranking_loss(
     predicted: Predicted loss s of each example, on any scale.
     losses: Its loss l.
     margin: What the predictions of a pair should differ by, above 0.
+    num_rows: How many examples, from the first on, are the batch; None: all.
 
   Returns:
     The mean cost, at least 0; 0 for a batch without a pair.
@@ -38,9 +40,15 @@ def mirrored_ranking_loss(
   if not num_pairs:
     return jnp.zeros((), predicted.dtype)
 
+  firsts = jnp.arange(num_pairs)
+  size = jnp.asarray(len(predicted) if num_rows is None else num_rows)
+  is_pair = firsts < size // 2
+  partners = jnp.maximum(size - 1 - firsts, 0)
+
   def differences(values):
-    return values[:num_pairs] - values[::-1][:num_pairs]
+    return values[:num_pairs] - values[partners]
 
   is_larger = differences(jax.lax.stop_gradient(losses)) > 0.0
   gaps = jnp.where(is_larger, 1.0, -1.0) * differences(predicted)
-  return jnp.mean(jnp.maximum(margin - gaps, 0.0))
+  costs = jnp.where(is_pair, jnp.maximum(margin - gaps, 0.0), 0.0)
+  return jnp.sum(costs) / jnp.maximum(jnp.sum(is_pair), 1).astype(costs.dtype)

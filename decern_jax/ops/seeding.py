@@ -1,5 +1,6 @@
 """Greedy k-means++: where a clustering starts."""
 
+import functools
 import math
 
 import jax
@@ -9,13 +10,20 @@ from jaxtyping import Array, Float, Int, Key
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.collective import (
   AxisName,
-  gather_rows,
+  num_shards,
+  pmax,
   psum,
   row_offset,
   take_rows,
   varying,
 )
 from decern_jax.ops.rows import Rows
+from decern_jax.ops.statistics import pairwise_sum
+
+# Children of a node of the tree that rows are drawn by, and the bits of their
+# weights: a sum of them is a 32-bit number.
+RADIX = 256
+_BITS = 22
 
 
 def sample_rows(
@@ -23,42 +31,101 @@ def sample_rows(
   mass: Float[Array, " rows"],
   count: int,
   *,
+  slots: Int[Array, " rows"] | None = None,
   axis_name: AxisName = None,
 ) -> Int[Array, " count"]:
   """Draws positions with replacement, with probability in proportion to mass.
 
-  Inverts the cumulative mass of the pool, which the shards know by their
-  totals alone.
+  Goes down a tree of sums whose leaves are the rows of the pool: at each node,
+  one of `RADIX` children is drawn. The sums are whole numbers, of the masses in
+  steps of 2^-22 of the largest, and so do not depend on the order of adding:
+  however many shards there are, the same rows are drawn, and a row whose mass
+  differs in its last digits moves the borders of its own node alone. One sum
+  over the whole pool would move all borders, by more than a row of a million.
 
   Args:
     key: Random key.
     mass: Mass of each row, at least 0.
     count: Number of draws.
+    slots: Where in `mass` each row of this shard is, in the order of the pool;
+      None: in that order.
     axis_name: Mesh axes that the rows are split over, inside `shard_map`.
 
   Returns:
-    Positions in the whole pool, equal on every shard. Where the total mass is
-    zero, the first row of the pool.
+    Positions in the whole of `mass`, equal on every shard. Where the total mass
+    is zero, that of the first row of the pool.
   """
-  cumulative = jnp.cumsum(mass)
-  totals = gather_rows(cumulative[-1:], axis_name)
-  ends = jnp.cumsum(totals)
-  target = jax.random.uniform(key, (count,), mass.dtype) * ends[-1]
-  shard = jnp.sum(ends[None] <= target[:, None], axis=-1)
-  last = jnp.max(jnp.where(totals > 0.0, jnp.arange(len(totals)), 0))
-  shard = jnp.minimum(shard, last)
-  # Rounding must not make it negative: row 0 would be drawn, mass or none.
-  target = jnp.maximum(target - (ends - totals)[shard], 0.0)
-  # Rounding may push a target to the end of its shard; the last row with mass
-  # is then meant.
-  final = jnp.argmax(cumulative >= cumulative[-1])
-  local = jnp.searchsorted(cumulative, target, side="right")
-  local = jnp.minimum(local, final)
-  offset = row_offset(len(mass), axis_name)
-  if axis_name is None:
-    return local
-  mine = shard == jax.lax.axis_index(axis_name)
-  return psum(jnp.where(mine, offset + local, 0), axis_name)
+  leaves = _in_steps(mass, axis_name)
+  if slots is not None:
+    leaves = leaves[slots]
+  start = row_offset(len(leaves), axis_name)
+  levels = _sum_tree(leaves, start, axis_name)
+  chances = jax.random.uniform(key, (len(levels) + 1, count), mass.dtype)
+  children = jnp.arange(RADIX)[None]
+  node = jnp.zeros(count, jnp.int32)
+  for level, chance in zip(reversed(levels), chances[:-1], strict=True):
+    below = node[:, None] * RADIX + children
+    node = node * RADIX + _choose(chance, level[below])
+  local = node[:, None] * RADIX + children - start
+  mine = (local >= 0) & (local < len(leaves))
+  own = jnp.where(mine, leaves[jnp.clip(local, 0, len(leaves) - 1)], 0)
+  row = node * RADIX + _choose(chances[-1], psum(own, axis_name)) - start
+  mine = (row >= 0) & (row < len(leaves))
+  row = jnp.clip(row, 0, len(leaves) - 1)
+  slot = row if slots is None else slots[row]
+  return psum(jnp.where(mine, start + slot, 0), axis_name)
+
+
+def _in_steps(mass, axis_name) -> Int[Array, " rows"]:
+  """Returns masses as whole numbers below 2^22."""
+  largest = pmax(jnp.max(mass), axis_name)
+  share = mass / jnp.where(largest > 0.0, largest, 1.0)
+  return jnp.floor(share * (2.0**_BITS - 1.0)).astype(jnp.int32)
+
+
+def _sum_tree(leaves, start, axis_name) -> list[Int[Array, " nodes"]]:
+  """Returns the sums of `RADIX` rows, of `RADIX` of these, up to one node.
+
+  Every level is padded to whole nodes of the one above, and is scaled down to
+  22 bits where its sums are larger, so that no sum overflows.
+  """
+  num_rows = len(leaves) * num_shards(axis_name)
+  first, within = start // RADIX, start % RADIX
+  # The shard's rows, from the beginning of the node that its first one is in.
+  length = -(-(len(leaves) + RADIX - 1) // RADIX) * RADIX
+  row = jax.lax.dynamic_update_slice_in_dim(
+    varying(jnp.zeros(length, jnp.int32), axis_name), leaves, within, 0
+  )
+  sums = row.reshape(-1, RADIX).sum(axis=1)
+  num_nodes = -(-num_rows // RADIX)
+  size = -(-num_nodes // RADIX) * RADIX
+  everywhere = jnp.zeros(size + len(sums), jnp.int32)
+  everywhere = jax.lax.dynamic_update_slice_in_dim(
+    varying(everywhere, axis_name), sums, first, 0
+  )
+  levels = [_to_bits(psum(everywhere, axis_name)[:size])]
+  while len(levels[-1]) > RADIX:
+    sums = levels[-1].reshape(-1, RADIX).sum(axis=1)
+    levels.append(_to_bits(jnp.pad(sums, (0, -len(sums) % RADIX))))
+  return levels
+
+
+def _to_bits(sums: Int[Array, " nodes"]) -> Int[Array, " nodes"]:
+  """Shifts whole numbers so that the largest has 22 bits at the most."""
+  used = 32 - jax.lax.clz(jnp.max(sums))
+  return jax.lax.shift_right_logical(sums, jnp.maximum(used - _BITS, 0))
+
+
+def _choose(
+  chance: Float[Array, " draws"], weights: Int[Array, "draws children"]
+) -> Int[Array, " draws"]:
+  """Draws a child of each node in proportion to its weight; 0 without any."""
+  ends = jnp.cumsum(weights, axis=1)
+  total = ends[:, -1]
+  target = jnp.floor(chance * total.astype(chance.dtype)).astype(jnp.int32)
+  # Rounding may reach the end.
+  target = jnp.minimum(target, total - 1)
+  return jnp.argmax(ends > target[:, None], axis=1).astype(jnp.int32)
 
 
 def greedy_centers(
@@ -69,6 +136,7 @@ def greedy_centers(
   num_points: int | Int[Array, ""],
   num_clusters: int,
   block_size: int,
+  slots: Int[Array, " points"] | None = None,
   axis_name: AxisName = None,
 ) -> Float[Array, "clusters dim"]:
   """Chooses starting centers among the points by greedy k-means++.
@@ -85,6 +153,7 @@ def greedy_centers(
     num_points: Points that count, on this shard.
     num_clusters: Number of centers.
     block_size: Points whose products are held at once.
+    slots: Where in `points` each row of the pool is; see `sample_rows`.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
   Returns:
@@ -100,7 +169,8 @@ def greedy_centers(
     points, num_points=num_points, block_size=block_size, axis_name=axis_name
   )
   first_key, key = jax.random.split(key)
-  first = sample_rows(first_key, weights, 1, axis_name=axis_name)
+  sample = functools.partial(sample_rows, slots=slots, axis_name=axis_name)
+  first = sample(first_key, weights, 1)
   center = take_rows(points, first, axis_name)[0]
   infinite = varying(jnp.full(len(points), jnp.inf), axis_name)
 
@@ -120,15 +190,13 @@ def greedy_centers(
     # Where a point does not count, its distance may have overflowed.
     mass = jnp.where(weights > 0, weights * distances, 0.0)
     # Once the centers cover every point, any point of positive weight will do.
-    is_covered = psum(jnp.sum(mass), axis_name) == 0.0
+    is_covered = pmax(jnp.max(mass), axis_name) == 0.0
     mass = jnp.where(is_covered, weights, mass)
-    drawn = sample_rows(
-      jax.random.fold_in(key, index), mass, num_trials, axis_name=axis_name
-    )
+    drawn = sample(jax.random.fold_in(key, index), mass, num_trials)
     rows = take_rows(points, drawn, axis_name)
     trials = nearest(rows, distances)
     costs = jnp.where(weights[:, None] > 0, weights[:, None] * trials, 0.0)
-    best = jnp.argmin(psum(jnp.sum(costs, 0), axis_name))
+    best = jnp.argmin(psum(pairwise_sum(costs), axis_name))
     return centers.at[index].set(rows[best]), trials[:, best]
 
   distances = nearest(center[None], infinite)[:, 0]

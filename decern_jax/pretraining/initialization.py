@@ -1,19 +1,13 @@
 """Backbones of the table with random weights, drawn from a seed."""
 
-from collections.abc import Mapping
 import hashlib
 from typing import Any
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from decern_jax import models, rounds
-from decern_jax.models import bands
 from decern_jax.models.registry import find_spec
-
-Variables = Mapping[str, Any]
 
 
 def init_variables(
@@ -68,49 +62,15 @@ def create_random(
     raise ValueError(
       f"Unknown dtype {dtype!r}; expected one of {[*models.DTYPES]}."
     )
-  spec = find_spec(name)
-  module = spec.module(dtype=models.DTYPES[dtype])
-  shift, scale = (
-    np.asarray(bands.widen_moments(values, num_bands), np.float32)
-    for values in (spec.mean, spec.std)
-  )
-
-  def apply(variables: Variables, images: jax.Array) -> jax.Array:
-    return module.apply(variables, _normalize(images, shift, scale))
-
-  def train_apply(variables: Variables, images: jax.Array):
-    return _apply_in_training(
-      module, variables, _normalize(images, shift, scale)
-    )
-
   variables = init_variables(
     name, seed=seed, image_size=image_size, num_bands=num_bands
   )
   source = f"{name} {dtype} {image_size} {num_bands} {seed}"
-  return models.Backbone(
-    name=name,
-    apply=apply,
-    train_apply=train_apply,
-    variables=variables,
-    dim=spec.dim,
+  return models.assemble(
+    name,
+    find_spec(name).module(dtype=models.DTYPES[dtype]),
+    variables,
+    num_bands=num_bands,
     head=None,
     fingerprint=hashlib.sha256(source.encode()).hexdigest(),
   )
-
-
-def _apply_in_training(
-  module: nn.Module, variables: Variables, inputs: jax.Array
-) -> tuple[jax.Array, dict[str, Any]]:
-  if "batch_stats" not in variables:
-    return module.apply(variables, inputs), {}
-  features, updated = module.apply(
-    variables, inputs, train=True, mutable=["batch_stats"]
-  )
-  return features, updated["batch_stats"]
-
-
-def _normalize(
-  images: jax.Array, shift: np.ndarray, scale: np.ndarray
-) -> jax.Array:
-  shift, scale = (values.reshape(1, 1, 1, -1) for values in (shift, scale))
-  return (images.astype(np.float32) - shift) / scale

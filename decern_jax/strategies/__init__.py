@@ -15,6 +15,7 @@ from decern_jax.strategies import (
   entropy,
   gradient_magnitude,
   kmeans,
+  learning_loss,
   least_confidence,
   margin,
   noise_stability,
@@ -103,6 +104,17 @@ STRATEGIES: dict[str, Strategy] = {
   ),
   "kmeans": Strategy(
     kmeans.select, needs=("features",), select_multi_label=kmeans.select
+  ),
+  "learning_loss": Strategy(
+    learning_loss.select,
+    needs=("predicted_losses",),
+    select_multi_label=learning_loss.select,
+  ),
+  "learning_loss_clustered": Strategy(
+    cluster_pick.clustered(learning_loss.select),
+    needs=("features", "predicted_losses"),
+    options=_CLUSTERS,
+    select_multi_label=cluster_pick.clustered(learning_loss.select),
   ),
   "least_confidence": Strategy(
     least_confidence.select,

@@ -129,3 +129,44 @@ class TestTrainApply:
       assert leaf.dtype == jnp.float32
       assert np.isfinite(leaf).all()
       assert np.any(leaf != 0)
+
+
+class TestStageApply:
+  def test_changes_no_bit_of_the_features(self, resnet18):
+    for backbone in (resnet18, loading.create("small_cnn", image_size=32)):
+      arguments = backbone.variables, make_images()
+      features, stages = jax.jit(backbone.stage_apply)(*arguments)
+      expected = jax.jit(backbone.apply)(*arguments)
+      np.testing.assert_array_equal(features, expected)
+      assert [s.shape for s in stages] == [(4, d) for d in backbone.stage_dims]
+
+  def test_changes_no_bit_in_training(self, resnet18):
+    arguments = resnet18.variables, make_images()
+    (features, _), stats = jax.jit(resnet18.stage_train_apply)(*arguments)
+    expected = jax.jit(resnet18.train_apply)(*arguments)
+    jax.tree.map(np.testing.assert_array_equal, (features, stats), expected)
+
+  def test_last_stage_of_a_resnet_is_the_feature(self, resnet18):
+    features, stages = jax.jit(resnet18.stage_apply)(
+      resnet18.variables, make_images()
+    )
+    np.testing.assert_array_equal(stages[-1], features)
+    assert np.asarray(stages[0]).any()
+
+  def test_stages_of_a_small_cnn_are_before_the_projection(self):
+    backbone = loading.create("small_cnn", image_size=32)
+    features, stages = backbone.stage_apply(backbone.variables, make_images())
+    project = backbone.variables["params"]["project"]
+    joined = np.concatenate(stages[-2:], axis=-1) @ project["kernel"]
+    np.testing.assert_allclose(
+      features, joined + project["bias"][None], rtol=1e-4, atol=1e-4
+    )
+
+
+class TestWithOneStage:
+  def test_stage_is_the_feature(self):
+    backbone = loading.create("small_cnn", image_size=32)
+    single = loading.with_one_stage(backbone)
+    features, (stage,) = single.stage_apply(single.variables, make_images())
+    np.testing.assert_array_equal(stage, features)
+    assert single.stage_dims == (backbone.dim,) == features.shape[1:]

@@ -1,6 +1,7 @@
 """Tests of the table of models."""
 
 import fnmatch
+import functools
 import re
 
 from flax import traverse_util
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from decern_jax.models import registry
+from decern_jax.models import forward, registry
 
 
 def make_template(spec, size=32):
@@ -27,6 +28,19 @@ class TestModels:
     )
     assert features.shape == (2, spec.dim)
     assert features.dtype == jnp.float32
+
+  @pytest.mark.parametrize("name", registry.MODELS)
+  def test_stage_dims_are_those_of_the_module(self, name):
+    spec = registry.MODELS[name]
+    _, stages = jax.eval_shape(
+      functools.partial(forward.compute_stages, spec.module(), lambda x: x),
+      make_template(spec),
+      jnp.zeros((2, 32, 32, 3)),
+    )
+    assert {stage.dtype for stage in stages} == {jnp.dtype("float32")}
+    assert [stage.shape for stage in stages] == [
+      (2, dim) for dim in spec.stage_dims
+    ]
 
   @pytest.mark.parametrize("name", registry.MODELS)
   def test_variables_fit_any_image_size(self, name):

@@ -45,6 +45,16 @@ class TestMirroredRankingLoss:
     found = jax.jit(mirrored_ranking_loss)(*batch, margin=margin)
     np.testing.assert_allclose(found, naive_loss(*batch, margin), rtol=1e-5)
 
+  @pytest.mark.parametrize("num_rows", [0, 1, 2, 7, 8])
+  def test_rows_past_the_batch_never_matter(self, num_rows):
+    predicted, losses = make_batch(8)
+    predicted[num_rows:] = 1e6
+    found = jax.jit(mirrored_ranking_loss)(
+      predicted, losses, num_rows=np.int32(num_rows)
+    )
+    expected = naive_loss(predicted[:num_rows], losses[:num_rows], 1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
   @pytest.mark.parametrize("size", [2, 8, 128])
   def test_matches_the_published_definition(self, size):
     batch = make_batch(size)

@@ -43,7 +43,7 @@ def select(name: str, pool, *, budget: int = 5, seed: int = 0):
 class TestStrategies:
   def test_are_those_of_the_table(self):
     assert sorted(STRATEGIES) == list(STRATEGIES)
-    assert len(STRATEGIES) == 25
+    assert len(STRATEGIES) == 27
 
   @pytest.mark.parametrize("name", STRATEGIES)
   def test_options_are_fields_of_the_configuration(self, name):
