@@ -27,11 +27,13 @@ class TrainedModel(NamedTuple):
     backbone: The backbone, with its trained variables and its trained head.
     class_names: Name of each class, in the order of the head's outputs.
     transform: Keywords of `resize_and_center_crop`.
+    is_multi_label: Whether an image may have several of the classes.
   """
 
   backbone: models.Backbone
   class_names: tuple[str, ...]
   transform: dict[str, Any]
+  is_multi_label: bool = False
 
 
 def save(directory: epath.PathLike, model: Fit) -> None:
@@ -88,6 +90,7 @@ def load(directory: epath.PathLike) -> TrainedModel:
       name: settings[f"dataset.{name}"]
       for name in ("resize_size", "image_size", "interpolation")
     },
+    is_multi_label=data.get("is_multi_label", False),
   )
 
 

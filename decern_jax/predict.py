@@ -198,7 +198,9 @@ def _compute_probs(
   )
   rows = np.concatenate([*batches])
   part = learner.place(rows, split, mesh)
-  probs = features.predict(model.backbone.head, part.features)
+  probs = features.predict(
+    model.backbone.head, part.features, is_multi_label=model.is_multi_label
+  )
   return np.asarray(probs)[: len(rows)]
 
 

@@ -114,7 +114,10 @@ class TestGetConfig:
     config = module.get_config()
     assert config.dataset.name is not None
     assert config.model.name is not None
-    if config.model.name in ("mobilenet_v2", "resnet18"):
+    if (
+      config.model.name in ("mobilenet_v2", "resnet18")
+      and config.model.weights is None
+    ):
       assert "--config.model.weights=" in module.__doc__
     if config.dataset.name == "image_folder":
       assert "--config.dataset.path=" in module.__doc__

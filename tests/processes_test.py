@@ -189,6 +189,7 @@ class TestTwoProcesses:
     assert "round 0" not in runs.log("two", 1)
     assert (runs.folder / "two" / "selected.png").exists()
 
+  @pytest.mark.slow
   def test_refuse_different_settings(self, runs):
     name = "differing"
     first = runs.start(name, num_processes=2)

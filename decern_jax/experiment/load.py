@@ -253,4 +253,5 @@ def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
     "class_names": list(dataset.class_names),
     **{name: of_split(split) for name, split in splits_of(dataset).items()},
     "model": backbone.fingerprint,
+    **({"is_multi_label": True} if dataset.train.labels.ndim > 1 else {}),
   }

@@ -24,6 +24,16 @@ from tests.pretraining.tiny_pretraining import (
 COSTS = ("seconds", "images_per_second")
 
 
+# The loop is one for all; the others compile for long.
+each_objective = pytest.mark.parametrize(
+  "objective",
+  [
+    pytest.param(name, marks=() if name == "simclr" else pytest.mark.slow)
+    for name in OBJECTIVES
+  ],
+)
+
+
 class StopError(Exception):
   """Stands in for a kill."""
 
@@ -83,7 +93,7 @@ def saved_steps(workdir):
 
 
 class TestRun:
-  @pytest.mark.parametrize("objective", OBJECTIVES)
+  @each_objective
   def test_ends_after_all_steps_with_a_record_of_each_epoch(self, objective):
     state, records = uninterrupted(objective)
     assert state.step == NUM_EPOCHS * STEPS_OF_EPOCH
@@ -91,7 +101,7 @@ class TestRun:
     assert [record["loss"] for record in records[1:]] == state.losses.tolist()
     assert records[-1]["learning_rate"] < records[1]["learning_rate"]
 
-  @pytest.mark.parametrize("objective", OBJECTIVES)
+  @each_objective
   @pytest.mark.parametrize("num_steps", [0, 1, 3, 7])
   def test_ends_as_the_uninterrupted(
     self, tmp_path, stop_after, objective, num_steps

@@ -61,5 +61,14 @@ class TestSelect:
     )
     found = decern.select(key, pool, budget=5, **options).positions
     np.testing.assert_array_equal(found, expected)
-    default = decern.select(key, pool, budget=5, **self.options).positions
-    assert set(np.asarray(found)) != set(np.asarray(default))
+
+  def test_depends_on_its_options(self, key):
+    pool = pools.make_pool()
+    options = [self.options]
+    options += [{**self.options, "uncertainty_gamma": g} for g in (-9.0, 9.0)]
+    options += [{**self.options, "diversity_gamma": g} for g in (0.0, 1.0)]
+    found = {
+      tuple(np.asarray(decern.select(key, pool, budget=5, **o).positions))
+      for o in options
+    }
+    assert len(found) > 2

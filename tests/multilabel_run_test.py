@@ -1,0 +1,120 @@
+"""Whole runs where an image has several labels, from a file of labels."""
+
+import csv
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from configs import label_file, land_cover
+from decern_jax import driver, experiment, model_file
+from decern_jax.data import rendered_land_cover
+from decern_jax.report import records
+from tests import tiny
+
+LABELS = ("water", "land", "road")
+NUM_IMAGES = 40
+METRICS = ("macro_f1", "micro_f1", "macro_ap", "hamming_loss", "loss")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Images of three labels each, a file that tells them, and weights."""
+  folder = tmp_path_factory.mktemp("labels")
+  rng = np.random.default_rng(0)
+  with open(folder / "labels.csv", "w", newline="") as file:
+    table = csv.writer(file)
+    table.writerow(["path", "split", *LABELS])
+    for number in range(NUM_IMAGES):
+      labels = (rng.random(3) < 0.5).astype(int)
+      image = tiny.draw(0, rng) // 2 + np.uint8(90 * labels)
+      cv2.imwrite(os.fspath(folder / f"{number}.png"), image)
+      part = "test" if number % 4 == 0 else "train"
+      table.writerow([f"{number}.png", part, *labels])
+  tiny.write_weights(folder / "weights.safetensors")
+  return folder
+
+
+def make_config(folder, **changes):
+  config = label_file.get_config()
+  values = {
+    "num_rounds": 3,
+    "dataset.path": os.fspath(folder / "labels.csv"),
+    "dataset.image_size": tiny.SIZE,
+    "dataset.resize_size": tiny.SIZE,
+    "model.name": "small_cnn",
+    "model.weights": os.fspath(folder / "weights.safetensors"),
+    "train.num_epochs": 20,
+    "selection.initial_budget": 6,
+    "selection.budget": 4,
+    "system.cache_dir": os.fspath(folder / "cache"),
+    **changes,
+  }
+  config.update_from_flattened_dict(values)
+  return config
+
+
+def run(config, workdir, num_rounds=3) -> list[records.Record]:
+  experiment.check(config)
+  built = experiment.build(
+    config, experiment.load(config), seed=1, workdir=workdir
+  )
+  driver.run(built, num_rounds=num_rounds, workdir=workdir)
+  return records.read(workdir)
+
+
+class TestRun:
+  @pytest.mark.parametrize(
+    "name",
+    [
+      "decern_multilabel",
+      "gradient_magnitude_clustered",
+      "learning_loss",
+      "temporal_discrepancy",
+    ],
+  )
+  def test_buys_labels_and_reports_the_metrics(self, folder, tmp_path, name):
+    config = make_config(folder, **{"selection.strategy": name})
+    found = run(config, tmp_path)
+    assert [record["num_labeled"] for record in found] == [6, 10, 14]
+    for record in found:
+      assert set(METRICS) <= set(record["test"])
+      assert 0.0 <= record["test"]["macro_f1"] <= 1.0
+    assert (tmp_path / model_file.FILE_NAME).exists()
+
+  def test_an_interrupted_run_knows_the_model_of_the_round_before(
+    self, folder, tmp_path
+  ):
+    config = make_config(
+      folder, **{"selection.strategy": "temporal_discrepancy"}
+    )
+    expected = run(config, tmp_path / "whole")
+    run(config, tmp_path / "parts", num_rounds=1)
+    found = run(config, tmp_path / "parts")
+    assert [r["selected"] for r in found] == [r["selected"] for r in expected]
+
+  def test_identity_tells_that_an_image_has_several_labels(self, folder):
+    assert experiment.load(make_config(folder)).digest["is_multi_label"]
+
+  def test_refuses_a_strategy_without_the_form(self, folder):
+    config = make_config(folder, **{"selection.strategy": "decern"})
+    message = "several labels per example.*'decern_multilabel'.*got 'decern'"
+    with pytest.raises(ValueError, match=message):
+      experiment.load(config)
+
+  def test_thins_the_pool_to_a_long_tail(self, folder):
+    config = make_config(folder, **{"dataset.long_tail_ratio": 4.0})
+    thinned = experiment.load_dataset(config, num_workers=2)
+    assert 0 < len(thinned.train.ids) < 30
+    assert len(thinned.test.ids) == 10
+
+
+class TestLandCover:
+  def test_names_what_its_data_set_has(self):
+    config = land_cover.get_config()
+    experiment.check(config)
+    data = rendered_land_cover.load_rendered_land_cover()
+    assert data.train.labels.ndim == 2
+    budget = config.selection.initial_budget + 5 * config.selection.budget
+    assert budget < len(data.train.ids)
