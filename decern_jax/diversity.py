@@ -11,7 +11,7 @@ from decern_jax import ops
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction, slots_of
 from decern_jax.ops.kmeans import Clusters
-from decern_jax.ops.rows import HostRows
+from decern_jax.ops.rows import HostRows, in_order
 from decern_jax.sharding import block_floats, pool_layout
 from decern_jax.validation import (
   as_float32,
@@ -86,9 +86,7 @@ def _weighted_kmeans(key, points, weights, *, layout, **options):
     order = compaction(weights > 0.0)
     clusters = ops.kmeans.weighted_kmeans(
       key,
-      points.reorder(order, is_normalized=False)
-      if isinstance(points, HostRows)
-      else points[order],
+      in_order(points, order),
       weights[order],
       num_points=jnp.sum(weights > 0.0),
       slots=slots_of(order),

@@ -99,9 +99,9 @@ class FeatureStore:
     Args:
       number: Number of the block.
     """
-    path = self._path(number)
     if number in self._blocks:
       return True
+    path = self._path(number)
     if not path.exists():
       return False
     found = _read(path)

@@ -87,9 +87,9 @@ def make_learner(
 
   Long trainings are saved inside the round, at the end of an epoch, so that a
   kill costs about `checkpoint_seconds`, and after the batch in which SIGTERM
-  comes. The orders and the augmentation of an
-  epoch follow from the seed, the round and the epoch alone, so that the resumed
-  round ends as the uninterrupted one, bit for bit.
+  comes. The orders and the augmentation of an epoch follow from the seed, the
+  round and the epoch alone, so that the resumed round ends as the uninterrupted
+  one, bit for bit.
 
   Args:
     setup: What is fine-tuned.

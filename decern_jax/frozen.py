@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from decern_jax import learner, loss_module, rounds, sharding, training
-from decern_jax.ops.head import LinearHead
 
 
 def make_learner(
@@ -42,10 +41,15 @@ def make_learner(
   """
 
   def fit(state: rounds.RoundState) -> learner.Fit:
-    trained = _start(parts["train"].features.shape[1], num_classes, seed)
-    train = loss_module.fit_with_head
-    if not predicts_losses:
-      trained, train = trained[:1], training.fit_head
+    dim = parts["train"].features.shape[1]
+    head = training.init_head(
+      rounds.seed_key(seed, "params"), dim=dim, num_classes=num_classes
+    )
+    trained, train = (head,), training.fit_head
+    if predicts_losses:
+      module_key = rounds.seed_key(seed, loss_module.PURPOSE)
+      module = loss_module.init(module_key, stage_dims=(dim,))
+      trained, train = (head, module), loss_module.fit_with_head
     key = rounds.round_key(seed, "order", int(state.round))
     rows = _labeled_rows(parts["train"], state, capacity)
     found, losses = train(key, *trained, *rows, recipe=recipe)
@@ -60,17 +64,6 @@ def make_learner(
       parts, model.loss_module
     ),
   )
-
-
-def _start(
-  dim: int, num_classes: int, seed: int
-) -> tuple[LinearHead, loss_module.LossModule]:
-  """Returns the head and the module that every round starts from."""
-  head = training.init_head(
-    rounds.seed_key(seed, "params"), dim=dim, num_classes=num_classes
-  )
-  key = rounds.seed_key(seed, loss_module.PURPOSE)
-  return head, loss_module.init(key, stage_dims=(dim,))
 
 
 def _labeled_rows(

@@ -88,7 +88,7 @@ def initialize(address: Address | None) -> None:
 
 def is_lead() -> bool:
   """Says whether this process is the one that speaks and writes."""
-  return not are_several() or jax.process_index() == 0
+  return index() == 0
 
 
 def are_several() -> bool:

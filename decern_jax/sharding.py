@@ -189,13 +189,10 @@ def place_local(
     The array [num_rows, ...] on the mesh.
   """
 
-  def read_shard(index: tuple[slice, ...]) -> np.ndarray:
-    start, stop, _ = index[0].indices(num_rows)
+  def read(start: int, stop: int) -> np.ndarray:
     return rows[np.searchsorted(where, start) :][: stop - start]
 
-  sharding = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
-  shape = (num_rows, *rows.shape[1:])
-  return jax.make_array_from_callback(shape, sharding, read_shard)
+  return place_rows(read, (num_rows, *rows.shape[1:]), mesh)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
@@ -231,19 +228,34 @@ def to_host(array: jax.typing.ArrayLike) -> np.ndarray:
   return np.asarray(array)
 
 
-def take_replicated(
-  array: jax.Array | HostRows, positions: np.ndarray
-) -> np.ndarray:
-  """Returns rows of an array that may be split over processes.
+def take(
+  array: jax.Array | HostRows, positions: jax.typing.ArrayLike
+) -> jax.Array:
+  """Returns rows of an array that may be split over devices.
 
   Args:
     array: Numbers [pool, ...].
     positions: int [count].
 
   Returns:
+    [count, ...], on every device that the array is split over.
+  """
+  return _take(array, positions, layout=pool_layout(array))
+
+
+def take_replicated(
+  array: jax.Array | HostRows, positions: jax.typing.ArrayLike
+) -> np.ndarray:
+  """Returns rows of an array that may be split over processes.
+
+  Args:
+    array: As in `take`.
+    positions: As in `take`.
+
+  Returns:
     [count, ...], on the host of each process.
   """
-  return np.asarray(_take(array, positions, layout=pool_layout(array)))
+  return np.asarray(take(array, positions))
 
 
 @functools.partial(jax.jit, static_argnames="layout")

@@ -142,3 +142,35 @@ def _name_of(builder: tfds.core.DatasetBuilder) -> str:
   """Returns the name, with the config if there is one."""
   config = builder.builder_config
   return f"{builder.name}/{config.name}" if config else builder.name
+
+
+def check_counts(
+  builder: tfds.core.DatasetBuilder,
+  class_names: Sequence[str],
+  num_classes: int | None,
+  num_examples: Mapping[str, int],
+) -> None:
+  """Refuses data of other sizes than the published ones.
+
+  Args:
+    builder: The data set.
+    class_names: Its classes.
+    num_classes: Expected number of classes, or None.
+    num_examples: Expected number of examples by split, compared with the record
+      of the preparation, where there is one.
+
+  Raises:
+    ValueError: If a number differs; shows both.
+  """
+  if num_classes is not None and len(class_names) != num_classes:
+    raise ValueError(
+      f"Expected {num_classes} classes in {builder.info.full_name}, got "
+      f"{len(class_names)}."
+    )
+  recorded = builder.info.splits  # empty for the mock data of tfds.testing
+  for split, expected in num_examples.items() if recorded else ():
+    if recorded[split].num_examples != expected:
+      raise ValueError(
+        f"Expected {expected} examples in split {split!r} of "
+        f"{builder.info.full_name}, got {recorded[split].num_examples}."
+      )

@@ -81,7 +81,9 @@ def load_tfds_multilabel(
   splits = [train_split, test_split] + ([val_split] if val_split else [])
   sources = [tfds_builder.open_split(builder, split) for split in splits]
   reader = _make_reader(builder, image_keys, band_range, label_key)
-  _check_counts(builder, reader, num_classes, num_examples or {})
+  tfds_builder.check_counts(
+    builder, reader.class_names, num_classes, num_examples or {}
+  )
   parts = [
     _make_split(split, source, reader)
     for split, source in zip(splits, sources, strict=True)
@@ -215,27 +217,6 @@ def stack_bands(
     for band in bands
   ]
   return band_image.scale_bands(np.stack(bands, axis=-1), band_range=band_range)
-
-
-def _check_counts(
-  builder: tfds.core.DatasetBuilder,
-  reader: _Reader,
-  num_classes: int | None,
-  num_examples: Mapping[str, int],
-) -> None:
-  """Refuses data of other sizes than the published ones."""
-  if num_classes is not None and len(reader.class_names) != num_classes:
-    raise ValueError(
-      f"Expected {num_classes} classes in {builder.info.full_name}, got "
-      f"{len(reader.class_names)}."
-    )
-  recorded = builder.info.splits  # empty for the mock data of tfds.testing
-  for split, expected in num_examples.items() if recorded else ():
-    if recorded[split].num_examples != expected:
-      raise ValueError(
-        f"Expected {expected} examples in split {split!r} of "
-        f"{builder.info.full_name}, got {recorded[split].num_examples}."
-      )
 
 
 def _make_split(

@@ -61,7 +61,9 @@ def load_tfds(
     {image_key: tfds.features.Image, label_key: tfds.features.ClassLabel},
   )
   class_names = tuple(builder.info.features[label_key].names)
-  _check_counts(builder, class_names, num_classes, num_examples or {})
+  tfds_builder.check_counts(
+    builder, class_names, num_classes, num_examples or {}
+  )
   parts = [
     _make_split(split, source, len(class_names), image_key, label_key)
     for split, source in zip(splits, sources, strict=True)
@@ -75,27 +77,6 @@ def load_tfds(
     val=parts[2][0] if val_split else None,
     fingerprint=hex_digest([builder.info.full_name, *digests]),
   )
-
-
-def _check_counts(
-  builder: tfds.core.DatasetBuilder,
-  class_names: Sequence[str],
-  num_classes: int | None,
-  num_examples: Mapping[str, int],
-) -> None:
-  """Refuses data of other sizes than the published ones."""
-  if num_classes is not None and len(class_names) != num_classes:
-    raise ValueError(
-      f"Expected {num_classes} classes in {builder.info.full_name}, got "
-      f"{len(class_names)}."
-    )
-  recorded = builder.info.splits  # empty for the mock data of tfds.testing
-  for split, expected in num_examples.items() if recorded else ():
-    if recorded[split].num_examples != expected:
-      raise ValueError(
-        f"Expected {expected} examples in split {split!r} of "
-        f"{builder.info.full_name}, got {recorded[split].num_examples}."
-      )
 
 
 def _make_split(

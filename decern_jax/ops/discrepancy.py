@@ -249,17 +249,22 @@ def _block_scores(block: _Rows, tile: _Tile) -> Float[Array, " rows"]:
   def mixture(weight):
     return (1.0 - weight) * cross_own + weight * cross_anchor
 
-  confusion = _power(entropy, 1.0 - d)
+  confusion = power(entropy, 1.0 - d)
   scores = (
-    (1.0 - rho) * (_power(cross_own, d) + confusion)
-    + rho * (_power(mixture(ratio), d) + confusion)
-    + (_power(mixture(rho * ratio), d) + confusion)
+    (1.0 - rho) * (power(cross_own, d) + confusion)
+    + rho * (power(mixture(ratio), d) + confusion)
+    + (power(mixture(rho * ratio), d) + confusion)
   )
   return jnp.sum(jnp.where(tile.fresh[:, None], scores, 0.0), axis=0)
 
 
-def _power(base: Array, exponent: Array) -> Array:
-  """Raises a base clamped at 0 to a power, with 0^0 = 1 on every backend."""
+def power(base: Array, exponent: Array) -> Array:
+  """Raises a base clamped at 0 to a power, with 0^0 = 1 on every backend.
+
+  Args:
+    base: The base.
+    exponent: The exponent, at least 0.
+  """
   safe = jnp.maximum(base, 0.0)
   return jnp.where(exponent == 0.0, 1.0, jnp.power(safe, exponent))
 

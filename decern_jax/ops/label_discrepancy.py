@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
 from decern_jax.ops.collective import AxisName, psum, varying
-from decern_jax.ops.discrepancy import EPSILON
+from decern_jax.ops.discrepancy import EPSILON, power
 from decern_jax.ops.fusion import anchor_shifts, fusion_ratio, split_bins
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.ops.saliency import pooling_weights, upsampling_bins
@@ -180,20 +180,14 @@ def _scores(fused, probs, anchor_probs, ratio, d, rho) -> Array:
   entropy = cross_entropy(jax.nn.sigmoid(fused), jax.nn.sigmoid(-fused))
 
   def mixture(weight):
-    return _power((1.0 - weight) * own + weight * other, d)
+    return power((1.0 - weight) * own + weight * other, d)
 
-  confusion = _power(entropy, 1.0 - d)
+  confusion = power(entropy, 1.0 - d)
   # The confusion is in all three terms, whose weights sum to 2.
-  discrepancy = (1.0 - rho) * _power(own, d) + rho * mixture(ratio)
+  discrepancy = (1.0 - rho) * power(own, d) + rho * mixture(ratio)
   return discrepancy + mixture(rho * ratio) + 2.0 * confusion
 
 
 def _log_probs(logits: Array) -> Array:
   """Returns log(sigmoid + epsilon), without a digit lost."""
   return jnp.logaddexp(jax.nn.log_sigmoid(logits), math.log(EPSILON))
-
-
-def _power(base: Array, exponent: Array) -> Array:
-  """Raises a base clamped at 0 to a power, with 0^0 = 1 on every backend."""
-  safe = jnp.maximum(base, 0.0)
-  return jnp.where(exponent == 0.0, 1.0, jnp.power(safe, exponent))

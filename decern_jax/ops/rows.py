@@ -123,12 +123,31 @@ class HostRows:
 
   def _take(self, positions) -> np.ndarray:
     positions = np.asarray(positions)
+    is_row = positions >= 0
+    if is_row.all():
+      # All blocks but the last: a copy less.
+      return self.source.take(positions)
     rows = self.source.take(np.maximum(positions, 0))
-    return np.where(positions[:, None] >= 0, rows, np.float32(0.0))
+    return np.where(is_row[:, None], rows, np.float32(0.0))
 
 
 Rows = Array | HostRows
 """Rows [rows, dim], on the devices or on the host."""
+
+
+def in_order(rows: Rows, order: Int[Array, " rows"]) -> Rows:
+  """Returns rows in another order.
+
+  Args:
+    rows: The rows.
+    order: Positions in them.
+
+  Returns:
+    The rows: on the devices a copy, on the host a view.
+  """
+  if isinstance(rows, HostRows):
+    return rows.reorder(order, is_normalized=rows.is_normalized)
+  return rows[order]
 
 
 def normalized_in_order(

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from decern_jax.multilabel_metrics import class_f1_scores
+
 # Queries whose similarities to all neighbors are held at once.
 _BLOCK_SIZE = 1024
 
@@ -102,13 +104,9 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
   Returns:
     The mean, in [0, 1]; 0 if no example has a label.
   """
-  labels = labels.astype(bool)
-  correct = 2.0 * (predicted & labels).sum(axis=0)
-  total = predicted.sum(axis=0) + labels.sum(axis=0)
-  occurring = labels.any(axis=0)
-  if not occurring.any():
-    return 0.0
-  return float(np.mean(correct[occurring] / total[occurring]))
+  scores = class_f1_scores(predicted, labels.astype(bool))
+  known = [score for score in scores if score is not None]
+  return float(np.mean(known)) if known else 0.0
 
 
 def _normalize(features: np.ndarray) -> np.ndarray:

@@ -6,12 +6,10 @@ import inspect
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 from decern_jax.diversity import weighted_kmeans
-from decern_jax.ops.collective import take_rows
 from decern_jax.ops.nearest import ROUNDING
-from decern_jax.sharding import pool_layout
+from decern_jax.sharding import take
 from decern_jax.strategies.pool import Pool, Selection, take_highest
 from decern_jax.validation import check_integer
 
@@ -121,7 +119,7 @@ def pick_from_clusters(
     )
   size = min(factor * budget, len(scores))
   shortlist = take_highest(scores, candidates, budget=size)
-  points = _take(features, shortlist, layout=pool_layout(features))
+  points = take(features, shortlist)
   # Where the candidates are fewer, they come first.
   counts = _first(candidates, size=size)
   clusters = weighted_kmeans(
@@ -133,19 +131,6 @@ def pick_from_clusters(
       points, clusters.centers, clusters.assignments, counts
     )
   return _pick(shortlist, clusters.assignments, may_be_picked, budget=budget)
-
-
-@functools.partial(jax.jit, static_argnames="layout")
-def _take(features, positions, *, layout):
-  """Returns the rows at positions of the pool, on every device."""
-  if layout is None:
-    return features[positions]
-  return jax.shard_map(
-    functools.partial(take_rows, axis_name=layout.axis),
-    mesh=layout.mesh,
-    in_specs=(layout.rows, PartitionSpec()),
-    out_specs=PartitionSpec(),
-  )(features, positions)
 
 
 @functools.partial(jax.jit, static_argnames="size")
