@@ -6,6 +6,16 @@ paper's settings, and changes values; it adds no field.
 
 from ml_collections import config_dict
 
+# What the comparison of strategies for several labels per image compares.
+MULTILABEL_STRATEGIES = (
+  "decern_multilabel",
+  "entropy",
+  "gradient_magnitude_clustered",
+  "learning_loss_clustered",
+  "random",
+  "temporal_discrepancy_clustered",
+)
+
 # What the paper's backbones differ in.
 PAPER_BACKBONES = {
   # DINO, class tokens of the last four blocks; frozen but for normalisation.
@@ -81,8 +91,9 @@ def get_config() -> config_dict.ConfigDict:
   model.name = config_dict.placeholder(str)
   # Local .safetensors file, one on gs://, or one on the Hugging Face Hub as
   # hf://owner/repo[@revision][/path/file.safetensors]; None: the weights that
-  # ship with the package.
+  # ship with the package; or "random", drawn from the next number.
   model.weights = config_dict.placeholder(str)
+  model.weights_seed = 0
   # What the backbone computes in: "float32" or "bfloat16". Parameters and
   # features are float32.
   model.dtype = "float32"
@@ -98,6 +109,9 @@ def get_config() -> config_dict.ConfigDict:
   # backbone trains; published: False.
   train.freeze_batch_norm = False
   train.num_epochs = 200
+  # Batches of an epoch, the same in all rounds; None, as published: those of a
+  # pass over the labeled examples.
+  train.steps_per_epoch = config_dict.placeholder(int)
   train.batch_size = 128
   train.learning_rate = 1e-3
   train.warmup_epochs = 5

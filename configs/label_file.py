@@ -7,7 +7,11 @@ The file has a row per image: its path, beside the file, and a column of 0 and 1
 per label; or a column of names of labels, with `;` between them. A column
 `split` tells train, val and test; without one a fifth is drawn for the test.
 The weights are those of a ResNet-18: of `configs/pretrain_label_file.py`, or
-torchvision's.
+torchvision's. Pre-training and the comparison of strategies as one command:
+
+  python -m decern_jax.compare --config=configs/label_file.py \
+    --pretrain=configs/pretrain_label_file.py \
+    --config.dataset.path=FILE.csv --pretrain.dataset.path=FILE.csv
 """
 
 from configs import common
@@ -17,13 +21,7 @@ def get_config():
   """Returns the configuration for a label file."""
   config = common.get_config()
   config.num_rounds = 10
-  config.strategies = (
-    "decern_multilabel",
-    "entropy",
-    "gradient_magnitude_clustered",
-    "random",
-    "temporal_discrepancy_clustered",
-  )
+  config.strategies = common.MULTILABEL_STRATEGIES
   config.dataset.name = "label_file"
   config.dataset.resize_size = 64
   config.dataset.image_size = 64

@@ -1,13 +1,14 @@
 """Several labels per image, on embedded land cover: the multi-label quickstart.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_quickstart.py \
-    --workdir=runs/pretrain_quickstart
-  python -m decern_jax.main --config=configs/land_cover.py
+  python -m decern_jax.compare --config=configs/land_cover.py \
+    --pretrain=configs/pretrain_quickstart.py
 
 Rendered tiles of 64 pixels with eight kinds of cover, from frequent fields to
-rare ships. The backbone is pre-trained without labels by the first command; 40
-labels to begin with and 40 more in each of 5 rounds train a head with an output
-per label. The metric is macro F1.
+rare ships. The backbone is pre-trained without labels, once; 40 labels to begin
+with and 40 more in each of 5 rounds train a head with an output per label. The
+metric is macro F1. With those weights, one strategy alone:
+
+  python -m decern_jax.main --config=configs/land_cover.py
 """
 
 from configs import common

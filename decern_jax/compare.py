@@ -3,7 +3,9 @@
   --config.strategies="('decern', 'margin', 'random')" --config.seeds="(1, 11)"
 
 Runs what is missing of every strategy and seed, each where `decern_jax.main`
-would, and writes a report of all of them. The same command again resumes.
+would, and writes a report of all of them. The same command again resumes. With
+`--pretrain=configs/pretrain_NAME.py` the backbone is pre-trained first, where
+it is not yet, and all runs start from it.
 """
 
 from collections.abc import Sequence
@@ -11,10 +13,18 @@ from collections.abc import Sequence
 from absl import app, flags
 from etils import epath
 import jax
-from ml_collections import config_dict
+from ml_collections import config_dict, config_flags
 import numpy as np
 
-from decern_jax import command, config_flag, experiment, processes, session
+from decern_jax import (
+  command,
+  config_flag,
+  experiment,
+  object_store,
+  pretrain,
+  processes,
+  session,
+)
 from decern_jax.report import comparison, document, gallery
 from decern_jax.sharding import to_host
 from decern_jax.strategies import STRATEGIES
@@ -23,6 +33,17 @@ REPORT_FOLDER = "report"
 
 _PHOTOS = flags.DEFINE_bool(
   "photos", True, "Whether the report shows the images that were selected."
+)
+_PRETRAIN = config_flags.DEFINE_config_file(
+  "pretrain",
+  None,
+  "File of a configuration of pre-training, which all runs then start from.",
+  lock_config=True,
+)
+_PRETRAIN_WORKDIR = flags.DEFINE_string(
+  "pretrain_workdir",
+  None,
+  "Folder of the pre-training. Default: runs/<name of its configuration>.",
 )
 
 
@@ -59,6 +80,42 @@ def compare(
   every = [folder for seeds in folders.values() for folder in seeds.values()]
   processes.by_lead(lambda: _write(every, report, pool))
   return report / document.PAGE_FILE
+
+
+def pretrained_config(
+  config: config_dict.ConfigDict,
+  pretraining: config_dict.ConfigDict,
+  folder: epath.Path,
+) -> config_dict.ConfigDict:
+  """Pre-trains a backbone, unless that is done, and starts all runs from it.
+
+  Args:
+    config: The configuration of the comparison, without weights.
+    pretraining: The configuration of the pre-training.
+    folder: Folder of the pre-training.
+
+  Returns:
+    The configuration of the comparison, with the weights.
+
+  Raises:
+    ValueError: If the configurations do not fit together, or as
+      `pretrain.run`.
+  """
+  names = config.model.name, pretraining.model.name
+  if len(set(names)) > 1:
+    raise ValueError(
+      "Expected one `model.name` in `--config` and `--pretrain`, got"
+      f" {names[0]!r} and {names[1]!r}."
+    )
+  weights = folder / pretrain.WEIGHTS_FILE
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    changed.model.weights = str(weights)
+  # A mistake in the comparison is told before the pre-training's hours.
+  _check_strategies(changed.strategies)
+  experiment.check(changed)
+  pretrain.run(pretraining, folder)
+  return changed
 
 
 def _write(
@@ -133,16 +190,22 @@ def _folders(
   return {seed: folder / f"seed{seed}" for seed in config.seeds}
 
 
+def _pretrain_folder() -> epath.Path:
+  if _PRETRAIN_WORKDIR.value:
+    return object_store.as_path(_PRETRAIN_WORKDIR.value)
+  file = config_flags.get_config_filename(flags.FLAGS["pretrain"])
+  return epath.Path("runs") / epath.Path(file).stem
+
+
 def main(argv: Sequence[str]) -> None:
   """Runs the comparison that the flags name."""
 
   def work() -> None:
     config_flag.join_processes()
-    compare(
-      config_flag.CONFIG.value,
-      config_flag.parent_folder(),
-      photos=_PHOTOS.value,
-    )
+    config, parent = config_flag.CONFIG.value, config_flag.parent_folder()
+    if _PRETRAIN.value is not None:
+      config = pretrained_config(config, _PRETRAIN.value, _pretrain_folder())
+    compare(config, parent, photos=_PHOTOS.value)
 
   command.run(
     argv, work, if_interrupted="Interrupted; the same command continues."

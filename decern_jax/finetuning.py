@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from decern_jax import (
+  batches,
   checkpoint,
   learner,
   loss_module,
@@ -23,11 +24,9 @@ from decern_jax import (
   train_step,
   training,
 )
-from decern_jax.data import pipeline
 from decern_jax.data.dataset import Split
-from decern_jax.data.pipeline import BatchPlan
 from decern_jax.models import Backbone
-from decern_jax.sharding import local_rows, place_local, replicate
+from decern_jax.sharding import replicate
 
 # The state in the middle of a round, under the number of the round.
 FOLDER = "training"
@@ -146,39 +145,6 @@ def _clear(parent: epath.Path, *, before: int) -> None:
   processes.by_lead(remove)
 
 
-def plan_epochs(
-  positions: np.ndarray,
-  *,
-  batch_size: int,
-  seed: tuple[int, ...],
-  first: int,
-  num_epochs: int,
-  skip: int = 0,
-) -> Iterator[BatchPlan]:
-  """Plans the batches of epochs, each in an order of its own.
-
-  The last batch of an epoch is dropped when it is not full, unless it is the
-  only one.
-
-  Args:
-    positions: int [labeled], the examples to train on.
-    batch_size: Examples of a batch.
-    seed: Entropy of the round; the number of the epoch is appended to it.
-    first: The first epoch to plan.
-    num_epochs: Where the last one ends.
-    skip: Batches of the first epoch that are done.
-
-  Yields:
-    The batches of epoch `first`, then those of the next one.
-  """
-  size = min(batch_size, len(positions))
-  for epoch in range(first, num_epochs):
-    order = np.random.default_rng((*seed, epoch)).permutation(positions)
-    start = skip * size if epoch == first else 0
-    for begin in range(start, len(order) - size + 1, size):
-      yield BatchPlan(order[begin : begin + size], (*seed, epoch))
-
-
 def _train(
   setup: Setup, state: rounds.RoundState, seed: int, manager
 ) -> train_step.TrainState:
@@ -193,16 +159,19 @@ def _train(
       *(round_num, first, done),
     )
   positions = np.flatnonzero(state.labeled)
-  num_batches = max(len(positions) // recipe.batch_size, 1)
+  num_batches = recipe.steps_per_epoch or max(
+    len(positions) // recipe.batch_size, 1
+  )
+  steps = (first * num_batches + done, recipe.num_epochs * num_batches)
   last_save = time.monotonic()
   with (
     contextlib.closing(
-      _device_batches(setup, positions, seed, round_num, (first, done))
-    ) as batches,
+      _device_batches(setup, positions, seed, round_num, steps)
+    ) as pairs,
     _epoch_bar(round_num, first, recipe.num_epochs) as bar,
   ):
     for epoch in range(first, recipe.num_epochs):
-      left = itertools.islice(batches, num_batches - int(current.batch))
+      left = itertools.islice(pairs, num_batches - int(current.batch))
       current = _run_epoch(setup, current, fixed, left, num_batches, manager)
       bar.update()
       # By the clock of one process, lest they disagree.
@@ -245,58 +214,42 @@ def _device_batches(
   positions: np.ndarray,
   seed: int,
   round_num: int,
-  start: tuple[int, int],
+  steps: tuple[int, int],
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Yields images and labels on the devices, a little ahead of their use.
+  """Yields images and labels of the steps from the first to the last."""
 
-  A process reads the images of its own devices alone. What they are does not
-  depend on the others: each image is augmented by its own seed.
-  """
-  size = min(setup.recipe.batch_size, len(positions))
-  divides = size % setup.mesh.size == 0
-  # A batch that does not divide is computed by every device.
-  own = local_rows(size, setup.mesh) if divides else np.arange(size)
+  def seeds(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    entropy = (*rounds.host_seed(seed, "epochs", round_num), number)
+    return entropy, entropy
 
-  def plan() -> Iterator[BatchPlan]:
-    for batch in plan_epochs(
+  size, (first, num_steps) = setup.recipe.batch_size, steps
+  return batches.device_batches(
+    setup.train,
+    lambda: batches.plan_batches(
       positions,
-      batch_size=setup.recipe.batch_size,
-      seed=rounds.host_seed(seed, "epochs", round_num),
-      first=start[0],
-      num_epochs=setup.recipe.num_epochs,
-      skip=start[1],
-    ):
-      yield batch._replace(positions=batch.positions[own])
-
-  def pair() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    labels = np.asarray(setup.train.labels, np.int32)
-    # One plan for the images, which are read ahead, and one for the labels.
-    batches = pipeline.training_batches(
-      setup.train, plan(), setup.augment, num_workers=setup.num_workers
-    )
-    with contextlib.closing(batches):
-      for images, batch in zip(batches, plan(), strict=True):
-        yield images, labels[batch.positions]
-
-  def put(arrays: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, ...]:
-    if not divides:
-      return replicate(arrays, setup.mesh)
-    return tuple(place_local(rows, own, size, setup.mesh) for rows in arrays)
-
-  return pipeline.prefetch(pair(), put)
+      batch_size=size,
+      seeds=seeds,
+      first=first,
+      num_steps=num_steps,
+    ),
+    setup.augment,
+    batch_size=min(size, len(positions)),
+    mesh=setup.mesh,
+    num_workers=setup.num_workers,
+  )
 
 
 def _run_epoch(
   setup: Setup,
   state: train_step.TrainState,
   fixed: train_step.Params,
-  batches: Iterator[tuple[jax.Array, jax.Array]],
+  pairs: Iterator[tuple[jax.Array, jax.Array]],
   num_batches: int,
   manager,
 ) -> train_step.TrainState:
   """Makes a step on each batch that is left of an epoch."""
   waiting = None
-  for images, labels in batches:
+  for images, labels in pairs:
     if processes.is_stopping():
       _save_and_end(manager, state, num_batches)
     state, loss = train_step.train_step(

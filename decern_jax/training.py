@@ -17,12 +17,15 @@ class Recipe(NamedTuple):
   """How a model is trained.
 
   Attributes:
-    num_epochs: Passes over the labeled examples.
+    num_epochs: Epochs, each with a learning rate of its own.
     batch_size: Examples of a batch.
     learning_rate: The peak rate.
     warmup_epochs: Epochs of linear warm-up.
     warmup_learning_rate: The rate of the first epoch, if there is a warm-up.
     final_learning_rate: The rate that the cosine decay ends at.
+    steps_per_epoch: Batches of an epoch; None: those of a pass over the labeled
+      examples. A number makes every round take as many steps, however many
+      labels there are.
   """
 
   num_epochs: int
@@ -31,6 +34,7 @@ class Recipe(NamedTuple):
   warmup_epochs: int
   warmup_learning_rate: float
   final_learning_rate: float
+  steps_per_epoch: int | None = None
 
 
 def epoch_learning_rates(recipe: Recipe) -> Float[Array, " epochs"]:
@@ -173,8 +177,8 @@ def fit_params(
   """Trains parameters with Adam on the first rows of an array.
 
   The array keeps its length from round to round while more of its rows count,
-  so that a whole run compiles this once, inside of `jax.jit`. Each epoch visits
-  the rows in a new random order; the last batch is dropped when there is more
+  so that a whole run compiles this once, inside of `jax.jit`. Each pass visits
+  the rows in a new random order; its last batch is dropped when there is more
   than one.
 
   Args:
@@ -195,17 +199,24 @@ def fit_params(
     learning_rate=recipe.learning_rate
   )
   size = min(recipe.batch_size, len(features))
-  num_batches = jnp.maximum(num_rows // size, 1)
+  per_pass = jnp.maximum(num_rows // size, 1)
+  per_epoch = per_pass
+  if recipe.steps_per_epoch is not None:
+    per_epoch = jnp.asarray(recipe.steps_per_epoch)
   rows = jnp.arange(len(features))
+
+  def draw_order(number):
+    chance = jax.random.uniform(jax.random.fold_in(key, number), rows.shape)
+    return jnp.argsort(jnp.where(rows < num_rows, chance, jnp.inf))
 
   def run_epoch(carry, epoch):
     index, rate = epoch
-    chance = jax.random.uniform(jax.random.fold_in(key, index), rows.shape)
-    order = jnp.argsort(jnp.where(rows < num_rows, chance, jnp.inf))
 
     def run_batch(batch, state):
-      params, opt_state, total = state
-      begin = batch * size
+      params, opt_state, order, total = state
+      number, place = jnp.divmod(index * per_epoch + batch, per_pass)
+      order = jax.lax.cond(place == 0, draw_order, lambda number: order, number)
+      begin = place * size
       where = jax.lax.dynamic_slice_in_dim(order, begin, size)
       counted = begin + jnp.arange(size) < num_rows
       # Rows past the last may hold anything; a NaN would outlive its weight of
@@ -217,17 +228,18 @@ def fit_params(
       # Adam in optax raises a float to the power of an integer.
       with jax.numpy_dtype_promotion("standard"):
         update, opt_state = optimizer.update(gradient, opt_state)
-      return optax.apply_updates(params, update), opt_state, total + loss
+      return optax.apply_updates(params, update), opt_state, order, total + loss
 
-    params, opt_state = carry
+    params, opt_state, order = carry
     opt_state.hyperparams["learning_rate"] = rate
-    params, opt_state, total = jax.lax.fori_loop(
-      0, num_batches, run_batch, (params, opt_state, 0.0)
+    params, opt_state, order, total = jax.lax.fori_loop(
+      0, per_epoch, run_batch, (params, opt_state, order, 0.0)
     )
-    return (params, opt_state), total / num_batches.astype(jnp.float32)
+    losses = total / per_epoch.astype(jnp.float32)
+    return (params, opt_state, order), losses
 
   epochs = (jnp.arange(recipe.num_epochs), epoch_learning_rates(recipe))
-  (params, _), losses = jax.lax.scan(
-    run_epoch, (params, optimizer.init(params)), epochs
+  (params, *_), losses = jax.lax.scan(
+    run_epoch, (params, optimizer.init(params), rows), epochs
   )
   return params, losses

@@ -24,6 +24,7 @@ FLOORS = {
   "validation": 1,
   "models": 2,
   "data": 2,
+  "batches": 3,
   "training": 3,
   "train_step": 3.5,
   "evaluation": 4.2,
@@ -36,6 +37,7 @@ FLOORS = {
   "selection": 3.5,
   "strategies": 4,
   "report": 4,
+  "labeling": 4,
   "checkpoint": 4,
   "workdir": 3,
   "learner": 4,
@@ -48,7 +50,7 @@ FLOORS = {
   "command": 5,
   "config_flag": 5,
   "pretraining": 5.2,
-  "pretrain": 6,
+  "pretrain": 5.8,
   "session": 5.5,
   "run_setting": 5.5,
   "round_programs": 5.7,
@@ -57,6 +59,8 @@ FLOORS = {
   "main": 6,
   "prepare": 6,
   "predict": 6,
+  "label": 6,
+  "annotate": 6,
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

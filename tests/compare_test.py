@@ -1,9 +1,13 @@
 """Tests of decern_jax/compare.py, on a tiny folder of images."""
 
+import json
+
 from etils import epath
 import pytest
 
-from decern_jax import compare, experiment, session
+from configs import pretrain_common
+from decern_jax import compare, experiment, pretrain, session
+from decern_jax.pretraining import loop
 from decern_jax.report import records
 from tests import tiny
 
@@ -118,3 +122,67 @@ class TestCompare:
     with pytest.raises(ValueError, match=message):
       start(strategies=strategies)
     assert not (tmp_path / "runs").exists()
+
+
+class TestPretrainedConfig:
+  @pytest.fixture
+  def make_pretraining(self, folder):
+    def make(**changes):
+      config = pretrain_common.get_config()
+      values = {
+        "dataset.name": "image_folder",
+        "dataset.path": str(folder / "data"),
+        "dataset.resize_size": tiny.SIZE,
+        "dataset.image_size": tiny.SIZE,
+        "model.name": "small_cnn",
+        "pretrain.projector": (8,),
+        "train.num_epochs": 1,
+        "train.warmup_epochs": 0,
+        "train.batch_size": 8,
+        "probe.every_epochs": 0,
+        "system.num_devices": 1,
+        "system.num_workers": 2,
+        "system.cache_dir": str(folder / "cache"),
+      }
+      config.update_from_flattened_dict({**values, **changes})
+      return config.lock()
+
+    return make
+
+  def test_runs_start_from_what_was_pretrained(
+    self, make_config, make_pretraining, tmp_path, monkeypatch
+  ):
+    where = epath.Path(tmp_path / "pretrain")
+    config = compare.pretrained_config(
+      make_config(seeds=(1,)), make_pretraining(), where
+    )
+    assert config.model.weights == str(where / pretrain.WEIGHTS_FILE)
+    compare.compare(config, epath.Path(tmp_path / "runs"), photos=False)
+    settings = json.loads(
+      (tmp_path / "runs" / "random" / "seed1" / "config.json").read_text()
+    )
+    assert settings["model.weights"] == config.model.weights
+    # Once: the second command finds it.
+    monkeypatch.setattr(loop, "run", None)
+    again = compare.pretrained_config(
+      make_config(seeds=(1,)), make_pretraining(), where
+    )
+    assert again.model.weights == config.model.weights
+
+  @pytest.mark.parametrize(
+    ("changes", "pretraining", "message"),
+    [
+      ({}, {"model.name": "resnet18"}, "got 'small_cnn' and 'resnet18'"),
+      ({"strategies": ("oracle",)}, {}, "Unknown strategies"),
+      ({"train__num_epochs": 0}, {}, "1 <= `train.num_epochs`, got 0"),
+    ],
+  )
+  def test_tells_mistakes_before_any_work(
+    self, make_config, make_pretraining, tmp_path, changes, pretraining, message
+  ):
+    where = epath.Path(tmp_path / "pretrain")
+    with pytest.raises(ValueError, match=message):
+      compare.pretrained_config(
+        make_config(**changes), make_pretraining(**pretraining), where
+      )
+    assert not where.exists()

@@ -59,6 +59,7 @@ class TestCommon:
       "augment": False,
       "freeze_batch_norm": False,
       "num_epochs": 200,
+      "steps_per_epoch": None,
       "batch_size": 128,
       "learning_rate": 1e-3,
       "warmup_epochs": 5,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax import finetuning, rounds, train_step
+from decern_jax import finetuning, train_step
 from decern_jax.sharding import make_mesh
 from tests import finetuned, tasks, tiny
 from tests.finetuned import NARROW, assert_close, assert_same, fit, make_state
@@ -16,50 +16,6 @@ from tests.finetuned import NARROW, assert_close, assert_same, fit, make_state
 def setup() -> finetuning.Setup:
   """Of a network with batch normalisation."""
   return finetuned.make_setup(NARROW)
-
-
-class TestPlanEpochs:
-  def plan(self, num_labeled=20, *, size=8, seed=(1, 2, 3), first=0, epochs=3):
-    positions = 100 + np.arange(num_labeled)
-    plans = finetuning.plan_epochs(
-      positions, batch_size=size, seed=seed, first=first, num_epochs=epochs
-    )
-    return [(plan.positions.tolist(), plan.seed) for plan in plans]
-
-  @pytest.mark.parametrize("size", [4, 5, 20, 64])
-  def test_an_epoch_is_a_permutation(self, size):
-    for epoch in range(3):
-      found = [p for p, seed in self.plan(size=size) if seed[-1] == epoch]
-      assert sorted(sum(found, [])) == [*range(100, 120)]
-
-  @pytest.mark.parametrize(
-    ("num_labeled", "sizes"),
-    [(20, [8, 8]), (16, [8, 8]), (15, [8]), (8, [8]), (7, [7]), (1, [1])],
-  )
-  def test_drops_a_last_batch_unless_it_is_the_only_one(
-    self, num_labeled, sizes
-  ):
-    found = self.plan(num_labeled)
-    assert [len(positions) for positions, _ in found] == sizes * 3
-    for positions, _ in found:
-      assert len(set(positions)) == len(positions)
-
-  @pytest.mark.parametrize("first", range(4))
-  def test_resumed_plan_is_the_tail_of_the_whole(self, first):
-    assert self.plan(first=first) == self.plan()[2 * first :]
-
-  def test_names_the_epoch_in_the_seed(self):
-    seeds = [seed for _, seed in self.plan()]
-    assert seeds == [(1, 2, 3, epoch) for epoch in (0, 0, 1, 1, 2, 2)]
-
-  def test_orders_differ_by_seed_round_and_epoch(self):
-    seeds = [rounds.host_seed(s, "epochs", r) for s in (1, 2) for r in (0, 1)]
-    orders = [
-      tuple(positions)
-      for seed in seeds
-      for positions, _ in self.plan(size=20, seed=seed)
-    ]
-    assert len(set(orders)) == 4 * 3
 
 
 class TestFit:
@@ -132,6 +88,31 @@ class TestFit:
       labels = [int(label) for _, batch in batches for label in batch]
       assert [label_of[key] for key in keys] == labels
       assert len(set(keys)) == len(keys)
+
+  @pytest.mark.parametrize("num_labeled", [8, 20])
+  def test_takes_as_many_steps_as_it_is_told(
+    self, setup, tmp_path, monkeypatch, num_labeled
+  ):
+    """However many labels there are; an example still comes once in a pass."""
+    seen, step = [], train_step.train_step
+
+    def note(state, fixed, images, labels, num_batches, **options):
+      seen.append([image.tobytes() for image in np.asarray(images)])
+      assert num_batches == 3
+      return step(state, fixed, images, labels, num_batches, **options)
+
+    monkeypatch.setattr(train_step, "train_step", note)
+    steady = setup._replace(
+      augment=lambda image, rng: image[:, : tiny.SIZE],
+      recipe=setup.recipe._replace(steps_per_epoch=3),
+    )
+    fit(steady, tmp_path, make_state(num_labeled=num_labeled))
+    assert len(seen) == 3 * finetuned.NUM_EPOCHS
+    size = setup.recipe.batch_size
+    per_pass = num_labeled // size
+    for start in range(0, len(seen) - per_pass + 1, per_pass):
+      images = sum(seen[start : start + per_pass], [])
+      assert len(set(images)) == len(images) == per_pass * size
 
   def test_differs_by_round_and_seed(self, setup, tmp_path):
     models = [

@@ -1,15 +1,17 @@
 """Whole runs where an image has several labels, from a file of labels."""
 
 import csv
+import importlib
 import os
 
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from configs import label_file, land_cover
-from decern_jax import driver, experiment, model_file
-from decern_jax.data import rendered_land_cover
+from decern_jax import driver, experiment, model_file, train_step
+from decern_jax.data import rendered_land_cover, specs
 from decern_jax.report import records
 from tests import tiny
 
@@ -118,3 +120,71 @@ class TestLandCover:
     assert data.train.labels.ndim == 2
     budget = config.selection.initial_budget + 5 * config.selection.budget
     assert budget < len(data.train.ids)
+
+
+def fake_source(self, split, **unused):
+  """Stands in for `as_data_source` of any builder under `mock_data`."""
+  rng = np.random.default_rng(len(split))
+  return [
+    {
+      "image": cv2.imencode(".png", tiny.draw(i % 4, rng))[1].tobytes(),
+      "filename": f"{i}.tif".encode(),
+      "labels": np.flatnonzero(rng.random(3) < 0.5),
+    }
+    for i in range(NUM_IMAGES)
+  ]
+
+
+class TestPaperConfigs:
+  """Those of both papers, on data made in the form of their own."""
+
+  @pytest.mark.parametrize("name", ["uc_merced", "bigearthnet"])
+  def test_fine_tunes_as_many_steps_in_every_round(
+    self, name, folder, tmp_path, monkeypatch
+  ):
+    steps, step = [], train_step.train_step
+
+    def note(state, *args, **options):
+      steps.append(len(args[1]))
+      return step(state, *args, **options)
+
+    monkeypatch.setattr(train_step, "train_step", note)
+    rows = {"num_train": None, "num_test": None, "num_classes": None}
+    row = specs.DATASETS[name]._replace(**rows)
+    monkeypatch.setitem(specs.DATASETS, name, row)
+    table = tmp_path / "labels.csv"
+    lines = (f"{i},{i % 2},{i // 2 % 2},1" for i in range(NUM_IMAGES))
+    table.write_text("\n".join(["filename,water,land,road", *lines]))
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.train.steps_per_epoch * config.train.num_epochs >= 500
+    values = {
+      "num_rounds": 2,
+      "dataset.image_size": tiny.SIZE,
+      "dataset.resize_size": tiny.SIZE,
+      "model.name": "small_cnn",
+      "model.weights": os.fspath(folder / "weights.safetensors"),
+      "train.num_epochs": 2,
+      "train.warmup_epochs": 1,
+      "train.steps_per_epoch": 2,
+      "selection.initial_budget": 6,
+      "selection.budget": 4,
+      "system.num_devices": 1,
+      "system.cache_dir": os.fspath(tmp_path / "cache"),
+    }
+    if name == "uc_merced":
+      values["dataset.label_file"] = os.fspath(table)
+    config.update_from_flattened_dict(values)
+    with tfds.testing.mock_data(as_data_source_fn=fake_source):
+      found = run(config, tmp_path / "run", num_rounds=2)
+    assert [record["num_labeled"] for record in found] == [6, 10]
+    assert steps == [6] * 4 + [10] * 4
+
+  def test_ask_for_what_the_papers_did(self):
+    for name, (first, last) in {
+      "uc_merced": (20, 400),
+      "bigearthnet": (1_000, 18_000),
+    }.items():
+      config = importlib.import_module(f"configs.{name}").get_config()
+      budgets = config.selection
+      assert budgets.initial_budget == budgets.budget == first
+      assert first + (config.num_rounds - 1) * budgets.budget == last

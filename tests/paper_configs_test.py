@@ -159,8 +159,8 @@ def run(config, workdir) -> list[records.Record]:
 FILES = sorted(
   path.stem
   for path in (tiny.ROOT / "configs").glob("*.py")
-  if path.stem
-  not in ("__init__", "common", "label_file", "land_cover", "quickstart")
+  if path.stem not in ("__init__", "common", "quickstart")
+  and path.stem not in ("bigearthnet", "label_file", "land_cover", "uc_merced")
   and not path.stem.startswith("pretrain_")
 )
 

@@ -128,12 +128,14 @@ def fit(problem, labels, *, num_rows=None, recipe=SHORT, seed=0, start=None):
   return jax.tree.map(np.asarray, head), np.asarray(losses)
 
 
-def visits(num_rows: int, *, batch_size: int, num_epochs=6, seed=0):
+def visits(num_rows: int, *, batch_size: int, num_epochs=6, seed=0, steps=None):
   """Which rows each epoch visits, from losses that are powers of two.
 
   A rate of next to nothing leaves the head as it is.
   """
-  recipe = training.Recipe(num_epochs, batch_size, 1e-30, 0, 0.0, 1e-30)
+  recipe = training.Recipe(
+    num_epochs, batch_size, 1e-30, 0, 0.0, 1e-30, steps_per_epoch=steps
+  )
   capacity = 12
   problem = oracle.make_problem()._replace(
     features=64.0 * 2.0 ** np.arange(capacity, dtype=np.float32)[:, None],
@@ -147,7 +149,7 @@ def visits(num_rows: int, *, batch_size: int, num_epochs=6, seed=0):
     recipe=recipe,
     seed=seed,
   )
-  num_batches = max(1, num_rows // batch_size)
+  num_batches = steps or max(1, num_rows // batch_size)
   sums = losses * num_batches * min(batch_size, num_rows) / 64.0
   bits = np.rint(sums).astype(int)
   np.testing.assert_allclose(sums, bits, rtol=1e-5)
@@ -204,6 +206,40 @@ class TestFitHead:
     for rows in visits(num_rows, batch_size=4):
       assert len(rows) == num_visited
       assert rows <= set(range(num_rows))
+
+  def test_a_pass_may_go_on_through_several_epochs(self):
+    epochs = visits(11, batch_size=4, steps=1)
+    for first, second in zip(epochs[::2], epochs[1::2], strict=True):
+      assert len(first) == len(second) == 4
+      assert not first & second
+    assert len({frozenset(rows) for rows in epochs}) > 2
+
+  def test_an_epoch_may_have_several_passes(self):
+    """Of the one batch that 7 rows are, each of them three times."""
+    problem = oracle.make_problem(pool=40)
+    recipe = SHORT._replace(batch_size=8)
+    once, thrice = (
+      fit(
+        problem,
+        self.labels,
+        num_rows=7,
+        recipe=recipe._replace(steps_per_epoch=steps),
+      )[1]
+      for steps in (1, 3)
+    )
+    np.testing.assert_allclose(once[0], thrice[0], rtol=0.5)
+    assert thrice[-1] < 0.8 * once[-1]
+
+  @pytest.mark.parametrize(("num_rows", "steps"), [(7, 1), (20, 2), (40, 5)])
+  def test_as_many_steps_as_a_pass_has_are_a_pass(self, num_rows, steps):
+    problem = oracle.make_problem(pool=40)
+    recipe = SHORT._replace(batch_size=8)
+    (found, losses), (expected, expected_losses) = (
+      fit(problem, self.labels, num_rows=num_rows, recipe=chosen)
+      for chosen in (recipe._replace(steps_per_epoch=steps), recipe)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-6)
 
   def test_every_epoch_and_key_has_its_own_order(self):
     epochs = visits(7, batch_size=4)

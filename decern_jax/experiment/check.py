@@ -26,6 +26,9 @@ def check(config) -> None:
   check_integer(
     "dataset.resize_size", config.dataset.resize_size, low=image_size
   )
+  check_integer(
+    "model.weights_seed", config.model.weights_seed, low=0, high=2**32 - 1
+  )
   check_dataset(config.dataset)
   _check_selection(config.selection)
   recipe(config)
@@ -61,6 +64,9 @@ def recipe(config) -> training.Recipe:
     final_learning_rate=check_number(
       "train.final_learning_rate", train.final_learning_rate, low=0.0, high=peak
     ),
+    steps_per_epoch=None
+    if train.steps_per_epoch is None
+    else check_integer("train.steps_per_epoch", train.steps_per_epoch, low=1),
   )
 
 

@@ -70,9 +70,10 @@ def load(config) -> Assets:
   dataset = load_dataset(config, num_workers=num_workers)
   _check_form(config.selection.strategy, dataset)
   task = _make_task(config, dataset)
-  backbone = models.create(
+  backbone = models.load_or_draw(
     config.model.name,
     weights=config.model.weights,
+    seed=config.model.weights_seed,
     image_size=config.dataset.image_size,
     num_bands=dataset.train.read(0).shape[-1],
     dtype=config.model.dtype,

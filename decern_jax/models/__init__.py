@@ -1,5 +1,10 @@
 """Networks that turn images into features, by name."""
 
+from decern_jax.models.initialization import (
+  RANDOM,
+  create_random,
+  load_or_draw,
+)
 from decern_jax.models.loading import (
   DTYPES,
   Backbone,
@@ -13,11 +18,14 @@ from decern_jax.models.scope import SCOPES, trainable_mask
 __all__ = [
   "DTYPES",
   "MODELS",
+  "RANDOM",
   "SCOPES",
   "Backbone",
   "ModelSpec",
   "assemble",
   "create",
+  "create_random",
+  "load_or_draw",
   "trainable_mask",
   "with_one_stage",
 ]

@@ -98,7 +98,7 @@ def create(
       such file, or its tensors are not exactly those of the model.
   """
   spec = find_spec(name)
-  _check_options(image_size, dtype)
+  check_options(image_size, dtype)
   file = _find_weights(name, spec, weights)
   module = spec.module(dtype=DTYPES[dtype])
   variables = _load(
@@ -175,7 +175,16 @@ def with_one_stage(backbone: Backbone) -> Backbone:
   )
 
 
-def _check_options(image_size: int, dtype: str) -> None:
+def check_options(image_size: int, dtype: str) -> None:
+  """Refuses images that are too small, and an unknown type of numbers.
+
+  Args:
+    image_size: Height and width of the images.
+    dtype: What a model computes in.
+
+  Raises:
+    ValueError: Shows what is wrong.
+  """
   if dtype not in DTYPES:
     raise ValueError(f"Unknown dtype {dtype!r}; expected one of {[*DTYPES]}.")
   if image_size < MIN_IMAGE_SIZE:

@@ -10,7 +10,7 @@ import numpy as np
 from decern_jax import experiment, features, models, rounds
 from decern_jax.data import transforms
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.pretraining import check, initialization, probe
+from decern_jax.pretraining import check, probe
 from decern_jax.pretraining.loop import Setup
 from decern_jax.pretraining.methods import Network
 from decern_jax.sharding import make_mesh
@@ -36,7 +36,14 @@ def build(config) -> tuple[Setup, dict[str, Any]]:
   per_epoch = check.steps_per_epoch(
     config, num_examples=len(train.ids), num_devices=mesh.size
   )
-  backbone = _make_backbone(config, train.read(0).shape[-1])
+  backbone = models.load_or_draw(
+    config.model.name,
+    weights=config.model.weights,
+    seed=config.seed,
+    image_size=config.dataset.image_size,
+    num_bands=train.read(0).shape[-1],
+    dtype=config.model.dtype,
+  )
   setup = Setup(
     backbone=backbone,
     network=Network(backbone.train_apply, check.projector(config)),
@@ -60,26 +67,6 @@ def build(config) -> tuple[Setup, dict[str, Any]]:
     "model": backbone.fingerprint,
   }
   return setup, digest
-
-
-def _make_backbone(config, num_bands: int) -> models.Backbone:
-  """Returns the backbone to start from."""
-  model, image_size = config.model, config.dataset.image_size
-  if model.weights != check.RANDOM:
-    return models.create(
-      model.name,
-      weights=model.weights,
-      image_size=image_size,
-      num_bands=num_bands,
-      dtype=model.dtype,
-    )
-  return initialization.create_random(
-    model.name,
-    seed=config.seed,
-    image_size=image_size,
-    num_bands=num_bands,
-    dtype=model.dtype,
-  )
 
 
 def _make_probe(

@@ -8,8 +8,6 @@ from decern_jax.pretraining.step import OPTIMIZERS, Recipe
 from decern_jax.pretraining.views import Views, check_views
 from decern_jax.validation import check_integer, check_number
 
-RANDOM = "random"
-
 
 def check(config) -> None:
   """Checks every value of a configuration that needs no data.

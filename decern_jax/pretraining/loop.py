@@ -14,15 +14,24 @@ from jax.sharding import Mesh
 import numpy as np
 import tqdm
 
-from decern_jax import checkpoint, models, processes, rounds, sharding
+from decern_jax import (
+  batches,
+  checkpoint,
+  models,
+  processes,
+  rounds,
+  sharding,
+)
 from decern_jax.data.dataset import Split
 from decern_jax.pretraining import journal, step
-from decern_jax.pretraining.batches import device_batches, plan_batches
 from decern_jax.pretraining.methods import Network, Options
 from decern_jax.pretraining.step import PretrainState, Recipe
-from decern_jax.pretraining.views import Views
+from decern_jax.pretraining.views import Views, make_views
 
 FOLDER = "checkpoints"
+# Images whose views are made before they are asked for, beside those on the
+# devices.
+_IMAGES_AHEAD = 256
 
 
 class Setup(NamedTuple):
@@ -34,7 +43,7 @@ class Setup(NamedTuple):
     options: What the loss depends on.
     recipe: How to train.
     views: How views are made.
-    train: The images; their labels are not read.
+    train: The images; their labels change nothing.
     batch_size: Images of a batch, a multiple of the devices.
     seed: Seed of the run.
     probe: Maps variables of the backbone to metrics, or None.
@@ -90,11 +99,11 @@ def run(
       on_epoch(record)
     save = _Saver(setup, manager)
     with (
-      contextlib.closing(_batches(setup, int(state.step))) as batches,
+      contextlib.closing(_batches(setup, int(state.step))) as pairs,
       _step_bar(setup.recipe, int(state.step)) as bar,
     ):
       for epoch in range(len(records), setup.recipe.num_epochs + 1):
-        state, record = _run_epoch(setup, state, epoch, batches, bar, save)
+        state, record = _run_epoch(setup, state, epoch, pairs, bar, save)
         records.append(record)
         processes.by_lead(functools.partial(journal.write, workdir, records))
         on_epoch(record)
@@ -160,21 +169,30 @@ def _restore(
   return state, found[: done // per_epoch + 1]
 
 
-def _batches(setup: Setup, first: int) -> Iterator[jax.Array]:
-  """Returns the batches of the steps from one on, on the devices."""
-  plans = plan_batches(
-    len(setup.train.ids),
-    batch_size=setup.batch_size,
-    seed=setup.seed,
-    first=first,
-    num_steps=setup.recipe.num_steps,
-  )
-  return device_batches(
+def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+  """Returns views and labels of the steps from one on, on the devices."""
+
+  def seeds(epoch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    order, views = (
+      rounds.host_seed(setup.seed, purpose, epoch)
+      for purpose in ("order", "views")
+    )
+    return order, views
+
+  return batches.device_batches(
     setup.train,
-    plans,
-    views=setup.views,
+    lambda: batches.plan_batches(
+      np.arange(len(setup.train.ids)),
+      batch_size=setup.batch_size,
+      seeds=seeds,
+      first=first,
+      num_steps=setup.recipe.num_steps,
+    ),
+    functools.partial(make_views, views=setup.views),
+    batch_size=setup.batch_size,
     mesh=setup.mesh,
     num_workers=setup.num_workers,
+    num_ahead=_IMAGES_AHEAD,
   )
 
 
@@ -182,7 +200,7 @@ def _run_epoch(
   setup: Setup,
   state: PretrainState,
   epoch: int,
-  batches: Iterator[jax.Array],
+  pairs: Iterator[tuple[jax.Array, jax.Array]],
   bar: tqdm.tqdm,
   save: _Saver,
 ) -> tuple[PretrainState, journal.Record]:
@@ -190,7 +208,8 @@ def _run_epoch(
   per_epoch = setup.recipe.steps_per_epoch
   start, num_left = time.monotonic(), epoch * per_epoch - int(state.step)
   key, waiting = rounds.seed_key(setup.seed, "steps"), None
-  for index, views in enumerate(itertools.islice(batches, num_left), start=1):
+  left = itertools.islice(pairs, num_left)
+  for index, (views, _) in enumerate(left, start=1):
     state, loss = step.pretrain_step(
       key,
       state,

@@ -241,6 +241,17 @@ class TestLoad:
     experiment.load(make_config())
     assert not caplog.records
 
+  def test_draws_weights_from_their_seed(self, make_config):
+    """A backbone that was never trained, to compare with."""
+    features_of = []
+    for seed in (0, 0, 1):
+      assets = experiment.load(
+        make_config(model__weights="random", model__weights_seed=seed)
+      )
+      features_of.append(np.asarray(assets.parts["train"].features))
+    np.testing.assert_array_equal(features_of[0], features_of[1])
+    assert (features_of[0] != features_of[2]).any()
+
   def test_rejects_weights_of_another_model(self, make_config, no_training):
     with pytest.raises(ValueError, match="weights of another model"):
       experiment.load(make_config(**{"model.name": "mobilenet_v2"}))

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from decern_jax.pretraining import batches, step
-from decern_jax.sharding import make_mesh
+from decern_jax.pretraining import step
+from decern_jax.sharding import make_mesh, place_pool
 from tests import tasks
 from tests.pretraining import tiny_pretraining as tiny_run
 from tests.pretraining.tiny_pretraining import OBJECTIVES, RECIPE
@@ -17,7 +17,7 @@ each_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 
 
 def put(views, num_devices):
-  return batches.put(views, make_mesh(num_devices))
+  return place_pool(views, make_mesh(num_devices))
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import pytest
 
 from decern_jax import models, rounds
 from decern_jax.data.dataset import Split
-from decern_jax.pretraining import initialization, step
+from decern_jax.pretraining import step
 from decern_jax.pretraining.loop import Setup
 from decern_jax.pretraining.methods import METHODS, Network, Options
 from decern_jax.pretraining.projector import Projector
@@ -58,7 +58,7 @@ def make_backbone(name: str = NARROW, num_bands: int = 3) -> models.Backbone:
   """Returns always the same one, so that its programs are compiled once."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setitem(models.MODELS, NARROW, finetuned.NARROW_SPEC)
-    return initialization.create_random(
+    return models.create_random(
       name, seed=SEED, image_size=tiny.SIZE, num_bands=num_bands
     )
 

@@ -1,12 +1,11 @@
-"""Tests of decern_jax/pretraining/initialization.py."""
+"""Tests of decern_jax/models/initialization.py."""
 
 import jax
 import numpy as np
 import pytest
 
 from decern_jax import models
-from decern_jax.models import pretrained
-from decern_jax.pretraining import initialization
+from decern_jax.models import initialization, pretrained
 from tests import tiny
 
 
@@ -43,7 +42,7 @@ class TestCreateRandom:
   def test_has_the_features_of_the_loaded_model(
     self, name, num_bands, tmp_path
   ):
-    random = initialization.create_random(
+    random = models.create_random(
       name, seed=3, image_size=tiny.SIZE, num_bands=num_bands
     )
     path = tmp_path / "weights.safetensors"
@@ -65,7 +64,7 @@ class TestCreateRandom:
     assert random.head is None
 
   def test_bands_are_normalised_alike(self):
-    model = initialization.create_random(
+    model = models.create_random(
       "small_cnn", seed=0, image_size=32, num_bands=5
     )
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 5))
@@ -83,15 +82,11 @@ class TestCreateRandom:
       {"seed": 0, "num_bands": 4},
     ]
     found = {
-      initialization.create_random(
-        "small_cnn", image_size=32, **setting
-      ).fingerprint
+      models.create_random("small_cnn", image_size=32, **setting).fingerprint
       for setting in settings
     }
     assert len(found) == len(settings)
 
   def test_refuses_an_unknown_dtype(self):
     with pytest.raises(ValueError, match="Unknown dtype 'float16'"):
-      initialization.create_random(
-        "small_cnn", seed=0, image_size=32, dtype="float16"
-      )
+      models.create_random("small_cnn", seed=0, image_size=32, dtype="float16")

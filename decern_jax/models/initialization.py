@@ -6,8 +6,43 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from decern_jax import models, rounds
+from decern_jax import rounds
+from decern_jax.models import loading
 from decern_jax.models.registry import find_spec
+
+# What stands in place of a file.
+RANDOM = "random"
+
+
+def load_or_draw(
+  name: str,
+  *,
+  weights: loading.PathLike | None,
+  seed: int,
+  image_size: int,
+  num_bands: int = 3,
+  dtype: str = "float32",
+) -> loading.Backbone:
+  """Makes a model of the table, with the weights of a file or with random ones.
+
+  Args:
+    name: Name of the model in the table.
+    weights: As in `models.create`; `"random"` draws them.
+    seed: Seed of the weights that are drawn.
+    image_size: Height and width of the images.
+    num_bands: Bands of the images.
+    dtype: What the model computes in, one of `models.DTYPES`.
+
+  Returns:
+    The model.
+
+  Raises:
+    ValueError: As `models.create`.
+  """
+  options = {"image_size": image_size, "num_bands": num_bands, "dtype": dtype}
+  if weights == RANDOM:
+    return create_random(name, seed=seed, **options)
+  return loading.create(name, weights=weights, **options)
 
 
 def init_variables(
@@ -39,7 +74,7 @@ def create_random(
   image_size: int,
   num_bands: int = 3,
   dtype: str = "float32",
-) -> models.Backbone:
+) -> loading.Backbone:
   """Makes a model of the table with random weights.
 
   Images of other than three bands are normalised, in every band, by the means
@@ -56,19 +91,16 @@ def create_random(
     The model, without a classifier.
 
   Raises:
-    ValueError: If a name is unknown.
+    ValueError: If a name is unknown or the images are too small.
   """
-  if dtype not in models.DTYPES:
-    raise ValueError(
-      f"Unknown dtype {dtype!r}; expected one of {[*models.DTYPES]}."
-    )
+  loading.check_options(image_size, dtype)
   variables = init_variables(
     name, seed=seed, image_size=image_size, num_bands=num_bands
   )
   source = f"{name} {dtype} {image_size} {num_bands} {seed}"
-  return models.assemble(
+  return loading.assemble(
     name,
-    find_spec(name).module(dtype=models.DTYPES[dtype]),
+    find_spec(name).module(dtype=loading.DTYPES[dtype]),
     variables,
     num_bands=num_bands,
     head=None,

@@ -1,0 +1,21 @@
+"""SimCLR of a ResNet-18 on the images of BigEarthNet, without its labels.
+
+  python -m decern_jax.pretrain --config=configs/pretrain_bigearthnet.py \
+    --workdir=runs/pretrain_bigearthnet
+
+The weights go to `configs/bigearthnet.py`.
+"""
+
+from configs import pretrain_common
+
+
+def get_config():
+  """Returns the configuration for BigEarthNet."""
+  config = pretrain_common.get_config()
+  config.dataset.name = "bigearthnet"
+  config.dataset.resize_size = 120
+  config.dataset.image_size = 120
+  config.views.vertical_flip = 0.5
+  config.train.num_epochs = 50
+  config.train.batch_size = 512
+  return config

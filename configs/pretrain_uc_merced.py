@@ -1,0 +1,20 @@
+"""SimCLR of a ResNet-18 on the images of UC Merced, without its labels.
+
+  python -m decern_jax.pretrain --config=configs/pretrain_uc_merced.py \
+    --workdir=runs/pretrain_uc_merced --config.dataset.label_file=FILE.csv
+
+The file tells which images are for the test, or a fifth is drawn: it is that of
+`configs/uc_merced.py`, to which the weights go.
+"""
+
+from configs import pretrain_common
+
+
+def get_config():
+  """Returns the configuration for UC Merced."""
+  config = pretrain_common.get_config()
+  config.dataset.name = "uc_merced"
+  config.dataset.resize_size = 256
+  config.dataset.image_size = 224
+  config.views.vertical_flip = 0.5
+  return config
