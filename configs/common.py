@@ -76,6 +76,8 @@ def get_config() -> config_dict.ConfigDict:
   # Share of the images that are drawn for the test part, where no column tells.
   dataset.test_share = 0.2
   dataset.split_seed = 0
+  # Whether an image of unlabeled_folder may have several labels.
+  dataset.is_multi_label = False
   # What becomes 0 and 255 of the bands of images; (): they are uint8 or colors.
   dataset.band_range = ()
   # How many times as frequent the first label of the pool is to be as the last:
@@ -97,6 +99,14 @@ def get_config() -> config_dict.ConfigDict:
   # What the backbone computes in: "float32" or "bfloat16". Parameters and
   # features are float32.
   model.dtype = "float32"
+
+  # Where labels come from people.
+  config.labels = labels = config_dict.ConfigDict()
+  # Classes that are known before the first label, beside those of the parts
+  # that are held out. Answers may name others.
+  labels.class_names = ()
+  # Formats of `decern_jax.labeling.formats` that a query is written in.
+  labels.formats = ("csv",)
 
   config.train = train = config_dict.ConfigDict()
   # What trains beside the head: "head", nothing; "published", what the authors
@@ -125,6 +135,9 @@ def get_config() -> config_dict.ConfigDict:
   selection.initial_budget = config_dict.placeholder(int)
   selection.budget = config_dict.placeholder(int)
   selection.budget_per_class = 1
+  # What selects the initial set: "random", as published; or a strategy that
+  # reads features alone, such as "typiclust" or "kmeans".
+  selection.initial_strategy = "random"
   # Unlabeled examples, drawn anew in every round, that a selection chooses
   # from; None: all.
   selection.num_candidates = config_dict.placeholder(int)

@@ -14,6 +14,12 @@ from decern_jax.ops.head import LinearHead
 from decern_jax.sharding import place_pool, take_replicated, to_host
 from decern_jax.strategies import NEEDS, Pool, Selection
 
+Explain = Callable[
+  [Fit, dict[str, Part], rounds.RoundState, np.ndarray], dict[str, Any]
+]
+"""Maps a model, the data as it sees them, the state and the selected positions
+to what a record tells of the selection."""
+
 
 class Task(NamedTuple):
   """How many labels of what may be bought.
@@ -27,6 +33,8 @@ class Task(NamedTuple):
       selection chooses from; None: all.
     label_counts: int [classes], training examples that carry each label, where
       an example may have several; else None.
+    max_labels: Labels of the last round where the budgets do not tell, as
+      people answer more or less than they are asked; None: they do.
   """
 
   ids: tuple[str, ...]
@@ -35,10 +43,13 @@ class Task(NamedTuple):
   num_rounds: int
   num_candidates: int | None = None
   label_counts: np.ndarray | None = None
+  max_labels: int | None = None
 
   @property
   def capacity(self) -> int:
     """Labels of the last round."""
+    if self.max_labels is not None:
+      return self.max_labels
     return self.initial_budget + (self.num_rounds - 1) * self.budget
 
 
@@ -59,6 +70,35 @@ def init(task: Task, *, seed: int) -> rounds.RoundState:
   return rounds.make_state(0, labeled_at)
 
 
+def init_by_strategy(
+  task: Task, part: Part, *, seed: int, select: Callable[..., Selection]
+) -> rounds.RoundState:
+  """Returns the state with an initial set that a strategy selects.
+
+  Args:
+    task: The task.
+    part: The training examples, as the model sees them before any label.
+    seed: Seed of the run.
+    select: Maps `(key, pool, *, budget)` to a `Selection`; it reads features
+      alone, and labels of which there is none.
+
+  Returns:
+    The state before the first round.
+  """
+  size = len(task.ids)
+  mesh = part.valid.sharding.mesh
+  pool = Pool(
+    candidates=place_pool(np.ones(size, bool), mesh),
+    features=part.features,
+    labels=jnp.full_like(part.valid, -1, jnp.int32),
+  )
+  key = rounds.seed_key(seed, "initial")
+  selection = select(key, pool, budget=task.initial_budget)
+  labeled_at = np.full(size, rounds.NOT_LABELED, np.int32)
+  labeled_at[to_host(selection.positions)] = 0
+  return rounds.make_state(0, labeled_at)
+
+
 def advance(
   task: Task,
   state: rounds.RoundState,
@@ -67,7 +107,8 @@ def advance(
   learner: Learner,
   select: Callable[..., Selection],
   needs: Collection[str] = NEEDS,
-  on_last_model: Callable[[Fit], None] = lambda model: None,
+  on_model: Callable[[Fit, bool], None] = lambda model, is_last: None,
+  explain: Explain | None = None,
 ) -> tuple[rounds.RoundState, dict[str, Any]]:
   """Trains, evaluates, selects and labels; the last round selects nothing.
 
@@ -78,7 +119,8 @@ def advance(
     learner: How the model is trained.
     select: Maps `(key, pool, *, budget)` to a `Selection`.
     needs: What it reads of the pool; nothing else is computed.
-    on_last_model: Called with the model of the last round.
+    on_model: Called with the model of the round, and whether it is the last.
+    explain: What else the record is to tell of the selected examples, or None.
 
   Returns:
     The state after the round, and its record: "round", "num_labeled", "train"
@@ -112,10 +154,9 @@ def advance(
   clock.lap("evaluate")
   processes.end_if_stopping()
   positions, scores = np.zeros(0, int), None
+  on_model(model, is_last)
   with memory.measure_peak() as peak:
-    if is_last:
-      on_last_model(model)
-    else:
+    if not is_last:
       pool = _make_pool(parts, model.head, state, candidates, needs)
       if previous is not None:
         before = learner.embed(previous, wanted)["train"]
@@ -132,6 +173,8 @@ def advance(
     "seconds": clock.laps,
     "memory": {"select": peak.added},
   }
+  if explain is not None:
+    record |= explain(model, parts, state, positions)
   return state.label(positions), record
 
 
@@ -197,7 +240,7 @@ def _make_pool(
   needs: Collection[str],
 ) -> Pool:
   """Returns what a strategy needs of the training examples."""
-  mesh = parts["test"].valid.sharding.mesh
+  mesh = next(iter(parts.values())).valid.sharding.mesh
   train = parts.get("train")
   pool = Pool(candidates=place_pool(candidates, mesh))
   if "labels" in needs:

@@ -1,7 +1,8 @@
 """Runs an experiment: `python -m decern_jax.main --config=configs/NAME.py`.
 
 The same command again continues an interrupted run, and prints the result of a
-finished one.
+finished one. Where labels come from people, it goes as far as their answers
+allow, and tells what to do next.
 """
 
 from collections.abc import Sequence
@@ -10,22 +11,35 @@ from absl import app, flags
 from etils import epath
 import numpy as np
 
-from decern_jax import command, config_flag, processes, session
+from decern_jax import command, config_flag, people, processes, session
+from decern_jax.data import specs
 from decern_jax.report import figures, records
 
+_GO_ON = flags.DEFINE_bool(
+  "go_on",
+  False,
+  "Where labels come from people: whether a round may begin before all images"
+  " of its query are answered or skipped.",
+)
 
-def run(config, parent: epath.Path | None) -> None:
+
+def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
   """Runs every seed of a configuration, then shows the results.
 
   Args:
     config: The configuration.
     parent: Folder of the runs; None: by default.
+    go_on: As for `people.run`.
 
   Raises:
     ValueError: If the configuration, the data or the folder are not as they
       should be.
   """
   folders = _folders(config, parent)
+  spec = specs.DATASETS.get(config.dataset.name)
+  if spec is not None and spec.source == specs.UNLABELED:
+    people.run(config, folders[config.seeds[0]], go_on=go_on)
+    return
   session.run(config, folders)
   _show_results(config, folders)
 
@@ -71,7 +85,11 @@ def main(argv: Sequence[str]) -> None:
 
   def work() -> None:
     config_flag.join_processes()
-    run(config_flag.CONFIG.value, config_flag.parent_folder())
+    run(
+      config_flag.CONFIG.value,
+      config_flag.parent_folder(),
+      go_on=_GO_ON.value,
+    )
 
   command.run(
     argv, work, if_interrupted="Interrupted; the same command continues."

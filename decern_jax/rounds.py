@@ -43,6 +43,21 @@ class RoundState:
       last, np.where(labeled_at <= last, labeled_at, NOT_LABELED)
     )
 
+  def with_answers(self, is_known: np.ndarray) -> "RoundState":
+    """Returns this round's state with the labels that there are.
+
+    What was asked for and has no label goes back to the pool; a label that came
+    late is one of this round.
+
+    Args:
+      is_known: bool [train], the examples that have a label.
+    """
+    labeled_at = np.where(is_known, self.labeled_at, NOT_LABELED)
+    is_late = is_known & (labeled_at == NOT_LABELED)
+    return make_state(
+      int(self.round), np.where(is_late, int(self.round), labeled_at)
+    )
+
   def label(self, selected: np.ndarray) -> "RoundState":
     """Returns the state of the next round, which trains on more examples.
 

@@ -11,6 +11,7 @@ from etils import epath
 import tqdm
 
 from decern_jax import command, driver, experiment, processes, workdir
+from decern_jax.data import specs
 from decern_jax.report import events, figures, records
 
 CURVE_FILE = "learning_curve.png"
@@ -38,6 +39,12 @@ def run(
       should be.
   """
   experiment.check(config)
+  if specs.DATASETS[config.dataset.name].source == specs.UNLABELED:
+    raise ValueError(
+      "Expected a data set with labels to compare strategies on, got"
+      f" {config.dataset.name!r}, whose labels come from people:"
+      " `decern_jax.main` asks for them."
+    )
   settings = {
     seed: workdir.identity(config.to_dict(), seed) for seed in folders
   }
@@ -64,10 +71,13 @@ def run(
     if assets is None:
       assets = experiment.load(config)
       _check_same("data and model", assets.digest)
-    processes.by_lead(
-      functools.partial(_claim, folder, settings[seed], assets.digest)
-    )
-    _run_seed(config, assets, seed, folder)
+    with contextlib.ExitStack() as stack:
+      lock = functools.partial(workdir.lock, folder)
+      processes.by_lead(lambda: stack.enter_context(lock()))  # noqa: B023
+      processes.by_lead(
+        functools.partial(_claim, folder, settings[seed], assets.digest)
+      )
+      _run_seed(config, assets, seed, folder)
   return assets
 
 
@@ -149,12 +159,11 @@ def describe(record: records.Record) -> str:
   Args:
     record: Record of the round.
   """
-  metric = records.metric_of(record)
-  line = (
-    f"round {record['round']}: {record['num_labeled']} labeled, test"
-    f" {metric.title} {100 * record['test'][metric.name]:.1f} %"
-  )
-  if "val" in record:
-    line += f", val {100 * record['val'][metric.name]:.1f} %"
+  line = f"round {record['round']}: {record['num_labeled']} labeled"
+  for part in ("test", "val"):
+    if part in record:
+      metric = records.metric_of(record)
+      title = f"{part} {metric.title}" if part == "test" else part
+      line += f", {title} {100 * record[part][metric.name]:.1f} %"
   seconds = sum(record["seconds"].values())
   return f"{line}, {len(record['selected'])} selected, {seconds:.1f} s"

@@ -1,8 +1,12 @@
 """The folder of a run, and whose run it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import socket
 from typing import Any
 
 from etils import epath
@@ -11,6 +15,7 @@ from decern_jax import object_store, storage
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
+LOCK_FILE = "lock"
 
 # What cannot change a result, and the lists of which a run has one entry.
 NOT_IDENTITY = ("system", "seeds", "strategies")
@@ -103,6 +108,42 @@ def claim(
   if not path.exists():
     text = json.dumps(settings, indent=2) + "\n"
     storage.write_atomically(path, text.encode())
+
+
+@contextlib.contextmanager
+def lock(workdir: epath.PathLike) -> Iterator[None]:
+  """Keeps other processes out of a folder; a store has no locks.
+
+  The lock ends with the process, whatever ends it.
+
+  Args:
+    workdir: The folder; made if it is not there.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    ValueError: If another process has it, which is named.
+    OSError: If the file of the lock cannot be written.
+  """
+  folder = object_store.as_path(workdir)
+  if object_store.is_remote(folder):
+    yield
+    return
+  storage.make_folder(folder)
+  with open(folder / LOCK_FILE, "a+") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      file.seek(0)
+      raise ValueError(
+        f"Expected a `workdir` that no other process works in, got {workdir},"
+        f" which has {file.read().strip() or 'one'}."
+      ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} of {socket.gethostname()}")
+    file.flush()
+    yield
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:

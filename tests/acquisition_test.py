@@ -45,6 +45,29 @@ class TestTask:
     assert decern_run[1][-1]["num_labeled"] == capacity
 
 
+class TestInitByStrategy:
+  @pytest.mark.parametrize("name", ["kmeans", "typiclust"])
+  @pytest.mark.parametrize("is_multi_label", [False, True])
+  def test_selects_without_any_label(self, task, parts, name, is_multi_label):
+    select = STRATEGIES[name].form(is_multi_label=is_multi_label)
+    states = [
+      acquisition.init_by_strategy(task, made["train"], seed=1, select=select)
+      for made in (parts, tasks.make_parts(1))
+    ]
+    for state in states:
+      assert int(state.round) == 0
+      assert state.labeled.sum() == INITIAL
+    np.testing.assert_array_equal(*[state.labeled_at for state in states])
+
+  def test_shows_no_label(self, task, parts):
+    spy = Spy()
+    acquisition.init_by_strategy(task, parts["train"], seed=1, select=spy)
+    ((_, pool, budget),) = spy.seen
+    assert budget == INITIAL
+    assert set(np.asarray(pool.labels).tolist()) == {-1}
+    assert np.asarray(pool.candidates).sum() == POOL
+
+
 class TestInit:
   def test_labels_the_initial_budget(self, task):
     state = acquisition.init(task, seed=1)
@@ -185,13 +208,28 @@ class TestAdvance:
     states, _ = tasks.run(few, parts)
     assert states[-1].labeled.sum() == 1 + BUDGET
 
-  def test_tells_of_the_last_model_alone(self, task, parts):
+  def test_tells_of_every_model_and_which_is_the_last(self, task, parts):
     told = []
     short = task._replace(num_rounds=3)
-    states, _ = tasks.run(short, parts, "random", on_last_model=told.append)
-    (model,) = told
-    expected = tasks.make_learner(short, parts).fit(states[2])
-    jax.tree.map(np.testing.assert_array_equal, model.head, expected.head)
+    states, _ = tasks.run(
+      short, parts, "random", on_model=lambda *model: told.append(model)
+    )
+    assert [is_last for _, is_last in told] == [False, False, True]
+    for (model, _), state in zip(told, states, strict=False):
+      expected = tasks.make_learner(short, parts).fit(state)
+      jax.tree.map(np.testing.assert_array_equal, model.head, expected.head)
+
+  def test_records_what_is_explained(self, task, parts):
+    short, asked = task._replace(num_rounds=2), []
+
+    def explain(model, parts, state, positions):
+      asked.append((int(state.round), positions.tolist()))
+      return {"why": "of " + str(len(positions))}
+
+    _, found = tasks.run(short, parts, "random", explain=explain)
+    assert [record["why"] for record in found] == [f"of {BUDGET}", "of 0"]
+    ids = [short.ids[position] for position in asked[0][1]]
+    assert ids == found[0]["selected"]
 
   @pytest.mark.parametrize("num_candidates", [None, 20])
   def test_asks_for_features_of_candidates_and_of_what_is_labeled(

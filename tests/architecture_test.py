@@ -52,6 +52,7 @@ FLOORS = {
   "pretraining": 5.2,
   "pretrain": 5.8,
   "session": 5.5,
+  "people": 5.6,
   "run_setting": 5.5,
   "round_programs": 5.7,
   "compile_check": 6,
@@ -60,7 +61,6 @@ FLOORS = {
   "prepare": 6,
   "predict": 6,
   "label": 6,
-  "annotate": 6,
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

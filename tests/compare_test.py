@@ -105,6 +105,12 @@ class TestCompare:
     assert first["test"] == second["test"]
     assert first["train"] == second["train"]
 
+  def test_refuses_images_without_labels(self, start, tmp_path):
+    message = "a data set with labels.*'unlabeled_folder'.*decern_jax.main"
+    with pytest.raises(ValueError, match=message):
+      start(dataset__name="unlabeled_folder")
+    assert not (tmp_path / "runs" / "margin").exists()
+
   def test_leaves_photos_out_when_asked_to(self, start):
     assert len(start(photos=False).read_text()) < len(start().read_text())
 

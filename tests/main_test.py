@@ -94,6 +94,7 @@ class TestRun:
       "config.json",
       "data.json",
       "learning_curve.png",
+      "lock",
       "model.safetensors",
       "records.jsonl",
       "selected.png",

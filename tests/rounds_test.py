@@ -101,6 +101,20 @@ class TestLabel:
       state.label(np.array([2, 1, 0]))
 
 
+class TestWithAnswers:
+  def test_what_has_no_label_goes_back_and_what_is_late_is_of_this_round(self):
+    state = make_state(2, np.array([0, 2, 2, -1, 1]))
+    after = state.with_answers(np.array([True, True, False, True, True]))
+    assert int(after.round) == 2
+    assert after.labeled_at.tolist() == [0, 2, -1, 2, 1]
+
+  def test_changes_nothing_where_all_was_answered(self):
+    state = make_state(1, np.array([0, 1, -1]))
+    after = state.with_answers(state.labeled)
+    np.testing.assert_array_equal(after.labeled_at, state.labeled_at)
+    assert after.labeled_at.dtype == np.int32
+
+
 class TestMakeState:
   def test_makes_int32_arrays_on_the_device(self):
     state = make_state(3, np.array([0, -1], np.int64))

@@ -31,7 +31,8 @@ class Dataset(NamedTuple):
     name: Name for people: the data set's own, or its folder's.
     class_names: Name of each class.
     train: The pool that labels are bought from.
-    test: The part that accuracy is reported on.
+    test: The part that accuracy is reported on; None where labels come from
+      people and none are held out.
     val: Further held-out examples, or None; never part of the pool.
     fingerprint: Hex digest that changes when the images do: the key under
       which features are cached.
@@ -40,6 +41,6 @@ class Dataset(NamedTuple):
   name: str
   class_names: tuple[str, ...]
   train: Split
-  test: Split
+  test: Split | None
   val: Split | None
   fingerprint: str

@@ -64,22 +64,23 @@ def load_image_folder(
       class can.
   """
   root = object_store.as_path(path).expanduser()
+  check_folder(root)
   _check_splits(root)
-  files = {split: _list_images(root, split) for split in _SPLITS}
+  files = {split: list_part(root, split) for split in _SPLITS}
   class_names = _visible_folders(root / "train")
   _check_files(root, files, class_names)
   _check_no_class_is_empty(root, files, class_names)
-  reasons = image_check.find_unreadable(
-    _all_files(files),
+  files = without_unreadable(
+    root,
+    files,
     num_workers=num_workers,
     cache_dir=cache_dir,
     progress=progress,
   )
-  files = _without_unreadable(root, files, reasons)
   _check_no_class_is_empty(root, files, class_names)
-  splits = {split: _make_split(files[split], class_names) for split in _SPLITS}
+  splits = {split: make_split(files[split], class_names) for split in _SPLITS}
   return Dataset(
-    name=_name(root),
+    name=name_of(root),
     class_names=class_names,
     train=splits["train"],
     test=splits["test"],
@@ -88,8 +89,12 @@ def load_image_folder(
   )
 
 
-def _name(root: epath.Path) -> str:
-  """Returns the name of a folder, also of one that is given as a link."""
+def name_of(root: epath.Path) -> str:
+  """Returns the name of a folder, also of one that is given as a link.
+
+  Args:
+    root: The folder.
+  """
   if object_store.is_remote(root):
     return root.name
   return pathlib.Path(root).resolve().name
@@ -108,10 +113,14 @@ def _visible_folders(folder: epath.Path) -> tuple[str, ...]:
   )
 
 
-def _list_images(root: epath.Path, split: str) -> list[ImageFile]:
-  """Lists the images of a split, sorted by class and name.
+def list_part(root: epath.Path, split: str) -> list[ImageFile]:
+  """Lists the images of a part, sorted by class and name.
 
   A broken link is listed, and so reported with the unreadable images.
+
+  Args:
+    root: The folder of the data set.
+    split: Name of the part's folder in it; one that is not there has no image.
   """
   return [
     ImageFile(
@@ -128,10 +137,13 @@ def _list_images(root: epath.Path, split: str) -> list[ImageFile]:
   ]
 
 
-def _make_split(
-  files: Sequence[ImageFile], class_names: Sequence[str]
-) -> Split:
-  """Turns the listing of a split into the interface of data sources."""
+def make_split(files: Sequence[ImageFile], class_names: Sequence[str]) -> Split:
+  """Turns the listing of a part into the interface of data sources.
+
+  Args:
+    files: The images of the part.
+    class_names: The classes, in the order of the labels.
+  """
   label_of = {name: label for label, name in enumerate(class_names)}
   return Split(
     ids=tuple(file.id for file in files),
@@ -145,12 +157,35 @@ def _all_files(files: dict[str, list[ImageFile]]) -> list[ImageFile]:
   return list(itertools.chain.from_iterable(files.values()))
 
 
-def _without_unreadable(
+def without_unreadable(
   root: epath.Path,
   files: dict[str, list[ImageFile]],
-  reasons: dict[str, str],
+  *,
+  num_workers: int,
+  cache_dir: epath.PathLike | None,
+  progress: bool,
 ) -> dict[str, list[ImageFile]]:
-  """Leaves out unreadable images, or refuses them where they are many."""
+  """Leaves out images that cannot be read, or refuses them where they are many.
+
+  Args:
+    root: The folder of the data set.
+    files: The images of each part.
+    num_workers: As for `load_image_folder`.
+    cache_dir: Likewise.
+    progress: Likewise.
+
+  Returns:
+    The images that can be read.
+
+  Raises:
+    ValueError: If more than `MAX_UNREADABLE_SHARE` cannot.
+  """
+  reasons = image_check.find_unreadable(
+    _all_files(files),
+    num_workers=num_workers,
+    cache_dir=cache_dir,
+    progress=progress,
+  )
   if not reasons:
     return files
   num_files = len(_all_files(files))
@@ -169,12 +204,23 @@ def _without_unreadable(
   }
 
 
-def _check_splits(root: epath.Path) -> None:
-  """Refuses anything but a folder with the required splits."""
+def check_folder(root: epath.Path) -> None:
+  """Refuses anything but a folder.
+
+  Args:
+    root: What should be one.
+
+  Raises:
+    ValueError: If it is none.
+  """
   if not root.exists():
     raise ValueError(f"Expected `path` to be a folder, {root} does not exist.")
   if not root.is_dir():
     raise ValueError(f"Expected `path` to be a folder, {root} is a file.")
+
+
+def _check_splits(root: epath.Path) -> None:
+  """Refuses a folder without the required parts."""
   found = _visible_folders(root)
   if not set(_REQUIRED_SPLITS) <= set(found):
     raise ValueError(

@@ -16,6 +16,7 @@ from decern_jax.data.tfds_label_file import load_tfds_label_file
 from decern_jax.data.tfds_multilabel import load_tfds_multilabel
 from decern_jax.data.tfds_resplit import load_tfds_resplit
 from decern_jax.data.tfds_source import load_tfds
+from decern_jax.data.unlabeled_folder import load_unlabeled_folder
 
 PathLike = str | os.PathLike[str]
 
@@ -31,6 +32,7 @@ class Labels(NamedTuple):
     test_share: Share of the images that are drawn for the test part where the
       file does not tell the parts, in (0, 1).
     split_seed: Seed of that draw.
+    is_multi_label: Whether images of a folder without labels may have several.
   """
 
   file: PathLike | None = None
@@ -38,6 +40,7 @@ class Labels(NamedTuple):
   band_range: tuple[float, float] | None = None
   test_share: float = 0.2
   split_seed: int = 0
+  is_multi_label: bool = False
 
 
 _NAMED_AS_USUAL = Labels()
@@ -222,6 +225,16 @@ def _load_tfds_label_file(spec: DatasetSpec, options: _Options) -> Dataset:
   )
 
 
+def _load_unlabeled_folder(spec: DatasetSpec, options: _Options) -> Dataset:
+  del spec  # says nothing about a folder
+  return load_unlabeled_folder(
+    _required_path(options, "the folder of images"),
+    is_multi_label=options.labels.is_multi_label,
+    num_workers=options.num_workers,
+    cache_dir=options.cache_dir,
+  )
+
+
 def _required_path(options: _Options, meaning: str) -> PathLike:
   """Returns `path`, which the data set cannot do without."""
   if options.path is None:
@@ -246,4 +259,5 @@ _LOADERS: dict[str, Callable[[DatasetSpec, _Options], Dataset]] = {
   "tfds": _load_tfds,
   "tfds_label_file": _load_tfds_label_file,
   "tfds_multilabel": _load_tfds_multilabel,
+  "unlabeled_folder": _load_unlabeled_folder,
 }

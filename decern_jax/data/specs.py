@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+UNLABELED = "unlabeled_folder"
+"""The source whose labels come from people."""
+
 
 class DatasetSpec(NamedTuple):
   """Where a data set comes from and how large it is.
@@ -119,6 +122,8 @@ DATASETS: dict[str, DatasetSpec] = {
     num_train=12000,
     num_test=8580,
   ),
+  # The labels come from people.
+  "unlabeled_folder": DatasetSpec(source=UNLABELED),
   # The labels of land cover come from a file that the user has.
   "uc_merced": DatasetSpec(
     source="tfds_label_file",

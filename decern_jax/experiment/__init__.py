@@ -6,7 +6,7 @@ The only modules that read the configuration.
 from decern_jax.experiment.build import build
 from decern_jax.experiment.check import check
 from decern_jax.experiment.dataset import check_dataset, load_dataset
-from decern_jax.experiment.load import Assets, load
+from decern_jax.experiment.load import Assets, load, with_labels
 
 __all__ = [
   "Assets",
@@ -15,4 +15,5 @@ __all__ = [
   "check_dataset",
   "load",
   "load_dataset",
+  "with_labels",
 ]

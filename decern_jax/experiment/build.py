@@ -30,7 +30,13 @@ from decern_jax.strategies import STRATEGIES
 
 
 def build(
-  config, assets: Assets, *, seed: int, workdir: epath.PathLike
+  config,
+  assets: Assets,
+  *,
+  seed: int,
+  workdir: epath.PathLike,
+  explain: acquisition.Explain | None = None,
+  keeps_every_model: bool = False,
 ) -> rounds.Experiment:
   """Builds the experiment of one seed.
 
@@ -40,6 +46,10 @@ def build(
     seed: Seed of the run.
     workdir: Directory of the run, for the model and for what a kill inside a
       round leaves.
+    explain: What else the records are to tell of the selected examples; they
+      are embedded for it, whatever the strategy needs.
+    keeps_every_model: Whether the model of a round takes the place of that of
+      the round before, in the directory; else only the last one is kept.
 
   Returns:
     The experiment.
@@ -49,22 +59,53 @@ def build(
   made = _make_learner(config, assets, seed, workdir)
   if "previous_probs" in strategy.needs:
     made = learner.remember_last(made)
-  options = {name: config.selection[name] for name in strategy.options}
+  options = _options(config, config.selection.strategy)
+
+  def keep(model: learner.Fit, is_last: bool) -> None:
+    if is_last or keeps_every_model:
+      processes.by_lead(functools.partial(model_file.save, workdir, model))
+
   return rounds.Experiment(
-    init=functools.partial(acquisition.init, assets.task, seed=seed),
+    init=functools.partial(_init, config, assets, seed),
     advance=functools.partial(
       acquisition.advance,
       assets.task,
       seed=seed,
       learner=made,
       select=functools.partial(select, **options),
-      needs=strategy.needs,
-      on_last_model=lambda model: processes.by_lead(
-        functools.partial(model_file.save, workdir, model)
-      ),
+      needs=(*strategy.needs, *(["features"] if explain else [])),
+      on_model=keep,
+      explain=explain,
     ),
     finish=functools.partial(finetuning.finish, workdir),
   )
+
+
+def _init(config, assets: Assets, seed: int) -> rounds.RoundState:
+  """Returns the state with the initial set."""
+  name = config.selection.initial_strategy
+  if name == "random":
+    return acquisition.init(assets.task, seed=seed)
+  is_multi_label = assets.dataset.train.labels.ndim > 1
+  select = STRATEGIES[name].form(is_multi_label=is_multi_label)
+  parts = assets.parts or _embed_parts(
+    config,
+    assets,
+    assets.backbone.variables,
+    np.ones(len(assets.task.ids), bool),
+    has_predictions=False,
+  )
+  return acquisition.init_by_strategy(
+    assets.task,
+    parts["train"],
+    seed=seed,
+    select=functools.partial(select, **_options(config, name)),
+  )
+
+
+def _options(config, name: str) -> dict[str, Any]:
+  """Returns the options of a strategy."""
+  return {key: config.selection[key] for key in STRATEGIES[name].options}
 
 
 def _make_learner(

@@ -110,7 +110,22 @@ def _check_seeds(seeds: tuple[int, ...]) -> None:
     check_integer("seeds", seed, low=0, high=2**32 - 1)
 
 
+def _check_initial(name: str) -> None:
+  """Refuses a strategy that needs what there is not before the first label."""
+  known = sorted(
+    other
+    for other, strategy in STRATEGIES.items()
+    if set(strategy.needs) <= {"features", "labels"}
+  )
+  if name not in known:
+    raise ValueError(
+      "Expected `selection.initial_strategy` to need no model that was trained,"
+      f" one of {known}, got {name!r}."
+    )
+
+
 def _check_selection(selection) -> None:
+  _check_initial(selection.initial_strategy)
   for name in ("initial_budget", "budget", "num_candidates"):
     if selection[name] is not None:
       check_integer(f"selection.{name}", selection[name], low=1)

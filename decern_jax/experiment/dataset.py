@@ -78,4 +78,5 @@ def _label_options(chosen) -> sources.Labels:
     band_range=tuple(chosen.band_range) or None,
     test_share=chosen.test_share,
     split_seed=chosen.split_seed,
+    is_multi_label=chosen.is_multi_label,
   )

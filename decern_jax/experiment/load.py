@@ -20,8 +20,9 @@ from decern_jax import (
 )
 from decern_jax.data import transforms
 from decern_jax.data.dataset import Dataset, Split
+from decern_jax.data.specs import DATASETS, UNLABELED
 from decern_jax.experiment.dataset import load_dataset
-from decern_jax.sharding import is_too_large, make_mesh
+from decern_jax.sharding import is_too_large, make_mesh, place_pool
 from decern_jax.strategies import STRATEGIES
 
 
@@ -52,11 +53,12 @@ class Assets(NamedTuple):
   digest: dict[str, Any]
 
 
-def load(config) -> Assets:
+def load(config, *, dataset: Dataset | None = None) -> Assets:
   """Opens data and model, and computes the features that all rounds use.
 
   Args:
     config: The configuration, checked.
+    dataset: The data set that it names, if that is open; None: it is opened.
 
   Returns:
     What the runs of all seeds share.
@@ -67,7 +69,8 @@ def load(config) -> Assets:
   """
   system = config.system
   num_workers = system.num_workers or os.cpu_count() or 1
-  dataset = load_dataset(config, num_workers=num_workers)
+  if dataset is None:
+    dataset = load_dataset(config, num_workers=num_workers)
   _check_form(config.selection.strategy, dataset)
   task = _make_task(config, dataset)
   backbone = models.load_or_draw(
@@ -187,6 +190,8 @@ def _make_task(config, dataset: Dataset) -> acquisition.Task:
     ),
   )
   pool = len(task.ids)
+  if DATASETS[config.dataset.name].source == UNLABELED:
+    task = _fit_to_pool(task)
   if task.capacity > pool:
     rounds = config.num_rounds - 1
     raise ValueError(
@@ -200,6 +205,63 @@ def _make_task(config, dataset: Dataset) -> acquisition.Task:
       f" {task.num_candidates}."
     )
   return task
+
+
+def _fit_to_pool(task: acquisition.Task) -> acquisition.Task:
+  """Returns a task of as many rounds as the pool has images for.
+
+  Labels from people end when all images have theirs.
+  """
+  initial = min(task.initial_budget, len(task.ids))
+  num_rounds = 1 + (len(task.ids) - initial) // task.budget
+  return task._replace(
+    initial_budget=initial, num_rounds=min(task.num_rounds, num_rounds)
+  )
+
+
+def _fit_to_labels(task: acquisition.Task, num_labels: int) -> acquisition.Task:
+  """Returns a task that has room for labels, of few sizes.
+
+  Each size is a program of its own.
+  """
+  if num_labels <= task.capacity:
+    return task
+  return task._replace(max_labels=1 << (num_labels - 1).bit_length())
+
+
+def with_labels(
+  assets: Assets,
+  class_names: tuple[str, ...],
+  labels: np.ndarray,
+  *,
+  num_labels: int,
+) -> Assets:
+  """Returns assets whose training examples have other labels.
+
+  Args:
+    assets: The assets.
+    class_names: Name of each class.
+    labels: int32 [train] or [train, classes]; those of examples without a label
+      are never read.
+    num_labels: Training examples that have a label.
+
+  Returns:
+    The assets; what was computed of the images is kept.
+  """
+  train = assets.dataset.train._replace(labels=labels)
+  dataset = assets.dataset._replace(class_names=class_names, train=train)
+  is_multi_label = labels.ndim > 1
+  parts = assets.parts
+  if parts is not None:
+    placed = place_pool(np.asarray(labels, np.int32), assets.mesh)
+    parts = {**parts, "train": parts["train"]._replace(labels=placed)}
+  counts = labels.sum(axis=0) if is_multi_label else None
+  return assets._replace(
+    dataset=dataset,
+    parts=parts,
+    task=_fit_to_labels(assets.task, num_labels)._replace(label_counts=counts),
+    digest=_digest(dataset, assets.backbone),
+  )
 
 
 def _cached_parts(config, assets: Assets) -> dict[str, learner.Part]:

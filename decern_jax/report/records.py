@@ -44,12 +44,13 @@ def metric_of(record: Record) -> Metric:
   Raises:
     ValueError: If it has none of `METRICS`.
   """
+  held_out = record.get("test") or record.get("val", {})
   for metric in METRICS:
-    if metric.name in record["test"]:
+    if metric.name in held_out:
       return metric
   raise ValueError(
     f"Expected one of {[metric.name for metric in METRICS]} in a record, got"
-    f" {sorted(record['test'])}."
+    f" {sorted(held_out)}."
   )
 
 

@@ -1,0 +1,25 @@
+"""DECERN on your own images, with labels that you give as you are asked.
+
+  python -m decern_jax.main --config=configs/my_images.py \
+    --config.dataset.path=DIR --config.model.weights=FILE.safetensors
+
+DIR holds the images, at any depth. The command says which images to label, and
+how; run it again when they are, and it trains, and asks about the next ones.
+Labeled images in `DIR/test/<class>/` are never asked about: they tell how good
+the model is. FILE holds MobileNetV2 weights in torchvision's layout with
+BatchNorm folded.
+"""
+
+from configs import common
+
+
+def get_config():
+  """Returns the configuration for a folder of images without labels."""
+  config = common.get_config()
+  config.num_rounds = 50
+  config.dataset.name = "unlabeled_folder"
+  config.model.name = "mobilenet_v2"
+  config.selection.initial_strategy = "typiclust"
+  config.selection.initial_budget = 50
+  config.selection.budget = 50
+  return config

@@ -1,0 +1,1 @@
+"""Labels from people: queries that are written, answers that are read."""

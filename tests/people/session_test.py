@@ -1,0 +1,254 @@
+"""Tests of decern_jax/people/session.py, on tiny images."""
+
+import os
+import pathlib
+import shutil
+
+from etils import epath
+import numpy as np
+import pytest
+
+from decern_jax import driver, experiment, model_file, people, workdir
+from decern_jax.labeling import answer, inbox, query, taken
+from decern_jax.labeling.answer import Answer
+from decern_jax.report import records
+from tests import tiny
+from tests.people import hidden
+from tests.people.hidden import BUDGET, asked, respond, respond_truly
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("people")
+  hidden.write_images(folder / "images")
+  tiny.write_weights(folder / "weights.safetensors")
+  return folder
+
+
+@pytest.fixture
+def class_of(tmp_path_factory):
+  return hidden.write_images(tmp_path_factory.mktemp("again") / "images")
+
+
+@pytest.fixture
+def run(folder, tmp_path, capsys):
+  def start(*, go_on=False, **changes) -> str:
+    config = hidden.make_config(folder, **changes)
+    people.run(config, epath.Path(tmp_path / "run"), go_on=go_on)
+    return capsys.readouterr().out
+
+  return start
+
+
+@pytest.fixture
+def where(tmp_path):
+  return tmp_path / "run"
+
+
+class TestRun:
+  def test_is_the_run_that_simulates_people(
+    self, run, where, folder, class_of, tmp_path
+  ):
+    for _ in range(3):
+      run()
+      respond_truly(where, class_of)
+    assert "All rounds are done" in run()
+    table = hidden.write_table(folder, class_of)
+    config = hidden.make_config(
+      folder, dataset__name="label_file", dataset__path=os.fspath(table)
+    )
+    table_run = tmp_path / "simulated"
+    built = experiment.build(
+      config, experiment.load(config), seed=1, workdir=table_run
+    )
+    driver.run(built, num_rounds=3, workdir=table_run)
+    table.unlink()
+    ours, simulated = records.read(where), records.read(table_run)
+    for name in ("num_labeled", "test", "train", "selected", "scores"):
+      assert [r[name] for r in ours] == [r[name] for r in simulated], name
+    for ask, record in zip((1, 2), ours, strict=False):
+      ids = [item.id for item in query.read(where, ask).items]
+      assert ids == record["selected"]
+    assert model_file.load(where).class_names == tuple(sorted(tiny.CLASSES))
+
+  def test_waits_and_says_what_to_do(self, run, where, class_of):
+    first = run()
+    assert f"Round 0 waits for labels of {BUDGET} images" in first
+    assert "decern_jax.label" in first
+    assert "Then run the same command again" in first
+    assert run() == first
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(ids[0], (class_of[ids[0]],)), Answer(ids[1], None)])
+    said = run()
+    assert "2 new answers" in said
+    assert "1 have one, 1 were skipped, 2 are left" in said
+    assert records.read(where) == []
+
+  def test_goes_on_with_what_there_is_when_told_to(self, run, where, class_of):
+    run()
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(i, (class_of[i],)) for i in ids[:3]])
+    assert "round 0: 3 labeled" in run(go_on=True)
+    assert query.latest_round(where) == 1
+
+  def test_skipped_images_go_back_to_the_pool(self, run, where, class_of):
+    run()
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(i, (class_of[i],)) for i in ids[:3]])
+    respond(where, [Answer(ids[3], None)])
+    run(selection__strategy="margin")
+    state = taken.read(where, 0)
+    assert sorted(state.labels) == sorted(ids[:3])
+    # They are 20 images: all are asked about in the end.
+    seen = set(ids[:3])
+    for _ in range(2):
+      now = [item.id for item in asked(where).items]
+      assert not seen & set(now)
+      seen |= set(now)
+      respond_truly(where, class_of)
+      run()
+
+  def test_a_late_answer_counts(self, run, where, class_of):
+    run()
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(i, (class_of[i],)) for i in ids[:3]])
+    run(go_on=True)
+    respond(where, [Answer(ids[3], (class_of[ids[3]],))])
+    respond_truly(where, class_of)
+    assert ids[3] in {*class_of}
+    run()
+    assert ids[3] in taken.read(where, 1).labels
+    assert records.read(where)[1]["num_labeled"] == len(
+      {*ids, *(item.id for item in query.read(where, 1).items)}
+    )
+
+  def test_takes_first_labels_that_nobody_asked_for(self, run, where, class_of):
+    given = sorted(class_of)[:7]
+    respond(where, [Answer(i, (class_of[i],)) for i in given])
+    assert "round 0: 7 labeled" in run()
+    assert [item.id for item in query.read(where, 0).items] == given
+
+  def test_new_classes_come_between_rounds(self, run, where, class_of):
+    run()
+    respond_truly(where, class_of)
+    run()
+    respond_truly(where, class_of)
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(ids[0], ("aardvark",), "b")] * 2)
+    respond(where, [Answer(ids[0], ("aardvark",), "c")])
+    said = run()
+    assert "'aardvark'" not in said
+    assert "somebody said" in said
+    names = taken.read(where, 1).class_names
+    assert names == (*sorted(tiny.CLASSES), "aardvark")
+    assert model_file.load(where).class_names == names
+
+  def test_refuses_ids_that_were_not_asked_by_name(self, run, where, class_of):
+    run()
+    ids = {item.id for item in asked(where).items}
+    other = sorted(set(class_of) - ids)[0]
+    respond(where, [Answer(other, ("x",)), Answer("no such.png", ("x",))])
+    said = run()
+    assert f"1 answers of images that nobody asked about: {other!r}" in said
+    assert "none of the pool: 'no such.png'" in said
+    assert answer.read_log(where / inbox.LOG).answers == ()
+
+  def test_a_started_round_goes_on_with_its_labels(
+    self, run, where, class_of, monkeypatch
+  ):
+    """Whatever is answered between a kill and the same command again."""
+    run()
+    respond_truly(where, class_of)
+    build = experiment.build
+
+    def stop(*args, **options):
+      raise KeyboardInterrupt
+
+    def built(*args, explain=None, **options):
+      made = build(*args, explain=explain, **options)
+      return made if explain is None else made._replace(advance=stop)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(experiment, "build", built)
+      with pytest.raises(KeyboardInterrupt):
+        run()
+    before = taken.read(where, 0)
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(ids[0], ("another",))])
+    run()
+    assert taken.read(where, 0) == before
+    assert "another" not in taken.read(where, 0).class_names
+
+  def test_needs_two_classes(self, folder, run, where):
+    run()
+    items = asked(where).items
+    assert items[0].path.endswith(items[0].id)
+    assert os.path.isabs(items[0].path)
+    said = run(go_on=True)
+    assert "A model needs labels" in said
+
+  def test_starts_from_typical_images(self, run, where):
+    run(selection__initial_strategy="typiclust")
+    first = [item.id for item in asked(where).items]
+    assert len(set(first)) == BUDGET
+    assert asked(where).strategy == "typiclust"
+
+  def test_refuses_images_that_are_gone_or_changed(
+    self, class_of, tmp_path, folder
+  ):
+    images = tmp_path / "images"
+    hidden.write_images(images)
+    config = hidden.make_config(folder, dataset__path=os.fspath(images))
+    run = epath.Path(tmp_path / "run")
+    people.run(config, run)
+    item = asked(run).items[0]
+    content = pathlib.Path(item.path).read_bytes()
+    other = sorted(set(class_of) - {i.id for i in asked(run).items})[0]
+    os.rename(images / other, tmp_path / "kept.png")
+    with pytest.raises(ValueError, match=f"missing or unreadable: '{other}'"):
+      people.run(config, run)
+    shutil.copy(tmp_path / "kept.png", item.path)
+    os.rename(tmp_path / "kept.png", images / other)
+    with pytest.raises(ValueError, match=f"of other content: '{item.id}'"):
+      people.run(config, run)
+    pathlib.Path(item.path).write_bytes(content)
+    people.run(config, run)
+
+  def test_a_second_process_is_refused(self, folder, tmp_path, where):
+    with workdir.lock(where):
+      message = f"no other process.*process {os.getpid()} of"
+      with pytest.raises(ValueError, match=message):
+        people.run(hidden.make_config(folder), epath.Path(where))
+
+  @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+      ({"seeds": (1, 2)}, r"one seed.*got \(1, 2\)"),
+      ({"selection__budget": None}, "`selection.budget`"),
+      ({"labels__formats": ("xls",)}, r"Unknown formats \['xls'\]"),
+      ({"selection__initial_strategy": "badge"}, "one of.*got 'badge'"),
+    ],
+  )
+  def test_rejects_settings_before_any_work(self, run, where, changes, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+      run(**changes)
+    assert not where.exists()
+
+
+class TestSeveralLabels:
+  def test_images_may_have_several_or_none(self, folder, where, run):
+    options = {
+      "dataset__is_multi_label": True,
+      "selection__strategy": "entropy",
+      "dataset__path": os.fspath(folder / "images" / "photos"),
+    }
+    run(**options)
+    ids = [item.id for item in asked(where).items]
+    labels = [("a", "b"), (), ("b",), ("a",)]
+    respond(where, list(map(Answer, ids, labels)))
+    said = run(**options)
+    assert "round 0: 4 labeled" in said
+    assert taken.read(where, 0).class_names == ("a", "b")
+    predictions = asked(where).items[0].predictions
+    assert {name for name, _ in predictions} == {"a", "b"}
+    assert np.all([0 <= p <= 1 for _, p in predictions])
