@@ -13,7 +13,10 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["decern_jax", "decern_jax.*"]),
-  package_data={"decern_jax.models": ["weights/*.safetensors"]},
+  package_data={
+    "decern_jax.labeling.page": ["*.css", "*.html", "*.js"],
+    "decern_jax.models": ["weights/*.safetensors"],
+  },
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8",
@@ -53,6 +56,7 @@ setup(
     ],
     "gcs": ["gcsfs>=2026.9"],
     "gcs_test": ["gcp-storage-emulator>=2026.7", "gcsfs>=2026.9"],
+    "labelstudio": ["label-studio-sdk>=2"],
     "prepare": ["tensorflow-cpu>=2.18"],
     "benchmark": ["scikit-learn>=1.5", "torch>=2.5", "transformers>=5"],
   },

@@ -60,7 +60,8 @@ def device_batches(
   mesh: Mesh,
   num_workers: int,
   num_ahead: int = 128,
-) -> Iterator[tuple[jax.Array, jax.Array]]:
+  has_labels: bool = True,
+) -> Iterator[tuple[jax.Array, ...]]:
   """Yields images and labels on the devices, a little ahead of their use.
 
   Threads make the images while the devices work. A process reads those of its
@@ -76,9 +77,10 @@ def device_batches(
     mesh: Batches are split over it.
     num_workers: Threads that make images.
     num_ahead: Images that are made before they are asked for.
+    has_labels: Whether the labels are wanted; else they are never read.
 
   Returns:
-    An iterator over uint8 [batch, ...] and int32 [batch, ...].
+    An iterator over uint8 [batch, ...] and, with labels, int32 [batch, ...].
   """
   divides = batch_size % mesh.size == 0
   own = sharding.local_rows(batch_size, mesh) if divides else slice(None)
@@ -87,17 +89,18 @@ def device_batches(
     for batch in plan():
       yield batch._replace(positions=batch.positions[own])
 
-  def pair() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    labels = np.asarray(split.labels, np.int32)
+  def pair() -> Iterator[tuple[np.ndarray, ...]]:
+    labels = np.asarray(split.labels, np.int32) if has_labels else None
     # One plan for the images, which are read ahead, and one for the labels.
     batches = pipeline.training_batches(
       split, plan_own(), augment, num_workers=num_workers, num_ahead=num_ahead
     )
     with contextlib.closing(batches):
       for images, batch in zip(batches, plan_own(), strict=True):
-        yield images, labels[batch.positions]
+        wanted = [] if labels is None else [labels[batch.positions]]
+        yield images, *wanted
 
-  def put(arrays: tuple[np.ndarray, np.ndarray]) -> tuple[jax.Array, ...]:
+  def put(arrays: tuple[np.ndarray, ...]) -> tuple[jax.Array, ...]:
     if not divides:
       return sharding.replicate(arrays, mesh)
     return tuple(

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import socket
 from typing import Any
 
 from etils import epath
 
-from decern_jax import object_store, storage
+from decern_jax import file_lock, object_store, storage
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
@@ -131,18 +128,8 @@ def lock(workdir: epath.PathLike) -> Iterator[None]:
     yield
     return
   storage.make_folder(folder)
-  with open(folder / LOCK_FILE, "a+") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise ValueError(
-        f"Expected a `workdir` that no other process works in, got {workdir},"
-        f" which has {file.read().strip() or 'one'}."
-      ) from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} of {socket.gethostname()}")
-    file.flush()
+  refusal = "Expected a `workdir` in which no other process works"
+  with file_lock.hold(folder / LOCK_FILE, refusal=refusal):
     yield
 
 

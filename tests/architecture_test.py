@@ -15,6 +15,7 @@ FLOORS = {
   "ops": 0,
   "memory": 0.5,
   "object_store": 0.5,
+  "file_lock": 0.5,
   "storage": 1,
   "processes": 1,
   "sharding": 1,
@@ -61,6 +62,7 @@ FLOORS = {
   "prepare": 6,
   "predict": 6,
   "label": 6,
+  "annotate": 6,
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -44,6 +44,8 @@ class Query(NamedTuple):
     is_multi_label: Whether an image may have several classes, or none.
     items: The images, in the order to ask in.
     strategy: Name of the strategy that chose them.
+    num_answers: Answers that were known when it was first asked: an image that
+      was skipped before may be asked about again.
   """
 
   round: int
@@ -51,6 +53,7 @@ class Query(NamedTuple):
   is_multi_label: bool
   items: tuple[Item, ...]
   strategy: str = ""
+  num_answers: int = 0
 
 
 def folder_of(workdir: epath.PathLike, round_num: int) -> epath.Path:
@@ -144,6 +147,7 @@ def _from_json(value: Any) -> Query:
     }
   )
   _check(query.round, int)
+  _check(query.num_answers, int)
   _check(query.is_multi_label, bool)
   for text in (*query.class_names, query.strategy):
     _check(text, str)
@@ -159,6 +163,7 @@ def _item(value: Any) -> Item:
   for _, probability in pairs:
     _check(probability, float, int)
   _check(item.score, float, int, type(None))
+  _check(item.digest, str)
   return item
 
 

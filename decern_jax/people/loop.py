@@ -132,7 +132,7 @@ class Loop:
   def _check_answered(self, round_num: int) -> None:
     """Waits unless the query of a round is answered, and a model can learn."""
     asked = query.read(self._folder, round_num)
-    progress = screen.progress(asked, self._resolution)
+    progress = screen.progress(asked, self.intake.answers)
     classes = self._now().class_names
     is_enough = bool(self._resolution.labels) and len(classes) > 1
     may_begin = self._go_on and progress.num_answered
@@ -151,14 +151,14 @@ class Loop:
     for item in items:
       path = str(root / item.id)
       located.append(item._replace(path=path, digest=images.digest(path)))
+    selection = self._config.selection
     asked = Query(
       round_num,
       classes,
       self._config.dataset.is_multi_label,
       tuple(located),
-      self._config.selection.strategy
-      if round_num
-      else self._config.selection.initial_strategy,
+      selection.strategy if round_num else selection.initial_strategy,
+      self._num_answers(round_num),
     )
     folder = query.folder_of(self._folder, round_num)
     for name in self._config.labels.formats:
@@ -166,6 +166,16 @@ class Loop:
     # Last: a query that can be read is whole.
     query.write(self._folder, asked)
     storage.make_folder(self._folder / query.ANSWERS_FOLDER)
+
+  def _num_answers(self, round_num: int) -> int:
+    """Returns how many answers came before a query.
+
+    One that a kill made the round write twice may be answered already.
+    """
+    last = query.latest_round(self._folder)
+    if last is not None and last >= round_num:
+      return query.read(self._folder, round_num).num_answers
+    return len(self.intake.answers)
 
   def _build(self, assets: experiment.Assets, explained=None):
     return experiment.build(

@@ -1,12 +1,14 @@
 """What people are told when it is their turn."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from etils import epath
 
 from decern_jax.labeling import query
+from decern_jax.labeling.answer import Answer
 from decern_jax.labeling.query import Query
-from decern_jax.labeling.resolution import Resolution
+from decern_jax.labeling.resolution import resolve
 
 
 class Progress(NamedTuple):
@@ -28,19 +30,17 @@ class Progress(NamedTuple):
     return self.num_asked - self.num_answered - self.num_skipped
 
 
-def progress(asked: Query, resolution: Resolution) -> Progress:
+def progress(asked: Query, answers: Sequence[Answer]) -> Progress:
   """Counts how far people are.
 
   Args:
     asked: The query.
-    resolution: What holds of the answers.
+    answers: All answers; what was skipped before the query counts no more.
   """
   ids = {item.id for item in asked.items}
-  return Progress(
-    len(ids),
-    len(ids & set(resolution.labels)),
-    len(ids & resolution.skipped),
-  )
+  answered = ids & set(resolve(answers).labels)
+  skipped = ids & resolve(answers[asked.num_answers :]).skipped
+  return Progress(len(ids), len(answered), len(skipped - answered))
 
 
 def describe(
@@ -62,6 +62,7 @@ def describe(
     "",
     "To label them, one of these:",
     f"  python -m decern_jax.label --workdir={folder}",
+    f"  python -m decern_jax.annotate --workdir={folder}   (Label Studio)",
     f"  fill in what you find in {where}, and put it into"
     f" {folder / query.ANSWERS_FOLDER}",
     "",

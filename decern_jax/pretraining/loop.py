@@ -43,7 +43,7 @@ class Setup(NamedTuple):
     options: What the loss depends on.
     recipe: How to train.
     views: How views are made.
-    train: The images; their labels change nothing.
+    train: The images; their labels are not read.
     batch_size: Images of a batch, a multiple of the devices.
     seed: Seed of the run.
     probe: Maps variables of the backbone to metrics, or None.
@@ -99,11 +99,11 @@ def run(
       on_epoch(record)
     save = _Saver(setup, manager)
     with (
-      contextlib.closing(_batches(setup, int(state.step))) as pairs,
+      contextlib.closing(_batches(setup, int(state.step))) as batched,
       _step_bar(setup.recipe, int(state.step)) as bar,
     ):
       for epoch in range(len(records), setup.recipe.num_epochs + 1):
-        state, record = _run_epoch(setup, state, epoch, pairs, bar, save)
+        state, record = _run_epoch(setup, state, epoch, batched, bar, save)
         records.append(record)
         processes.by_lead(functools.partial(journal.write, workdir, records))
         on_epoch(record)
@@ -169,8 +169,8 @@ def _restore(
   return state, found[: done // per_epoch + 1]
 
 
-def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, jax.Array]]:
-  """Returns views and labels of the steps from one on, on the devices."""
+def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, ...]]:
+  """Returns the views of the steps from one on, on the devices."""
 
   def seeds(epoch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     order, views = (
@@ -193,6 +193,7 @@ def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, jax.Array]]:
     mesh=setup.mesh,
     num_workers=setup.num_workers,
     num_ahead=_IMAGES_AHEAD,
+    has_labels=False,
   )
 
 
@@ -200,7 +201,7 @@ def _run_epoch(
   setup: Setup,
   state: PretrainState,
   epoch: int,
-  pairs: Iterator[tuple[jax.Array, jax.Array]],
+  batched: Iterator[tuple[jax.Array, ...]],
   bar: tqdm.tqdm,
   save: _Saver,
 ) -> tuple[PretrainState, journal.Record]:
@@ -208,8 +209,8 @@ def _run_epoch(
   per_epoch = setup.recipe.steps_per_epoch
   start, num_left = time.monotonic(), epoch * per_epoch - int(state.step)
   key, waiting = rounds.seed_key(setup.seed, "steps"), None
-  left = itertools.islice(pairs, num_left)
-  for index, (views, _) in enumerate(left, start=1):
+  left = itertools.islice(batched, num_left)
+  for index, (views,) in enumerate(left, start=1):
     state, loss = step.pretrain_step(
       key,
       state,

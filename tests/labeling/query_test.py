@@ -15,9 +15,10 @@ ASKED = Query(
   True,
   (
     Item("a/1.jpg", "/images/a/1.jpg", 0.1, (("dög", 0.75), ("cat", 0.25))),
-    Item("line\nbreak \udcff", "gs://bucket/line\nbreak \udcff"),
+    Item("line\nbreak \udcff", "gs://bucket/line\nbreak \udcff", digest="0f"),
   ),
   "decern",
+  17,
 )
 
 

@@ -17,11 +17,14 @@ NUM_POOL, NUM_TEST = 24, 12
 BUDGET = 4
 
 
-def write_images(folder: pathlib.Path) -> dict[str, str]:
+def write_images(
+  folder: pathlib.Path, *, num_pool: int = NUM_POOL
+) -> dict[str, str]:
   """Writes a pool without labels, and test images in folders of classes.
 
   Args:
     folder: Where.
+    num_pool: Images of the pool.
 
   Returns:
     The class of each image of the pool, by id.
@@ -29,7 +32,7 @@ def write_images(folder: pathlib.Path) -> dict[str, str]:
   rng = np.random.default_rng(0)
   (folder / "photos").mkdir(parents=True)
   class_of = {}
-  for number in range(NUM_POOL):
+  for number in range(num_pool):
     label = int(rng.integers(len(tiny.CLASSES)))
     id_ = f"photos/{number:02d}.png"
     cv2.imwrite(os.fspath(folder / id_), tiny.draw(label, rng))

@@ -8,7 +8,14 @@ from etils import epath
 import numpy as np
 import pytest
 
-from decern_jax import driver, experiment, model_file, people, workdir
+from decern_jax import (
+  driver,
+  experiment,
+  main,
+  model_file,
+  people,
+  workdir,
+)
 from decern_jax.labeling import answer, inbox, query, taken
 from decern_jax.labeling.answer import Answer
 from decern_jax.report import records
@@ -107,6 +114,22 @@ class TestRun:
       seen |= set(now)
       respond_truly(where, class_of)
       run()
+
+  def test_an_image_that_was_skipped_may_be_asked_about_again(
+    self, run, where, class_of
+  ):
+    run()
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(i, (class_of[i],)) for i in ids[:3]])
+    respond(where, [Answer(ids[3], None)])
+    run()
+    again = query.read(where, 1)
+    items = (again.items[0]._replace(id=ids[3]), *again.items[1:])
+    query.write(where, again._replace(items=items))
+    respond(where, [Answer(i.id, (class_of[i.id],)) for i in items[1:]])
+    assert "3 have one, 0 were skipped, 1 are left" in run()
+    respond(where, [Answer(ids[3], None, "again")])
+    assert "round 1: 6 labeled" in run()
 
   def test_a_late_answer_counts(self, run, where, class_of):
     run()
@@ -216,7 +239,7 @@ class TestRun:
 
   def test_a_second_process_is_refused(self, folder, tmp_path, where):
     with workdir.lock(where):
-      message = f"no other process.*process {os.getpid()} of"
+      message = f"no other process works.*process {os.getpid()} on"
       with pytest.raises(ValueError, match=message):
         people.run(hidden.make_config(folder), epath.Path(where))
 
@@ -252,3 +275,15 @@ class TestSeveralLabels:
     predictions = asked(where).items[0].predictions
     assert {name for name, _ in predictions} == {"a", "b"}
     assert np.all([0 <= p <= 1 for _, p in predictions])
+
+
+class TestMain:
+  def test_asks_where_images_have_no_labels(self, folder, where, capsys):
+    """The command that runs everything else runs this too."""
+    config = hidden.make_config(folder)
+    main.run(config, epath.Path(where))
+    assert "Round 0 waits" in capsys.readouterr().out
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(ids[0], ("x",)), Answer(ids[1], ("y",))])
+    main.run(config, epath.Path(where), go_on=True)
+    assert "round 0: 2 labeled, test accuracy" in capsys.readouterr().out

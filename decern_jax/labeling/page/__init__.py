@@ -1,0 +1,1 @@
+"""A labeling page for one person, served to this machine alone."""

@@ -1,0 +1,44 @@
+// Which key is which command, and when it is a letter instead.
+
+// Calls the action of every key that is a command.
+export function listen(page, actions) {
+  // Commands as long as nothing is typed.
+  const whenEmpty = {
+    " ": actions.skip,
+    Backspace: actions.back,
+    ArrowLeft: actions.back,
+    ArrowRight: actions.next,
+    "/": actions.startTyping,
+  };
+  const always = {
+    Enter: actions.enter,
+    Escape: actions.escape,
+    ArrowDown: actions.down,
+    ArrowUp: actions.up,
+  };
+
+  function commandOf(key) {
+    if (key in always) return always[key];
+    if (page.text || page.isTyping) return undefined;
+    if (key in whenEmpty) return whenEmpty[key];
+    if (key === "0" && page.query.is_multi_label) return actions.saveNone;
+    if (/^[1-9]$/.test(key)) return () => actions.take(Number(key) - 1);
+    return undefined;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const { key } = event;
+    if (!page.query || event.isComposing) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const isOnButton = event.target instanceof HTMLButtonElement;
+    if (isOnButton && (key === "Enter" || key === " ")) return;
+    const command = commandOf(key);
+    if (command) {
+      event.preventDefault();
+      // A key that is held shall not answer image after image.
+      if (!event.repeat || key.startsWith("Arrow")) command();
+    } else if (key.length === 1) {
+      actions.focusText();
+    }
+  });
+}

@@ -1,0 +1,91 @@
+// What the page asks its server, and what it does while nobody answers.
+
+const SECONDS_TO_WAIT = 15;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 5000;
+
+// The server has understood, and will not.
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+
+  get isForGood() {
+    return this.status < 500;
+  }
+
+  // The run has asked something newer than this page shows.
+  get isStale() {
+    return this.status === 409;
+  }
+}
+
+async function request(path, options = {}) {
+  const signals = [AbortSignal.timeout(1000 * SECONDS_TO_WAIT)];
+  if (options.signal) signals.push(options.signal);
+  const reply = await fetch(path, {
+    ...options,
+    cache: "no-store",
+    signal: AbortSignal.any(signals),
+  });
+  if (!reply.ok) throw new Refused(reply.status, await reply.text());
+  return reply;
+}
+
+export async function loadQuery() {
+  return (await request("query")).json();
+}
+
+export async function isLatest(version) {
+  return (await request(`latest/${version}`)).json();
+}
+
+export function imagePath(version, position) {
+  return `image/${version}/${position}`;
+}
+
+// Returns why an image is not there, in words; "" if it is there, and null if
+// nobody answers.
+export async function whyNot(path) {
+  try {
+    await request(path);
+    return "";
+  } catch (error) {
+    return error instanceof Refused ? error.message : null;
+  }
+}
+
+// Sends an answer until it is saved. What stands in the way is told to
+// `onTrouble`; an answer that is refused for good, or given up by the signal,
+// throws.
+export async function saveAnswer(answer, { signal, onTrouble }) {
+  const options = {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(answer),
+    signal,
+  };
+  let pause = FIRST_PAUSE_MS;
+  for (;;) {
+    try {
+      await request("answer", options);
+      return;
+    } catch (error) {
+      if (signal.aborted || error.isForGood) throw error;
+      onTrouble(error);
+    }
+    await sleep(pause, signal);
+    pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+  }
+}
+
+export function sleep(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}

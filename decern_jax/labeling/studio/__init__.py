@@ -1,0 +1,1 @@
+"""Label Studio: a running server that is asked, and whose answers are taken."""
