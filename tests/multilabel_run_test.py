@@ -5,12 +5,13 @@ import importlib
 import os
 
 import cv2
+from etils import epath
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from configs import label_file, land_cover
-from decern_jax import driver, experiment, model_file, train_step
+from decern_jax import compare, driver, experiment, model_file, train_step
 from decern_jax.data import rendered_land_cover, specs
 from decern_jax.report import records
 from tests import tiny
@@ -188,3 +189,14 @@ class TestPaperConfigs:
       budgets = config.selection
       assert budgets.initial_budget == budgets.budget == first
       assert first + (config.num_rounds - 1) * budgets.budget == last
+
+
+class TestCompare:
+  def test_writes_the_page(self, folder, tmp_path):
+    config = make_config(
+      folder, strategies=("entropy", "random"), seeds=(1,), num_rounds=2
+    )
+    page = compare.compare(config, epath.Path(tmp_path), photos=True)
+    text = page.read_text()
+    assert "Selected classes" in text
+    assert "macro F1" in text

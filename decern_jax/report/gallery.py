@@ -25,7 +25,8 @@ class PoolView(NamedTuple):
   Attributes:
     ids: Id of each image.
     labels: int [pool], the class of each image as a position in the class names
-      of the runs; None: not known.
+      of the runs; where an image may have several, [pool, classes], 0 or 1;
+      None: not known.
     features: float [pool, dim] of any model, for the map; None: not known.
     read: Returns the image of an id, uint8 [height, width, 3]; None: none can
       be read.
@@ -195,15 +196,17 @@ def _classes(
 ) -> Picture:
   path = folder / "selected_classes.png"
   class_names = runs.data["class_names"]
-  class_of = dict(zip(pool.ids, np.asarray(pool.labels).tolist(), strict=True))
+  labels = np.asarray(pool.labels)
+  if labels.ndim == 1:
+    labels = labels[:, None] == np.arange(len(class_names))
+  row_of = {id_: row for row, id_ in enumerate(pool.ids)}
   counts = {}
   for name in names:
     seeds = runs.runs[name].values()
     picked = [
-      class_of[id_] for run in seeds for r in run for id_ in r["selected"]
+      row_of[id_] for run in seeds for r in run for id_ in r["selected"]
     ]
-    total = np.bincount(picked, minlength=len(class_names))
-    counts[name] = total / len(seeds)
+    counts[name] = labels[picked].sum(axis=0) / len(seeds)
   selection_figures.class_histogram(counts, class_names, path)
   return _png(
     "Selected classes",

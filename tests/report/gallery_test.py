@@ -14,6 +14,9 @@ CURVES = {"random": {1: (0.3, 0.5, 0.6), 2: (0.2, 0.3, 0.4)}}
 CURVES["margin"] = CURVES["random"]
 
 
+HISTOGRAM = selection_figures.class_histogram
+
+
 def read(name: str) -> np.ndarray:
   return np.full((30, 40, 3), 9 * made_up.IDS.index(name), np.uint8)
 
@@ -87,6 +90,26 @@ class TestDraw:
       "margin": [2.0, 1.0, 1.0],
       "random": [2.0, 1.0, 1.0],
     }
+
+  def test_counts_each_of_several_labels(self, draw, monkeypatch):
+    one, several = [], []
+    labels = np.array(made_up.LABELS)
+    hot = (labels[:, None] == np.arange(labels.max() + 1)).astype(int)
+    both = hot | np.roll(hot, 1, axis=1)
+    for rows, calls in ((labels, one), (hot, one), (both, several)):
+      monkeypatch.setattr(
+        selection_figures,
+        "class_histogram",
+        lambda counts, names, path, calls=calls: (
+          calls.append(counts) or HISTOGRAM(counts, names, path)
+        ),
+      )
+      draw(PoolView(made_up.IDS, rows))
+    for name in one[0]:
+      np.testing.assert_array_equal(one[0][name], one[1][name])
+      np.testing.assert_allclose(
+        several[0][name], one[0][name] + np.roll(one[0][name], 1)
+      )
 
   def test_pictures_of_the_page_are_small_and_readable(self, draw, tmp_path):
     picture = draw()["Learning curves"]
