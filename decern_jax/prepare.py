@@ -29,6 +29,7 @@ _NOTHING_TO_PREPARE = {
   "label_file": "`config.dataset.path` is your file of paths and labels",
   "rendered": "its images are drawn when they are needed",
   "rendered_land_cover": "its images are drawn when they are needed",
+  "unlabeled_folder": "`config.dataset.path` is your folder of images",
 }
 
 

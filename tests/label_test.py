@@ -14,9 +14,8 @@ from absl import flags, logging
 from absl.testing import flagsaver
 import pytest
 
-from decern_jax import label
+from decern_jax import file_lock, label
 from decern_jax.labeling import query
-from decern_jax.labeling.page import lock
 from decern_jax.labeling.page.server import Server
 from tests.labeling.page import asked
 
@@ -98,7 +97,7 @@ class TestLabel:
 
   def test_lock_is_free_afterwards(self, workdir, serve_nothing):
     call(workdir)
-    with lock.hold(workdir / "answers" / "page.lock"):
+    with file_lock.hold(workdir / "answers" / label.LOCK_FILE, refusal="No"):
       pass
 
 

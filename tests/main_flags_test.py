@@ -67,7 +67,9 @@ class TestMain:
 
     def run_with(*arguments):
       calls = []
-      monkeypatch.setattr(main, "run", lambda *args: calls.append(args))
+      monkeypatch.setattr(
+        main, "run", lambda *args, **options: calls.append(args)
+      )
       main.main(parse(*arguments))
       return calls[0]
 
@@ -100,7 +102,7 @@ class TestMain:
   def test_ends_in_a_line_without_traceback(
     self, parse, monkeypatch, error, message
   ):
-    def fail(*unused):
+    def fail(*unused, **options):
       raise error
 
     monkeypatch.setattr(main, "run", fail)
@@ -109,7 +111,7 @@ class TestMain:
     assert message in exit_.value.code
 
   def test_shows_the_traceback_of_a_fault(self, parse, monkeypatch):
-    monkeypatch.setattr(main, "run", lambda *unused: 1 / 0)
+    monkeypatch.setattr(main, "run", lambda *unused, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       main.main(parse())
 

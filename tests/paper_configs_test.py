@@ -160,7 +160,8 @@ FILES = sorted(
   path.stem
   for path in (tiny.ROOT / "configs").glob("*.py")
   if path.stem not in ("__init__", "common", "quickstart")
-  and path.stem not in ("bigearthnet", "label_file", "land_cover", "uc_merced")
+  and path.stem
+  not in ("bigearthnet", "label_file", "land_cover", "my_images", "uc_merced")
   and not path.stem.startswith("pretrain_")
 )
 

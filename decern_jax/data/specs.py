@@ -122,8 +122,6 @@ DATASETS: dict[str, DatasetSpec] = {
     num_train=12000,
     num_test=8580,
   ),
-  # The labels come from people.
-  "unlabeled_folder": DatasetSpec(source=UNLABELED),
   # The labels of land cover come from a file that the user has.
   "uc_merced": DatasetSpec(
     source="tfds_label_file",
@@ -132,4 +130,6 @@ DATASETS: dict[str, DatasetSpec] = {
     num_classes=17,
     num_train=2100,
   ),
+  # The labels come from people.
+  "unlabeled_folder": DatasetSpec(source=UNLABELED),
 }

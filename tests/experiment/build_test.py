@@ -80,6 +80,8 @@ class TestFields:
     options -= {"selection.uncertainty_gamma", "selection.diversity_gamma"}
     # Read with a pool that is thinned, and with features that all rounds share.
     options |= {"dataset.long_tail_seed", "system.pool_on_host"}
+    # Read where labels come from people.
+    options |= {"labels.class_names", "labels.formats"}
     assert unread == {"seeds", "strategies"} | options
 
 
@@ -149,6 +151,7 @@ class TestBuild:
       "warmup_epochs": 2,
       "warmup_learning_rate": 0.125,
       "final_learning_rate": 0.0625,
+      "steps_per_epoch": 2,
     }
     config = make_config(**{f"train.{k}": v for k, v in values.items()})
     built = experiment.build(config, assets, seed=1, workdir=tmp_path)

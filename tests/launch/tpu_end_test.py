@@ -45,6 +45,8 @@ class TestEnd:
       stderr=subprocess.PIPE,
       text=True,
       start_new_session=True,
+      # What is started in the background ignores SIGINT, and so do its children.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
   def wait_until(self, cloud, what: str) -> None:
