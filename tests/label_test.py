@@ -199,7 +199,7 @@ class TestProcess:
     assert process.returncode == 0
     assert "Ended: 0 of 6 images" in output
     assert "Traceback" not in output
-    assert (workdir / "answers" / lock.FILE_NAME).read_bytes() == b""
+    assert (workdir / "answers" / label.LOCK_FILE).read_bytes() == b""
 
   def test_second_is_refused_in_a_line(self, started, workdir):
     process, _ = started

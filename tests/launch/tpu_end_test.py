@@ -45,7 +45,7 @@ class TestEnd:
       stderr=subprocess.PIPE,
       text=True,
       start_new_session=True,
-      # What is started in the background ignores SIGINT, and so do its children.
+      # What was started in the background ignores SIGINT, and hands that on.
       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
