@@ -19,6 +19,19 @@ MAPS = pathlib.Path("/proc/self/maps")
 MAX_MAPS = 30_000
 
 
+# Tests that take long, most of them one of several of a kind: a name a line.
+SLOW = pathlib.Path(__file__).with_name("slow_tests.txt")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Marks the tests of the list, before any is left out for its marker."""
+  names = set(SLOW.read_text().splitlines())
+  for item in items:
+    if item.nodeid in names:
+      item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def keep_programs_on_disk(tmp_path_factory):
   """Compiles once what several tests, or the same after a drop, compile."""

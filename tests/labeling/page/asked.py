@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -90,6 +91,8 @@ def start_label(
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
+    # What was started in the background ignores SIGINT, and hands that on.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   said = ""
   for line in process.stdout:
