@@ -169,7 +169,7 @@ FILES = sorted(
 
 @pytest.mark.usefixtures("small")
 class TestRun:
-  @pytest.mark.parametrize("name", slow_but(FILES, ("bronze_ding", "cub")))
+  @pytest.mark.parametrize("name", slow_but(FILES, ("cub",)))
   def test_every_file_runs(self, name, folder, tmp_path):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
