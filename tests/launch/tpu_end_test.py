@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from tests import interruptible
 from tests.launch import cloud as fakes
 from tests.launch import scripts
 
@@ -40,13 +41,11 @@ class TestEnd:
   def start(self, cloud, **more: str) -> subprocess.Popen[str]:
     """Starts the script as the leader of the processes of a terminal."""
     return subprocess.Popen(
-      ["bash", str(scripts.LAUNCH / "tpu.sh")],
+      interruptible.command("bash", str(scripts.LAUNCH / "tpu.sh")),
       env=cloud.environment(**more),
       stderr=subprocess.PIPE,
       text=True,
       start_new_session=True,
-      # What was started in the background ignores SIGINT, and hands that on.
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
   def wait_until(self, cloud, what: str) -> None:

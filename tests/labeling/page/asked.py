@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from decern_jax.labeling import query
 from decern_jax.labeling.page.address import Address
 from decern_jax.labeling.page.server import Server
 from decern_jax.labeling.page.session import Session
+from tests import interruptible
 
 ROOT = pathlib.Path(__file__).parents[3]
 CLASSES = ("Apple", "Pear", "Red-Apple", "Zebra")
@@ -83,16 +83,14 @@ def start_label(
 ) -> tuple[subprocess.Popen, str]:
   """Starts the command; returns its process and the address that it prints."""
   process = subprocess.Popen(
-    [
+    interruptible.command(
       *(sys.executable, "-m", "decern_jax.label"),
       *(f"--workdir={workdir}", "--annotator=Ada", *flags),
-    ],
+    ),
     env={**os.environ, "PYTHONPATH": os.fspath(ROOT), "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-    # What was started in the background ignores SIGINT, and hands that on.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   said = ""
   for line in process.stdout:
