@@ -65,9 +65,7 @@ def init(task: Task, *, seed: int) -> rounds.RoundState:
   """
   pool = len(task.ids)
   order = jax.random.permutation(rounds.seed_key(seed, "initial"), pool)
-  labeled_at = np.full(pool, rounds.NOT_LABELED, np.int32)
-  labeled_at[np.asarray(order)[: task.initial_budget]] = 0
-  return rounds.make_state(0, labeled_at)
+  return rounds.make_first_state(pool, np.asarray(order)[: task.initial_budget])
 
 
 def init_by_strategy(
@@ -94,9 +92,7 @@ def init_by_strategy(
   )
   key = rounds.seed_key(seed, "initial")
   selection = select(key, pool, budget=task.initial_budget)
-  labeled_at = np.full(size, rounds.NOT_LABELED, np.int32)
-  labeled_at[to_host(selection.positions)] = 0
-  return rounds.make_state(0, labeled_at)
+  return rounds.make_first_state(size, to_host(selection.positions))
 
 
 def advance(

@@ -20,7 +20,6 @@ from decern_jax import (
   command,
   config_flag,
   experiment,
-  object_store,
   pretrain,
   processes,
   session,
@@ -66,7 +65,10 @@ def compare(
       should be.
   """
   _check_strategies(config.strategies)
-  settings = {name: _with_strategy(config, name) for name in config.strategies}
+  settings = {
+    name: _with_value(config, "selection.strategy", name)
+    for name in config.strategies
+  }
   for of_strategy in settings.values():
     experiment.check(of_strategy)
   folders = {name: _folders(settings[name], parent) for name in settings}
@@ -107,10 +109,8 @@ def pretrained_config(
       "Expected one `model.name` in `--config` and `--pretrain`, got"
       f" {names[0]!r} and {names[1]!r}."
     )
-  weights = folder / pretrain.WEIGHTS_FILE
-  changed = config.copy_and_resolve_references()
-  with changed.unlocked():
-    changed.model.weights = str(weights)
+  weights = str(folder / pretrain.WEIGHTS_FILE)
+  changed = _with_value(config, "model.weights", weights)
   # A mistake in the comparison is told before the pre-training's hours.
   _check_strategies(changed.strategies)
   experiment.check(changed)
@@ -168,13 +168,13 @@ def _check_strategies(names: Sequence[str]) -> None:
     )
 
 
-def _with_strategy(
-  config: config_dict.ConfigDict, name: str
+def _with_value(
+  config: config_dict.ConfigDict, field: str, value: str
 ) -> config_dict.ConfigDict:
-  """Returns the configuration of one strategy."""
+  """Returns a configuration with another value of a field."""
   changed = config.copy_and_resolve_references()
   with changed.unlocked():
-    changed.selection.strategy = name
+    changed.update_from_flattened_dict({field: value})
   return changed
 
 
@@ -191,10 +191,9 @@ def _folders(
 
 
 def _pretrain_folder() -> epath.Path:
-  if _PRETRAIN_WORKDIR.value:
-    return object_store.as_path(_PRETRAIN_WORKDIR.value)
   file = config_flags.get_config_filename(flags.FLAGS["pretrain"])
-  return epath.Path("runs") / epath.Path(file).stem
+  default = epath.Path("runs") / config_flag.name_of(file)
+  return config_flag.reachable_folder(_PRETRAIN_WORKDIR.value) or default
 
 
 def main(argv: Sequence[str]) -> None:

@@ -84,10 +84,22 @@ def parent_folder() -> epath.Path | None:
   Raises:
     ValueError: If it is in a store that does not answer.
   """
-  if not WORKDIR.value:
+  return reachable_folder(WORKDIR.value)
+
+
+def reachable_folder(name: str | None) -> epath.Path | None:
+  """Returns the folder that a flag names, or None if it was not given.
+
+  Args:
+    name: Value of the flag.
+
+  Raises:
+    ValueError: If it is in a store that does not answer.
+  """
+  if not name:
     return None
-  object_store.check_reachable(WORKDIR.value)
-  return object_store.as_path(WORKDIR.value)
+  object_store.check_reachable(name)
+  return object_store.as_path(name)
 
 
 def default_folder(config) -> epath.Path:
@@ -97,11 +109,15 @@ def default_folder(config) -> epath.Path:
     config: The configuration of the flag, maybe with other values.
   """
   file = config_flags.get_config_filename(flags.FLAGS["config"])
-  return workdir.default_path(_name_of(file), config.to_dict(), _defaults(file))
+  return workdir.default_path(name_of(file), config.to_dict(), _defaults(file))
 
 
-def _name_of(file: str) -> str:
-  """Returns the name of a configuration, with its argument if it has one."""
+def name_of(file: str) -> str:
+  """Returns the name of a configuration, with its argument if it has one.
+
+  Args:
+    file: The file of the configuration, as a flag names it.
+  """
   path, _, argument = file.partition(":")
   parts = [epath.Path(path).stem, *argument.split("/")]
   return "-".join(part for part in parts if part)

@@ -36,8 +36,7 @@ def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
       should be.
   """
   folders = _folders(config, parent)
-  spec = specs.DATASETS.get(config.dataset.name)
-  if spec is not None and spec.source == specs.UNLABELED:
+  if specs.is_unlabeled(config.dataset.name):
     people.run(config, folders[config.seeds[0]], go_on=go_on)
     return
   session.run(config, folders)

@@ -111,6 +111,21 @@ def make_state(round_num: int, labeled_at: np.ndarray) -> RoundState:
   )
 
 
+def make_first_state(size: int, positions: np.ndarray) -> RoundState:
+  """Returns the state before the first round.
+
+  Args:
+    size: Examples of the pool.
+    positions: int [labels], those that the first round trains on.
+
+  Returns:
+    The state.
+  """
+  labeled_at = np.full(size, NOT_LABELED, np.int32)
+  labeled_at[positions] = 0
+  return make_state(0, labeled_at)
+
+
 class Experiment(NamedTuple):
   """What a driver runs.
 

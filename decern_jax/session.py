@@ -39,7 +39,7 @@ def run(
       should be.
   """
   experiment.check(config)
-  if specs.DATASETS[config.dataset.name].source == specs.UNLABELED:
+  if specs.is_unlabeled(config.dataset.name):
     raise ValueError(
       "Expected a data set with labels to compare strategies on, got"
       f" {config.dataset.name!r}, whose labels come from people:"

@@ -133,3 +133,12 @@ DATASETS: dict[str, DatasetSpec] = {
   # The labels come from people.
   "unlabeled_folder": DatasetSpec(source=UNLABELED),
 }
+
+
+def is_unlabeled(name: str) -> bool:
+  """Says whether the labels of a data set come from people.
+
+  Args:
+    name: Name of the data set; one that is not in the table has labels.
+  """
+  return name in DATASETS and DATASETS[name].source == UNLABELED

@@ -5,7 +5,11 @@ The only modules that read the configuration.
 
 from decern_jax.experiment.build import build
 from decern_jax.experiment.check import check
-from decern_jax.experiment.dataset import check_dataset, load_dataset
+from decern_jax.experiment.dataset import (
+  check_dataset,
+  count_workers,
+  load_dataset,
+)
 from decern_jax.experiment.load import Assets, load, with_labels
 
 __all__ = [
@@ -13,6 +17,7 @@ __all__ = [
   "build",
   "check",
   "check_dataset",
+  "count_workers",
   "load",
   "load_dataset",
   "with_labels",

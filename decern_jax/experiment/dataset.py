@@ -1,5 +1,7 @@
 """The data set that a configuration names."""
 
+import os
+
 from decern_jax import processes
 from decern_jax.data import imbalance, label_columns, sources
 from decern_jax.data.dataset import Dataset
@@ -27,6 +29,15 @@ def check_dataset(dataset) -> None:
       "Expected `dataset.band_range` as (low, high) or (), got"
       f" {dataset.band_range}."
     )
+
+
+def count_workers(config) -> int:
+  """Returns how many threads read images: by default one per core.
+
+  Args:
+    config: The configuration.
+  """
+  return config.system.num_workers or os.cpu_count() or 1
 
 
 def load_dataset(config, *, num_workers: int) -> Dataset:

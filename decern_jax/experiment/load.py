@@ -20,8 +20,8 @@ from decern_jax import (
 )
 from decern_jax.data import transforms
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.data.specs import DATASETS, UNLABELED
-from decern_jax.experiment.dataset import load_dataset
+from decern_jax.data.specs import is_unlabeled
+from decern_jax.experiment.dataset import count_workers, load_dataset
 from decern_jax.sharding import is_too_large, make_mesh, place_pool
 from decern_jax.strategies import STRATEGIES
 
@@ -68,7 +68,7 @@ def load(config, *, dataset: Dataset | None = None) -> Assets:
       is larger than the pool.
   """
   system = config.system
-  num_workers = system.num_workers or os.cpu_count() or 1
+  num_workers = count_workers(config)
   if dataset is None:
     dataset = load_dataset(config, num_workers=num_workers)
   _check_form(config.selection.strategy, dataset)
@@ -190,7 +190,7 @@ def _make_task(config, dataset: Dataset) -> acquisition.Task:
     ),
   )
   pool = len(task.ids)
-  if DATASETS[config.dataset.name].source == UNLABELED:
+  if is_unlabeled(config.dataset.name):
     task = _fit_to_pool(task)
   if task.capacity > pool:
     rounds = config.num_rounds - 1

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import rounds
+from decern_jax import features, rounds
 from decern_jax.learner import Fit, Part
+from decern_jax.ops.similarity import cosine_similarity
 from decern_jax.sharding import take_replicated
 
 NUM_PREDICTIONS = 5
@@ -38,12 +40,15 @@ def explain(
   if not len(positions):
     return {}
   train = parts["train"]
-  rows = take_replicated(train.features, positions)
-  probs = _probabilities(model, rows, is_multi_label=train.labels.ndim > 1)
+  rows = jnp.asarray(take_replicated(train.features, positions))
+  is_multi_label = train.labels.ndim > 1
+  probs = features.predict(model.head, rows, is_multi_label=is_multi_label)
+  probs = np.asarray(probs)
   best = np.argsort(-probs, axis=1, kind="stable")[:, :NUM_PREDICTIONS]
   labeled = np.flatnonzero(state.labeled)
-  known = _normalize(take_replicated(train.features, labeled))
-  nearest = labeled[np.argmax(_normalize(rows) @ known.T, axis=1)]
+  known = jnp.asarray(take_replicated(train.features, labeled))
+  cosines = np.asarray(cosine_similarity(rows, known))
+  nearest = labeled[np.argmax(cosines, axis=1)]
   return {
     "predictions": [
       [[class_names[c], round(float(probs[row, c]), 4)] for c in classes]
@@ -51,19 +56,3 @@ def explain(
     ],
     "nearest": [ids[position] for position in nearest],
   }
-
-
-def _probabilities(
-  model: Fit, rows: np.ndarray, *, is_multi_label: bool
-) -> np.ndarray:
-  """Returns the probability of each class, [rows, classes]."""
-  outputs = rows @ np.asarray(model.head.kernel) + np.asarray(model.head.bias)
-  if is_multi_label:
-    return 1.0 / (1.0 + np.exp(-outputs.astype(np.float64)))
-  exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-  return exponents / exponents.sum(axis=1, keepdims=True)
-
-
-def _normalize(rows: np.ndarray) -> np.ndarray:
-  lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-  return rows / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -7,7 +7,14 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from decern_jax import experiment, object_store, rounds, storage, workdir
+from decern_jax import (
+  experiment,
+  finetuning,
+  object_store,
+  rounds,
+  storage,
+  workdir,
+)
 from decern_jax.labeling import formats, inbox, query, taken
 from decern_jax.labeling.query import Item, Query
 from decern_jax.labeling.resolution import RULE, resolve
@@ -75,7 +82,7 @@ class Loop:
     return rounds.Experiment(
       init=self._init,
       advance=self._advance,
-      finish=self._build(self._assets).finish,
+      finish=functools.partial(finetuning.finish, self._folder),
     )
 
   def _init(self) -> rounds.RoundState:
@@ -94,7 +101,7 @@ class Loop:
       self._ask(0, self._first_classes, [Item(id_, "") for id_ in selected])
     first = {item.id for item in query.read(self._folder, 0).items}
     is_first = np.array([id_ in first for id_ in ids])
-    return rounds.make_state(0, np.where(is_first, 0, rounds.NOT_LABELED))
+    return rounds.make_first_state(len(ids), np.flatnonzero(is_first))
 
   def _advance(
     self, state: rounds.RoundState

@@ -1,7 +1,5 @@
 """A run with people: as far as their answers allow."""
 
-import os
-
 from etils import epath
 
 from decern_jax import command, driver, experiment, processes, session, workdir
@@ -32,8 +30,9 @@ def run(config, folder: epath.Path, *, go_on: bool = False) -> None:
   settings = workdir.identity(config.to_dict(), config.seeds[0])
   with workdir.lock(folder):
     workdir.check_free(folder, settings, file_name=workdir.CONFIG_FILE)
-    num_workers = config.system.num_workers or os.cpu_count() or 1
-    dataset = experiment.load_dataset(config, num_workers=num_workers)
+    dataset = experiment.load_dataset(
+      config, num_workers=experiment.count_workers(config)
+    )
     # Before anything is claimed: what is wrong with the data can be put right.
     pool = images.restrict(folder, dataset)
     assets = experiment.load(config, dataset=pool)

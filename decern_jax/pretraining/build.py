@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import functools
-import os
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ def build(config) -> tuple[Setup, dict[str, Any]]:
     ValueError: If data or weights are not what they should be, or the batch
       fits neither the images nor the devices.
   """
-  num_workers = config.system.num_workers or os.cpu_count() or 1
+  num_workers = experiment.count_workers(config)
   mesh = make_mesh(config.system.num_devices)
   dataset = experiment.load_dataset(config, num_workers=num_workers)
   train = dataset.train
