@@ -19,7 +19,6 @@ from decern_jax.models import pretrained, resnet, vit
 from decern_jax.report import records
 from tests import tiny
 from tests.data import bronze
-from tests.marks import slow_but
 
 SIZE = 32
 NUM_EXAMPLES = 12
@@ -169,7 +168,7 @@ FILES = sorted(
 
 @pytest.mark.usefixtures("small")
 class TestRun:
-  @pytest.mark.parametrize("name", slow_but(FILES, ("cub",)))
+  @pytest.mark.parametrize("name", FILES)
   def test_every_file_runs(self, name, folder, tmp_path):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
@@ -182,9 +181,7 @@ class TestRun:
     assert 0 <= found[1]["test"]["accuracy"] <= 1
     assert (tmp_path / "model.safetensors").exists()
 
-  @pytest.mark.parametrize(
-    "backbone", slow_but(common.PAPER_BACKBONES, ("vit_small16",))
-  )
+  @pytest.mark.parametrize("backbone", common.PAPER_BACKBONES)
   def test_every_backbone_runs(self, backbone, folder, tmp_path):
     config = paper.get_config(f"food101/{backbone}/2x")
     found = run(shrink(config, folder), tmp_path)

@@ -8,7 +8,6 @@ import pytest
 
 from configs import common
 from decern_jax.strategies import NEEDS, STRATEGIES, Pool
-from tests.marks import slow_but
 from tests.strategies import label_pools, pools, random_pools
 
 OPTIONS = common.get_config().selection
@@ -65,9 +64,7 @@ class TestStrategies:
       assert parameters[option].kind == inspect.Parameter.KEYWORD_ONLY
 
   @pytest.mark.parametrize("name", SINGLE_LABEL)
-  @pytest.mark.parametrize(
-    "budget", slow_but([1, pools.NUM_CANDIDATES], (pools.NUM_CANDIDATES,))
-  )
+  @pytest.mark.parametrize("budget", [1, pools.NUM_CANDIDATES])
   def test_gives_exactly_the_budget_of_distinct_candidates(self, name, budget):
     pool = pools.make_pool()
     positions = np.asarray(select(name, pool, budget=budget).positions)
