@@ -125,7 +125,7 @@ def _curves(
     path,
     ceiling=bound and bound.accuracy,
   )
-  return _png(
+  return png(
     "Learning curves",
     f"Test {summary.metric.title} over the number of labeled images, for "
     + ", ".join(names)
@@ -149,7 +149,7 @@ def _penalties(
     and result.penalty == min(mean for mean in means if mean is not None)
   ]
   least = f" Least often beaten: {', '.join(best)}." if best else ""
-  return _png(
+  return png(
     "Who beats whom",
     "Share of the numbers of labels at which the strategy of the row beats that"
     f" of the column with p < 0.05 in a paired t-test.{least}",
@@ -169,7 +169,7 @@ def _selections(
     path = folder / "pool_map.png"
     points = selection_figures.project(pool.features)
     selection_figures.pool_map(points, pool.ids, shown, path)
-    yield _png(
+    yield png(
       "Where in the pool",
       "The pool along the two main directions of its features (grey), and the"
       " images that each strategy selected, colored by round; of each"
@@ -208,7 +208,7 @@ def _classes(
     ]
     counts[name] = labels[picked].sum(axis=0) / len(seeds)
   selection_figures.class_histogram(counts, class_names, path)
-  return _png(
+  return png(
     "Selected classes",
     "Images of each class that a strategy selected in all rounds, without the"
     " initial set; mean over seeds. The dashed line is an equal share.",
@@ -216,8 +216,14 @@ def _classes(
   )
 
 
-def _png(title: str, caption: str, path: epath.Path) -> Picture:
-  """Returns a picture of the page, in 256 colors and so a third as large."""
+def png(title: str, caption: str, path: epath.Path) -> Picture:
+  """Returns a picture of the page, in 256 colors and so a third as large.
+
+  Args:
+    title: Its heading.
+    caption: What it shows.
+    path: The PNG file.
+  """
   content = io.BytesIO()
   with Image.open(io.BytesIO(storage.read_bytes(path))) as image:
     image.convert("RGB").quantize(256).save(content, "PNG", optimize=True)

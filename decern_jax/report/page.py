@@ -1,39 +1,12 @@
 """A report as one HTML page that needs nothing beside it."""
 
-import base64
 from collections.abc import Iterator, Sequence
 import html
 import json
 
-from decern_jax.report import page_tables
+from decern_jax.report import markup, page_tables
 from decern_jax.report.gallery import Picture
 from decern_jax.report.summary import Summary
-
-_STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff;
-  color: #1b1b1b; font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; }
-h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
-dt { font-weight: 600; }
-dd { margin: 0; overflow-wrap: anywhere; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #d8d8d8;
-  text-align: right; vertical-align: bottom; }
-td { white-space: nowrap; }
-th:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #1b1b1b; font-weight: 600; }
-tbody th { font-weight: 400; white-space: nowrap; }
-figure { margin: 1.5rem 0; }
-img { max-width: 100%; height: auto; }
-figcaption, .small { color: #4a4a4a; font-size: .9rem; }
-pre { overflow-x: auto; font-size: .85rem; }
-@media (max-width: 32rem) { dl { display: block; }
-  dd { margin-bottom: .5rem; } }
-"""
 
 _DEFINITIONS = (
   (
@@ -83,27 +56,16 @@ def render(
   Returns:
     The page: no script, no reference to another file or host.
   """
-  title = html.escape(_title(summary))
   sections = (
     ("What was compared", _facts(summary)),
     ("Results", page_tables.results(summary)),
-    ("Notes", _list(notes)),
-    ("Figures", "".join(map(_figure, pictures))),
+    ("Notes", markup.bullets(notes)),
+    ("Figures", "".join(map(markup.figure, pictures))),
     ("All numbers", _numbers(summary)),
-    ("How to read", _description_list(_DEFINITIONS)),
+    ("How to read", markup.description_list(_DEFINITIONS)),
     ("Settings", _settings(summary)),
   )
-  body = "".join(
-    f"<section>\n<h2>{name}</h2>\n{content}</section>\n"
-    for name, content in sections
-  )
-  return (
-    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n"
-    f"<body>\n<main>\n<h1>{title}</h1>\n"
-    f"<p>{html.escape(_verdict(summary))}</p>\n{body}</main>\n</body>\n</html>\n"
-  )
+  return markup.document(_title(summary), _verdict(summary), sections)
 
 
 def _title(summary: Summary) -> str:
@@ -159,7 +121,7 @@ def _facts(summary: Summary) -> str:
     ("Seeds", ", ".join(map(str, summary.seeds))),
     *_upper_bound(summary),
   )
-  return _description_list(facts)
+  return markup.description_list(facts)
 
 
 def _upper_bound(summary: Summary) -> Iterator[tuple[str, str]]:
@@ -188,28 +150,3 @@ def _settings(summary: Summary) -> str:
     "<details>\n<summary>All settings that the runs share</summary>\n"
     f"<pre>{text}</pre>\n</details>\n"
   )
-
-
-def _figure(picture: Picture) -> str:
-  """Returns a picture, its bytes inside."""
-  content = base64.b64encode(picture.content).decode()
-  title, caption = html.escape(picture.title), html.escape(picture.caption)
-  return (
-    f"<figure>\n<h3>{title}</h3>\n"
-    f'<img alt="{title}: {caption}"'
-    f' src="data:{picture.media_type};base64,{content}">\n'
-    f"<figcaption>{caption}</figcaption>\n</figure>\n"
-  )
-
-
-def _list(items: Sequence[str]) -> str:
-  lines = "".join(f"<li>{html.escape(item)}</li>\n" for item in items)
-  return f"<ul>\n{lines}</ul>\n"
-
-
-def _description_list(items: Sequence[tuple[str, str]]) -> str:
-  lines = "".join(
-    f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>\n"
-    for term, text in items
-  )
-  return f"<dl>\n{lines}</dl>\n"

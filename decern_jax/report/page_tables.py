@@ -1,16 +1,14 @@
 """The tables of the page, as HTML."""
 
-from collections.abc import Sequence
 import html
 
+from decern_jax.report.markup import Cell, table
 from decern_jax.report.paired import SIGNIFICANCE
 from decern_jax.report.pairs import PairResult
 from decern_jax.report.summary import SELECTION, StrategyResult, Summary
 
 UNKNOWN = "–"
 _MEBIBYTE = 2**20
-
-Cell = str
 
 
 def results(summary: Summary) -> str:
@@ -95,31 +93,6 @@ def pairs(summary: Summary) -> str:
     "Wilcoxon p",
   ]
   return table("Differences of all pairs", header, rows)
-
-
-def table(
-  title: str, header: Sequence[Cell], rows: Sequence[Sequence[Cell]]
-) -> str:
-  """Returns a table that scrolls sideways where it is too wide.
-
-  Args:
-    title: What it shows, as plain text.
-    header: Names of the columns, as HTML.
-    rows: Its cells, as HTML; the first of a row names it.
-  """
-  head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
-  body = "".join(
-    f'<tr><th scope="row">{row[0]}</th>'
-    + "".join(f"<td>{cell}</td>" for cell in row[1:])
-    + "</tr>\n"
-    for row in rows
-  )
-  title = html.escape(title)
-  return (
-    f'<div class="wide" role="region" aria-label="{title}" tabindex="0">\n'
-    f"<table><caption>{title}</caption>\n"
-    f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
-  )
 
 
 def percent(share: float, spread: float | None) -> Cell:
