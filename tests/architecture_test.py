@@ -53,6 +53,7 @@ FLOORS = {
   "pretraining": 5.2,
   "pretrain": 5.8,
   "session": 5.5,
+  "review": 5.2,
   "people": 5.6,
   "run_setting": 5.5,
   "round_programs": 5.7,

@@ -10,7 +10,12 @@ from decern_jax.experiment.dataset import (
   count_workers,
   load_dataset,
 )
-from decern_jax.experiment.load import Assets, load, with_labels
+from decern_jax.experiment.load import (
+  Assets,
+  first_features,
+  load,
+  with_labels,
+)
 
 __all__ = [
   "Assets",
@@ -18,6 +23,7 @@ __all__ = [
   "check",
   "check_dataset",
   "count_workers",
+  "first_features",
   "load",
   "load_dataset",
   "with_labels",

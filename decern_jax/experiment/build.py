@@ -28,6 +28,9 @@ from decern_jax.experiment.load import (
 from decern_jax.sharding import local_rows, place_pool
 from decern_jax.strategies import STRATEGIES
 
+# What an explanation reads of a pool: also the features of what is labeled.
+EXPLAINED_BY = ("features", "labels")
+
 
 def build(
   config,
@@ -46,8 +49,8 @@ def build(
     seed: Seed of the run.
     workdir: Directory of the run, for the model and for what a kill inside a
       round leaves.
-    explain: What else the records are to tell of the selected examples; they
-      are embedded for it, whatever the strategy needs.
+    explain: What else the records are to tell of the selected examples; these
+      and the labeled ones are embedded for it, whatever the strategy needs.
     keeps_every_model: Whether the model of a round takes the place of that of
       the round before, in the directory; else only the last one is kept.
 
@@ -73,7 +76,7 @@ def build(
       seed=seed,
       learner=made,
       select=functools.partial(select, **options),
-      needs=(*strategy.needs, *(["features"] if explain else [])),
+      needs=(*strategy.needs, *(EXPLAINED_BY if explain else ())),
       on_model=keep,
       explain=explain,
     ),

@@ -20,9 +20,14 @@ from decern_jax import (
 )
 from decern_jax.data import transforms
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.data.specs import is_unlabeled
 from decern_jax.experiment.dataset import count_workers, load_dataset
-from decern_jax.sharding import is_too_large, make_mesh, place_pool
+from decern_jax.experiment.task import fit_to_labels, make_task
+from decern_jax.sharding import (
+  is_too_large,
+  make_mesh,
+  place_pool,
+  take_replicated,
+)
 from decern_jax.strategies import STRATEGIES
 
 
@@ -72,7 +77,7 @@ def load(config, *, dataset: Dataset | None = None) -> Assets:
   if dataset is None:
     dataset = load_dataset(config, num_workers=num_workers)
   _check_form(config.selection.strategy, dataset)
-  task = _make_task(config, dataset)
+  task = make_task(config, dataset)
   backbone = models.load_or_draw(
     config.model.name,
     weights=config.model.weights,
@@ -173,62 +178,6 @@ def make_embed(config, assets: Assets):
   return embed
 
 
-def _make_task(config, dataset: Dataset) -> acquisition.Task:
-  """Returns the budgets, checked against the pool."""
-  selection = config.selection
-  default = selection.budget_per_class * len(dataset.class_names)
-  task = acquisition.Task(
-    ids=dataset.train.ids,
-    initial_budget=selection.initial_budget or default,
-    budget=selection.budget or default,
-    num_rounds=config.num_rounds,
-    num_candidates=selection.num_candidates,
-    label_counts=(
-      dataset.train.labels.sum(axis=0)
-      if dataset.train.labels.ndim > 1
-      else None
-    ),
-  )
-  pool = len(task.ids)
-  if is_unlabeled(config.dataset.name):
-    task = _fit_to_pool(task)
-  if task.capacity > pool:
-    rounds = config.num_rounds - 1
-    raise ValueError(
-      f"Expected `initial_budget` + (`num_rounds` - 1) · `budget` <= {pool}"
-      f" training examples, got {task.initial_budget} + {rounds} ·"
-      f" {task.budget} = {task.capacity}."
-    )
-  if task.num_candidates is not None and task.num_candidates < task.budget:
-    raise ValueError(
-      f"Expected `selection.num_candidates` >= the budget {task.budget}, got"
-      f" {task.num_candidates}."
-    )
-  return task
-
-
-def _fit_to_pool(task: acquisition.Task) -> acquisition.Task:
-  """Returns a task of as many rounds as the pool has images for.
-
-  Labels from people end when all images have theirs.
-  """
-  initial = min(task.initial_budget, len(task.ids))
-  num_rounds = 1 + (len(task.ids) - initial) // task.budget
-  return task._replace(
-    initial_budget=initial, num_rounds=min(task.num_rounds, num_rounds)
-  )
-
-
-def _fit_to_labels(task: acquisition.Task, num_labels: int) -> acquisition.Task:
-  """Returns a task that has room for labels, of few sizes.
-
-  Each size is a program of its own.
-  """
-  if num_labels <= task.capacity:
-    return task
-  return task._replace(max_labels=1 << (num_labels - 1).bit_length())
-
-
 def with_labels(
   assets: Assets,
   class_names: tuple[str, ...],
@@ -259,9 +208,27 @@ def with_labels(
   return assets._replace(
     dataset=dataset,
     parts=parts,
-    task=_fit_to_labels(assets.task, num_labels)._replace(label_counts=counts),
+    task=fit_to_labels(assets.task, num_labels)._replace(label_counts=counts),
     digest=_digest(dataset, assets.backbone),
   )
+
+
+def first_features(config, assets: Assets, positions: np.ndarray) -> np.ndarray:
+  """Returns features of the model as it is before any training.
+
+  Args:
+    config: The configuration.
+    assets: The data and the model.
+    positions: int [examples], of the training part; 1 or more.
+
+  Returns:
+    float32 [examples, dim].
+  """
+  if assets.parts is not None:
+    return take_replicated(assets.parts["train"].features, positions)
+  embed = make_embed(config, assets)
+  variables, train = assets.backbone.variables, assets.dataset.train
+  return np.concatenate([*embed(variables, "labeled", train, positions)])
 
 
 def _cached_parts(config, assets: Assets) -> dict[str, learner.Part]:

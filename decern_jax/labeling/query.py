@@ -113,6 +113,20 @@ def read(workdir: epath.PathLike, round_num: int) -> Query:
     raise ValueError(f"Expected a query in {path}, got {error!r}.") from None
 
 
+def read_all(workdir: epath.PathLike) -> tuple[Query, ...]:
+  """Reads all that was ever asked, the first query first.
+
+  Args:
+    workdir: Directory of the run.
+
+  Raises:
+    ValueError: As `read`.
+  """
+  last = latest_round(workdir)
+  count = 0 if last is None else last + 1
+  return tuple(read(workdir, round_num) for round_num in range(count))
+
+
 def latest_round(workdir: epath.PathLike) -> int | None:
   """Returns the last round that has asked, or None.
 

@@ -53,15 +53,8 @@ def resolve(answers: Iterable[Answer]) -> Resolution:
   Returns:
     What holds.
   """
-  last: dict[str, dict[str, Answer]] = collections.defaultdict(dict)
-  for answer in answers:
-    of_image = last[answer.id]
-    # At the end of the order, where the latest answer belongs.
-    of_image.pop(answer.annotator, None)
-    of_image[answer.annotator] = answer
   labels, conflicts, counts, skipped = {}, [], {}, set()
-  for id_, of_image in last.items():
-    said = tuple(a for a in of_image.values() if a.labels is not None)
+  for id_, said in last_answers(answers).items():
     if not said:
       skipped.add(id_)
       continue
@@ -70,6 +63,28 @@ def resolve(answers: Iterable[Answer]) -> Resolution:
     if len({frozenset(answer.labels) for answer in said}) > 1:
       conflicts.append(Conflict(id_, said, labels[id_]))
   return Resolution(labels, frozenset(skipped), tuple(conflicts), counts)
+
+
+def last_answers(answers: Iterable[Answer]) -> dict[str, tuple[Answer, ...]]:
+  """Returns the last answer of each person to each image.
+
+  Args:
+    answers: All answers, in the order in which they came.
+
+  Returns:
+    The answers to each image that was not skipped in the end by who gave them,
+    by id and in their order; none for an image that all skipped.
+  """
+  last: dict[str, dict[str, Answer]] = collections.defaultdict(dict)
+  for answer in answers:
+    of_image = last[answer.id]
+    # At the end of the order, where the latest answer belongs.
+    of_image.pop(answer.annotator, None)
+    of_image[answer.annotator] = answer
+  return {
+    id_: tuple(a for a in of_image.values() if a.labels is not None)
+    for id_, of_image in last.items()
+  }
 
 
 def _majority(said: tuple[Answer, ...]) -> tuple[str, ...]:

@@ -197,12 +197,8 @@ class Loop:
 
 def _asked(folder: epath.Path) -> dict[str, Item]:
   """Returns all that was ever asked, by id."""
-  last = query.latest_round(folder)
-  rounds_asked = [] if last is None else range(last + 1)
   return {
-    item.id: item
-    for round_num in rounds_asked
-    for item in query.read(folder, round_num).items
+    item.id: item for asked in query.read_all(folder) for item in asked.items
   }
 
 

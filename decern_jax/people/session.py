@@ -4,7 +4,7 @@ from etils import epath
 
 from decern_jax import command, driver, experiment, processes, session, workdir
 from decern_jax.labeling import formats
-from decern_jax.people import images
+from decern_jax.people import images, reporting
 from decern_jax.people.loop import Loop, WaitingError
 from decern_jax.validation import check_integer
 
@@ -37,13 +37,20 @@ def run(config, folder: epath.Path, *, go_on: bool = False) -> None:
     pool = images.restrict(folder, dataset)
     assets = experiment.load(config, dataset=pool)
     workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
-    _run_rounds(Loop(config, folder, assets, go_on=go_on), folder, assets)
+    loop = Loop(config, folder, assets, go_on=go_on)
+    following = _run_rounds(loop, folder, assets)
+    try:
+      page = reporting.write(config, folder, assets, loop.intake.answers)
+      command.say(f"Report in {page}.")
+    finally:
+      # Last on the screen, whatever the report met with.
+      command.say(following)
 
 
 def _run_rounds(
   loop: Loop, folder: epath.Path, assets: experiment.Assets
-) -> None:
-  """Runs the rounds that the answers are there for."""
+) -> str:
+  """Runs the rounds that the answers are there for, and says what is next."""
   for problem in loop.intake.problems:
     command.say(f"not taken: {problem}")
   if loop.intake.num_new:
@@ -58,9 +65,8 @@ def _run_rounds(
       on_round=lambda record: command.say(session.describe(record)),
     )
   except WaitingError as waiting:
-    command.say(str(waiting))
-  else:
-    command.say(f"All rounds are done. The model is in {folder}.")
+    return str(waiting)
+  return f"All rounds are done. The model is in {folder}."
 
 
 def _check(config) -> None:

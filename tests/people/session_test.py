@@ -1,5 +1,7 @@
 """Tests of decern_jax/people/session.py, on tiny images."""
 
+import csv
+import json
 import os
 import pathlib
 import shutil
@@ -16,7 +18,7 @@ from decern_jax import (
   people,
   workdir,
 )
-from decern_jax.labeling import answer, inbox, query, taken
+from decern_jax.labeling import answer, formats, inbox, query, taken
 from decern_jax.labeling.answer import Answer
 from decern_jax.report import records
 from tests import tiny
@@ -50,6 +52,17 @@ def run(folder, tmp_path, capsys):
 @pytest.fixture
 def where(tmp_path):
   return tmp_path / "run"
+
+
+def fill_in(where: pathlib.Path, round_num: int, labels: dict[str, str]):
+  """Hands back the table of a query, as a spreadsheet saves it."""
+  (table,) = query.folder_of(where, round_num).glob("*.csv")
+  with open(table, encoding="utf-8-sig", newline="") as file:
+    rows = list(csv.DictReader(file))
+  with open(where / query.ANSWERS_FOLDER / table.name, "w") as file:
+    writer = csv.DictWriter(file, [*rows[0]])
+    writer.writeheader()
+    writer.writerows({**r, "label": labels.get(r["id"], "")} for r in rows)
 
 
 class TestRun:
@@ -129,6 +142,25 @@ class TestRun:
     respond(where, [Answer(i.id, (class_of[i.id],)) for i in items[1:]])
     assert "3 have one, 0 were skipped, 1 are left" in run()
     respond(where, [Answer(ids[3], None, "again")])
+    assert "round 1: 6 labeled" in run()
+
+  def test_tables_of_two_rounds_may_skip_the_same_image(
+    self, run, where, class_of
+  ):
+    run()
+    ids = [item.id for item in asked(where).items]
+    respond(where, [Answer(i, (class_of[i],)) for i in ids[:3]])
+    fill_in(where, 0, {ids[3]: "?"})
+    run()
+    again = query.read(where, 1)
+    items = (again.items[0]._replace(id=ids[3]), *again.items[1:])
+    query.write(where, again._replace(items=items))
+    formats.FORMATS["csv"].write(
+      again._replace(items=items), query.folder_of(where, 1)
+    )
+    respond(where, [Answer(i.id, (class_of[i.id],)) for i in items[1:]])
+    assert "1 are left" in run()
+    fill_in(where, 1, {ids[3]: "?"})
     assert "round 1: 6 labeled" in run()
 
   def test_a_late_answer_counts(self, run, where, class_of):
@@ -256,6 +288,74 @@ class TestRun:
     with pytest.raises((ValueError, TypeError), match=message):
       run(**changes)
     assert not where.exists()
+
+
+class TestReport:
+  def test_tells_what_was_asked_and_what_it_brought(self, run, where, class_of):
+    run()
+    content = json.loads((where / "report" / "report.json").read_text())
+    assert content["progress"]["num_labeled"] == 0
+    assert len(content["asked"]) == BUDGET
+    for _ in range(2):
+      respond_truly(where, class_of)
+      said = run()
+    assert f"Report in {where / 'report' / 'report.html'}." in said
+    content = json.loads((where / "report" / "report.json").read_text())
+    assert content["progress"] == {
+      "num_images": hidden.NUM_POOL,
+      "num_asked": 3 * BUDGET,
+      "num_labeled": 2 * BUDGET,
+      "num_skipped": 0,
+      "num_rounds": 2,
+    }
+    records_ = records.read(where)
+    scores = content["held_out"]["scores"]
+    assert [score["value"] for score in scores] == [
+      record["test"]["accuracy"] for record in records_
+    ]
+    last = [a for a in content["asked"] if a["round"] == 2]
+    assert [a["id"] for a in last] == records_[1]["selected"]
+    # Each image of the pool without a label is in one cluster.
+    sizes = [a["cluster_size"] for a in last]
+    assert sum(sizes) == hidden.NUM_POOL - 2 * BUDGET
+    assert min(sizes) >= 1
+    labeled = {a["id"] for a in content["asked"] if a["labels"]}
+    for asked_ in last:
+      nearest = asked_["nearest"]
+      assert {id_ for id_, _ in nearest} <= labeled
+      cosines = [cosine for _, cosine in nearest]
+      assert cosines == sorted(cosines, reverse=True)
+
+  def test_nearest_labeled_images_of_a_model_that_trains(
+    self, run, where, class_of
+  ):
+    run(train__scope="all", train__num_epochs=6)
+    respond_truly(where, class_of)
+    run(train__scope="all", train__num_epochs=6)
+    (record,) = records.read(where)
+    for nearest in record["nearest_labeled"]:
+      # Features that were never computed are zero, and so are their cosines.
+      assert all(cosine > 0.1 for _, cosine in nearest)
+    assert sum(record["cluster_sizes"]) == hidden.NUM_POOL - BUDGET
+
+  def test_is_the_same_when_nothing_has_happened(self, run, where, class_of):
+    run()
+    respond_truly(where, class_of)
+    run()
+    page = where / "report" / "report.html"
+    first = page.read_bytes()
+    run()
+    assert page.read_bytes() == first
+
+  def test_a_report_that_cannot_be_written_hides_nothing(
+    self, run, where, capsys
+  ):
+    run()
+    shutil.rmtree(where / "report")
+    (where / "report").write_text("in the way")
+    with pytest.raises(OSError, match="report"):
+      run()
+    assert "Round 0 waits for labels" in capsys.readouterr().out
 
 
 class TestSeveralLabels:

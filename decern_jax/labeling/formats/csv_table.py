@@ -25,8 +25,6 @@ from decern_jax.labeling.formats import writing
 from decern_jax.labeling.formats.reading import NONE, Gathering, show
 from decern_jax.labeling.query import Item, Query
 
-FILE_NAME = "query.csv"
-
 _DELIMITERS = (",", ";", "\t")
 _SEPARATOR = ";"
 _NAMES = ("id", "path")
@@ -124,7 +122,7 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
   # With the mark, without which spreadsheets do not take it for UTF-8. The name
   # of a file may be no valid text, and is written as it is on the disk.
   content = text.getvalue().encode("utf-8-sig", "surrogateescape")
-  return writing.save(folder, {FILE_NAME: content})
+  return writing.save(folder, {writing.name_of(query, "csv"): content})
 
 
 def _cells(query: Query, item: Item) -> list[Any]:

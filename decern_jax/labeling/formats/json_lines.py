@@ -10,8 +10,6 @@ from decern_jax.labeling.formats import writing
 from decern_jax.labeling.formats.reading import Gathering, show
 from decern_jax.labeling.query import Item, Query
 
-FILE_NAME = "query.jsonl"
-
 _BOM = b"\xef\xbb\xbf"
 
 # What a program may leave of the line of an image when it adds the labels.
@@ -65,7 +63,8 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
     OSError: If it cannot be written.
   """
   content = "".join(json.dumps(i._asdict()) + "\n" for i in query.items)
-  return writing.save(folder, {FILE_NAME: content.encode("ascii")})
+  name = writing.name_of(query, "jsonl")
+  return writing.save(folder, {name: content.encode("ascii")})
 
 
 def _read_line(where: str, line: bytes, gathering: Gathering) -> None:

@@ -127,7 +127,10 @@ def labeling_config(query: Query) -> str:
       XML cannot hold.
   """
   if not query.class_names:
-    raise ValueError("Expected names of classes to choose from, got none.")
+    raise ValueError(
+      "Expected names of classes to choose from, as in `labels.class_names`,"
+      " got none."
+    )
   choices = "\n".join(
     f"    <Choice value={writing.xml_attribute(name)}/>"
     for name in query.class_names

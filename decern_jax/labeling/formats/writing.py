@@ -19,6 +19,19 @@ _NOT_IN_XML = re.compile(
 )
 
 
+def name_of(query: Query, extension: str) -> str:
+  """Returns the name of a file that is filled in and handed back.
+
+  Each round has its own, so that two of them lie side by side among the
+  answers: what is said in a file of the same name as before is nothing new.
+
+  Args:
+    query: The query.
+    extension: Of the file.
+  """
+  return f"query-{query.round:04d}.{extension}"
+
+
 def save(
   folder: epath.PathLike, contents: dict[str, bytes]
 ) -> tuple[epath.Path, ...]:

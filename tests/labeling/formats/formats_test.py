@@ -203,7 +203,7 @@ class TestReadFile:
       )
       path.write_bytes(LINES)
       found = formats.read_file(path)
-    assert found.answers == (Answer("a", ("cat",), source="query.jsonl"),)
+    assert found.answers == (Answer("a", ("cat",), source=path.name),)
 
   def test_a_missing_file_is_an_error_of_the_system(self, tmp_path):
     with pytest.raises(FileNotFoundError):

@@ -1,0 +1,1 @@
+"""What people's labels are like: agreement, likely errors, doubles, gain."""
