@@ -15,7 +15,46 @@ DATA_FILE = "data.json"
 LOCK_FILE = "lock"
 
 # What cannot change a result, and the lists of which a run has one entry.
-NOT_IDENTITY = ("system", "seeds", "strategies")
+NOT_IDENTITY = ("system", "seeds", "strategies", "labels.formats")
+
+# Settings that came after the first version, and what runs did before: a folder
+# of then goes on. One that came as None needs no entry.
+LATER_SETTINGS = {
+  "dataset.band_range": [],
+  "dataset.binary_columns": [],
+  "dataset.ignored_columns": [],
+  "dataset.is_multi_label": False,
+  "dataset.long_tail_seed": 0,
+  "dataset.split_seed": 0,
+  "dataset.test_share": 0.2,
+  "labels.class_names": [],
+  "model.dtype": "float32",
+  "model.weights_seed": 0,
+  "selection.budget_per_class": 1,
+  "selection.cluster_pick": "most_uncertain",
+  "selection.cover_delta": 0.0,
+  "selection.dropout_rate": 0.5,
+  "selection.initial_strategy": "random",
+  "selection.num_dropout_passes": 10,
+  "selection.power_beta": 1.0,
+  "selection.shortlist_factor": 4,
+  "train.augment": False,
+  "train.freeze_batch_norm": False,
+  "train.scope": "head",
+}
+
+
+def with_later(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns settings with those that the version that wrote them had not.
+
+  Args:
+    settings: As `identity` returned them, in this version or an older one.
+
+  Returns:
+    As `identity` would return them now.
+  """
+  kept = {k: v for k, v in settings.items() if k not in NOT_IDENTITY}
+  return {**LATER_SETTINGS, **kept}
 
 
 def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -30,6 +69,7 @@ def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
   """
   kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY}
   flat = dict(sorted(_flatten(kept, "").items()))
+  flat = {k: v for k, v in flat.items() if k not in NOT_IDENTITY}
   return json.loads(json.dumps({**flat, "seed": seed}))
 
 
@@ -73,6 +113,8 @@ def check_free(
   if found is None:
     _check_writable(path.parent)
     return
+  if file_name == CONFIG_FILE:
+    found, settings = with_later(found), with_later(settings)
   names = sorted(set(found) | set(settings))
   differing = [
     f"{name}: {found.get(name)!r:.200} there, {settings.get(name)!r:.200} now"

@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from decern_jax import workdir
 from decern_jax.report import runs
 from decern_jax.report.records import Metric, Record, metric_of
 
@@ -112,7 +113,8 @@ def _check_same(
   own |= {runs.STRATEGY, runs.SEED}
 
   def traits(run: runs.Run) -> dict[str, dict[str, Any]]:
-    shared = {k: v for k, v in run.settings.items() if k not in own}
+    shared = workdir.with_later(run.settings)
+    shared = {k: v for k, v in shared.items() if k not in own}
     labels = {"num_labeled": run.num_labeled}
     return {"settings": shared, "data": run.data, "numbers of labels": labels}
 
@@ -125,7 +127,7 @@ def _check_same(
           f" {run.folder}, which differ:\n  "
           + "\n  ".join(differences(first[what], other))
         )
-  return first["settings"]
+  return {k: v for k, v in found[0].settings.items() if k not in own}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """Tests of decern_jax/report/comparison.py."""
 
+import json
+
 import pytest
 
 from decern_jax.report import comparison
@@ -91,6 +93,14 @@ class TestCollect:
     )
     with pytest.raises(ValueError, match=message):
       collect(folder / "margin", folder)
+
+  def test_takes_runs_of_an_older_version(self, folder):
+    for path in folder.rglob("config.json"):
+      settings = json.loads(path.read_text())
+      if settings["selection.strategy"] == "random":
+        del settings["train.scope"]
+        path.write_text(json.dumps(settings))
+    assert [*collect(folder).runs] == ["margin", "random"]
 
   @pytest.mark.parametrize("num_rounds", [1, 3])
   def test_rejects_other_numbers_of_rounds(self, folder, num_rounds):
