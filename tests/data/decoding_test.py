@@ -1,8 +1,6 @@
 """Tests of decern_jax/data/decoding.py."""
 
 import io
-import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -10,6 +8,7 @@ from PIL import Image, ImageOps
 import pytest
 
 from decern_jax.data.decoding import MAX_PIXELS, decode_image
+from tests import tiny
 
 FILES = {
   "jpeg": ("JPEG", {"quality": 90}),
@@ -44,20 +43,6 @@ def encoded(file: str) -> bytes:
 
 def with_pillow(data: bytes) -> np.ndarray:
   return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def png_header(width: int, height: int) -> bytes:
-  """A PNG that announces a size and holds next to nothing."""
-  chunks = b""
-  header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-  for kind, body in (
-    (b"IHDR", header),
-    (b"IDAT", zlib.compress(b"")),
-    (b"IEND", b""),
-  ):
-    crc = struct.pack(">I", zlib.crc32(kind + body))
-    chunks += struct.pack(">I", len(body)) + kind + body + crc
-  return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 class TestDecodeImage:
@@ -158,11 +143,11 @@ class TestDecodeImage:
   def test_rejects_more_pixels_than_the_limit(self):
     side = int(MAX_PIXELS**0.5) + 1
     with pytest.raises(ValueError, match=f"{MAX_PIXELS} .* {side} x {side}"):
-      decode_image(png_header(side, side))
+      decode_image(tiny.png_header(side, side))
 
   def test_rejects_decompression_bomb(self):
     with pytest.raises(ValueError, match="3600000000 pixels"):
-      decode_image(png_header(60000, 60000))
+      decode_image(tiny.png_header(60000, 60000))
 
   @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
   def test_rejects_jpeg_that_announces_more_pixels(self, options):

@@ -1,10 +1,7 @@
 """Test that nothing is lost of a run with people that is killed, and killed."""
 
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,63 +12,17 @@ from decern_jax.labeling import answer, inbox, query
 from decern_jax.labeling.answer import Answer
 from decern_jax.report import records
 from tests import tiny
-from tests.people import hidden
+from tests.people import hidden, loop
 
 NUM_KILLS = 100
-NUM_ROUNDS, BUDGET, NUM_POOL = 8, 4, 40
 # Most kills come after the folder is locked, which is when the work begins.
 MAX_DELAY = 4.0
 SEED = 7
 
 
-def start(folder: pathlib.Path, where: str) -> subprocess.Popen:
-  flags = [
-    f"--config={tiny.ROOT / 'configs' / 'my_images.py'}",
-    f"--workdir={where}",
-    "--config.dataset.path=images",
-    f"--config.dataset.resize_size={tiny.SIZE}",
-    f"--config.dataset.image_size={tiny.SIZE}",
-    "--config.model.name=small_cnn",
-    "--config.model.weights=weights.safetensors",
-    f"--config.num_rounds={NUM_ROUNDS}",
-    "--config.selection.strategy=margin",
-    f"--config.selection.initial_budget={BUDGET}",
-    f"--config.selection.budget={BUDGET}",
-    "--config.labels.formats=('csv', 'label_studio')",
-  ]
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.fspath(tiny.ROOT),
-    "JAX_COMPILATION_CACHE_DIR": os.fspath(folder / "programs"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
-  return subprocess.Popen(
-    [sys.executable, "-m", "decern_jax.main", *flags],
-    cwd=folder,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
-
-
-def finish(folder: pathlib.Path, where: str, class_of: dict[str, str]) -> None:
-  """Answers truly until all rounds are done."""
-  for _ in range(NUM_ROUNDS + 1):
-    if (folder / where / query.FOLDER).exists():
-      hidden.respond_truly(folder / where, class_of)
-    with start(folder, where) as process:
-      output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
-    if "All rounds are done" in output:
-      return
-  pytest.fail(f"It did not end: {output}")
-
-
 def kill(folder: pathlib.Path, where: str, delay: float) -> bool:
   """Kills a run a while after it began to work; says whether it was alive."""
-  with start(folder, where) as process:
+  with loop.start(folder, where) as process:
     lock = folder / where / workdir.LOCK_FILE
     while process.poll() is None and not (
       lock.exists() and f'"pid": {process.pid},' in lock.read_text()
@@ -122,11 +73,11 @@ class Person:
 @pytest.mark.slow
 class TestKill:
   def test_loses_nothing(self, tmp_path):
-    class_of = hidden.write_images(tmp_path / "images", num_pool=NUM_POOL)
+    class_of = hidden.write_images(tmp_path / "images", num_pool=loop.NUM_POOL)
     tiny.write_weights(tmp_path / "weights.safetensors")
-    finish(tmp_path, "whole", class_of)
+    loop.finish(tmp_path, "whole", class_of)
     expected = without_seconds(tmp_path / "whole")
-    assert len(expected) == NUM_ROUNDS
+    assert len(expected) == loop.NUM_ROUNDS
     rng, num_alive = np.random.default_rng(SEED), 0
     person = Person(tmp_path / "killed", class_of)
     for _ in range(NUM_KILLS):
@@ -135,7 +86,7 @@ class TestKill:
       assert found == expected[: len(found)]
       person.answer_some(rng)
     assert num_alive > NUM_KILLS // 4
-    finish(tmp_path, "killed", class_of)
+    loop.finish(tmp_path, "killed", class_of)
     assert without_seconds(tmp_path / "killed") == expected
     kept = answer.read_log(tmp_path / "killed" / inbox.LOG).answers
     kept = {given._replace(source="") for given in kept}
