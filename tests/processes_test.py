@@ -215,10 +215,10 @@ class TestTwoProcesses:
     self, runs, expected, number
   ):
     name = f"preempted{number}"
-    options = (*FINE_TUNING, "--config.train.num_epochs=240")
+    options = (*FINE_TUNING, "--config.train.num_epochs=120")
     started = runs.start(name, *options, num_processes=2)
     wait_for(lambda: (runs.folder / name / "training" / "0").exists(), started)
-    time.sleep(8)
+    time.sleep(5)
     started[number].send_signal(signal.SIGTERM)
     assert wait(started) == [processes.PREEMPTED] * 2, runs.log(name)[-3000:]
     saved = list((runs.folder / name / "training").glob("*/*"))
@@ -232,11 +232,12 @@ class TestTwoProcesses:
     self, runs, expected, number
   ):
     name = f"killed{number}"
-    options = (*FINE_TUNING, "--config.train.num_epochs=240")
+    options = (*FINE_TUNING, "--config.train.num_epochs=120")
     started = runs.start(name, *options, num_processes=2)
     wait_for(lambda: (runs.folder / name / "training" / "0").exists(), started)
-    time.sleep(8)
+    time.sleep(5)
     started[number].kill()
+    started[number].wait()
     begin = time.monotonic()
     other = started[1 - number].wait(TIMEOUT)
     assert time.monotonic() - begin < 60
