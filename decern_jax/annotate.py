@@ -71,7 +71,7 @@ def annotate(
   if action not in ACTIONS:
     raise ValueError(f"Unknown `action` {action!r}; expected one of {ACTIONS}.")
   folder = object_store.as_path(workdir).expanduser()
-  asked = _latest_query(folder)
+  asked = query.read(folder, query.require_latest_round(folder))
   key = os.environ.get(KEY_VARIABLE, "")
   with contextlib.closing(Server(url, key)) as server:
     server.check()
@@ -80,16 +80,6 @@ def annotate(
         _push(server, folder, asked, document_root)
       if action != "push":
         _pull(server, folder)
-
-
-def _latest_query(folder: epath.Path) -> query.Query:
-  round_num = query.latest_round(folder)
-  if round_num is None:
-    raise ValueError(
-      f"Expected `workdir` of a run that waits for labels, got no query in"
-      f" {folder / query.FOLDER}."
-    )
-  return query.read(folder, round_num)
 
 
 def _push(

@@ -24,7 +24,6 @@ from decern_jax.labeling.page.server import Server
 from decern_jax.labeling.page.session import (
   MAX_NAME_LENGTH,
   Session,
-  latest_round,
 )
 from decern_jax.validation import check_integer
 
@@ -109,7 +108,7 @@ def _check_asked(workdir: PathLike) -> epath.Path:
       f" it, got {workdir}."
     )
   folder = epath.Path(workdir).expanduser()
-  query.read(folder, latest_round(folder))
+  query.read(folder, query.require_latest_round(folder))
   return folder
 
 

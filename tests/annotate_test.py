@@ -146,7 +146,7 @@ class TestAnnotate:
 
 class TestRefusals:
   def test_folder_that_asks_nothing(self, tmp_path, server):
-    with pytest.raises(ValueError, match="waits for labels, got no query in"):
+    with pytest.raises(ValueError, match="asks for labels, got no query in"):
       call(tmp_path)
     assert server.calls == []
     assert not [*tmp_path.iterdir()]

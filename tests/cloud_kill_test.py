@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import urllib.request
 
 from etils import epath
@@ -13,7 +12,7 @@ import pytest
 
 from decern_jax import model_file, object_store, storage
 from decern_jax.report import records
-from tests import event_file, fake_store, gcs_emulator, tiny
+from tests import commands, event_file, fake_store, gcs_emulator, tiny
 
 RUN = "gs://bucket/run"
 NUM_ROUNDS = 4
@@ -27,33 +26,20 @@ def start(
   root: str, folder: pathlib.Path, environment: dict[str, str]
 ) -> subprocess.Popen:
   """Starts a run whose files are all below a folder or a bucket."""
-  flags = [
-    f"--config={tiny.ROOT / 'configs' / 'image_folder.py'}",
-    f"--workdir={root}/run",
-    f"--config.system.cache_dir={root}/cache",
-    f"--config.dataset.path={root}/data",
-    f"--config.dataset.resize_size={tiny.SIZE}",
-    f"--config.dataset.image_size={tiny.SIZE}",
-    "--config.model.name=small_cnn",
-    f"--config.model.weights={root}/weights.safetensors",
-    f"--config.num_rounds={NUM_ROUNDS}",
-    "--config.selection.budget=4",
-  ]
-  environment = {
-    **os.environ,
-    **environment,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.fspath(tiny.ROOT),
-    "JAX_COMPILATION_CACHE_DIR": os.fspath(folder / "programs"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  places = {
+    "system.cache_dir": f"{root}/cache",
+    "dataset.path": f"{root}/data",
+    "model.weights": f"{root}/weights.safetensors",
   }
-  return subprocess.Popen(
-    [sys.executable, "-m", "decern_jax.main", *flags],
-    cwd=folder,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+  return commands.start(
+    folder,
+    "main",
+    "image_folder",
+    f"--workdir={root}/run",
+    environment=environment,
+    num_rounds=NUM_ROUNDS,
+    selection__budget=4,
+    **{**commands.TINY, **places},
   )
 
 

@@ -1,10 +1,8 @@
 """Test that a fine-tuning killed inside its rounds ends as one that was not."""
 
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 
 from decern_jax import finetuning, model_file
 from decern_jax.report import records
-from tests import tiny
+from tests import commands, tiny
 
 NUM_KILLS = 5
 NUM_ROUNDS, NUM_EPOCHS = 3, 60
@@ -22,38 +20,22 @@ CONTINUES = "continues after epoch"
 
 def start(folder: pathlib.Path, workdir: str) -> subprocess.Popen:
   """Starts a run that writes what it says into a file."""
-  flags = [
-    f"--config={tiny.ROOT / 'configs' / 'image_folder.py'}",
-    f"--workdir={workdir}",
-    "--verbosity=0",
-    "--config.dataset.path=data",
-    f"--config.dataset.resize_size={tiny.SIZE}",
-    f"--config.dataset.image_size={tiny.SIZE}",
-    "--config.model.name=small_cnn",
-    "--config.model.weights=weights.safetensors",
-    f"--config.num_rounds={NUM_ROUNDS}",
-    "--config.selection.budget=8",
-    "--config.selection.initial_budget=8",
-    "--config.train.scope=published",
-    "--config.train.augment=True",
-    f"--config.train.num_epochs={NUM_EPOCHS}",
-    "--config.train.batch_size=8",
-    "--config.system.checkpoint_seconds=0",
-  ]
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.fspath(tiny.ROOT),
-    "JAX_COMPILATION_CACHE_DIR": os.fspath(folder / "programs"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
   with (folder / "said.txt").open("w") as said:
-    return subprocess.Popen(
-      [sys.executable, "-m", "decern_jax.main", *flags],
-      cwd=folder,
-      env=environment,
+    return commands.start(
+      folder,
+      "main",
+      "image_folder",
+      *(f"--workdir={workdir}", "--verbosity=0"),
       stdout=said,
-      stderr=subprocess.STDOUT,
+      num_rounds=NUM_ROUNDS,
+      selection__budget=8,
+      selection__initial_budget=8,
+      train__scope="published",
+      train__augment=True,
+      train__num_epochs=NUM_EPOCHS,
+      train__batch_size=8,
+      system__checkpoint_seconds=0,
+      **commands.TINY,
     )
 
 

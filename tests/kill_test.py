@@ -1,17 +1,15 @@
 """Test that a run killed at random moments ends as one that was not."""
 
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
 from decern_jax.report import records
-from tests import tiny
+from tests import commands, tiny
 
 NUM_KILLS = 10
 NUM_ROUNDS = 40
@@ -20,32 +18,15 @@ SEED = 7
 
 def start(folder: pathlib.Path, workdir: str) -> subprocess.Popen:
   """Starts a run whose rounds take some tenths of a second each."""
-  flags = [
-    f"--config={tiny.ROOT / 'configs' / 'image_folder.py'}",
+  return commands.start(
+    folder,
+    "main",
+    "image_folder",
     f"--workdir={workdir}",
-    "--config.dataset.path=data",
-    f"--config.dataset.resize_size={tiny.SIZE}",
-    f"--config.dataset.image_size={tiny.SIZE}",
-    "--config.model.name=small_cnn",
-    "--config.model.weights=weights.safetensors",
-    f"--config.num_rounds={NUM_ROUNDS}",
-    "--config.selection.budget=4",
-    "--config.train.num_epochs=5000",
-  ]
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.fspath(tiny.ROOT),
-    "JAX_COMPILATION_CACHE_DIR": os.fspath(folder / "programs"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
-  return subprocess.Popen(
-    [sys.executable, "-m", "decern_jax.main", *flags],
-    cwd=folder,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+    num_rounds=NUM_ROUNDS,
+    selection__budget=4,
+    train__num_epochs=5000,
+    **commands.TINY,
   )
 
 

@@ -1,10 +1,8 @@
 """Test that a pre-training killed in its epochs ends as one that was not."""
 
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 
 from decern_jax import pretrain
 from decern_jax.pretraining import journal, loop
-from tests import tiny
+from tests import commands, tiny
 
 NUM_KILLS = 5
 NUM_EPOCHS = 40
@@ -23,35 +21,21 @@ CONTINUES = "Continues after step"
 
 def start(folder: pathlib.Path, workdir: str) -> subprocess.Popen:
   """Starts a run that saves every step, and writes what it says to a file."""
-  flags = [
-    f"--config={tiny.ROOT / 'configs' / 'pretrain_image_folder.py'}",
-    f"--workdir={workdir}",
-    "--verbosity=0",
-    "--config.dataset.path=data",
-    f"--config.dataset.resize_size={tiny.SIZE}",
-    f"--config.dataset.image_size={tiny.SIZE}",
-    "--config.model.name=small_cnn",
-    "--config.pretrain.objective=moco_v2",
-    "--config.pretrain.projector=(16, 8)",
-    "--config.pretrain.queue_size=16",
-    "--config.train.batch_size=8",
-    f"--config.train.num_epochs={NUM_EPOCHS}",
-    "--config.system.checkpoint_seconds=0",
-  ]
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.fspath(tiny.ROOT),
-    "JAX_COMPILATION_CACHE_DIR": os.fspath(folder / "programs"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
+  data = {k: v for k, v in commands.TINY.items() if k != "model.weights"}
   with (folder / "said.txt").open("w") as said:
-    return subprocess.Popen(
-      [sys.executable, "-m", "decern_jax.pretrain", *flags],
-      cwd=folder,
-      env=environment,
+    return commands.start(
+      folder,
+      "pretrain",
+      "pretrain_image_folder",
+      *(f"--workdir={workdir}", "--verbosity=0"),
       stdout=said,
-      stderr=subprocess.STDOUT,
+      pretrain__objective="moco_v2",
+      pretrain__projector="(16, 8)",
+      pretrain__queue_size=16,
+      train__batch_size=8,
+      train__num_epochs=NUM_EPOCHS,
+      system__checkpoint_seconds=0,
+      **data,
     )
 
 

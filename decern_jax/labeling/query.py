@@ -148,6 +148,25 @@ def latest_round(workdir: epath.PathLike) -> int | None:
   return max(rounds, default=None)
 
 
+def require_latest_round(workdir: epath.PathLike) -> int:
+  """Returns the last round that has asked.
+
+  Args:
+    workdir: Directory of the run.
+
+  Raises:
+    ValueError: If none has.
+  """
+  found = latest_round(workdir)
+  if found is None:
+    folder = object_store.as_path(workdir) / FOLDER
+    raise ValueError(
+      "Expected `workdir` of a run that asks for labels, got no query in"
+      f" {folder}: decern_jax.main writes one."
+    )
+  return found
+
+
 def _from_json(value: Any) -> Query:
   _check(value, dict)
   names, items = value["class_names"], value["items"]

@@ -136,3 +136,27 @@ class TestLatestRound:
     other.mkdir()
     (other / query.FILE_NAME).write_bytes(path.read_bytes())
     assert query.latest_round(tmp_path) == 3
+
+
+class TestReadAll:
+  def test_reads_every_query_in_order(self, workdir):
+    assert query.read_all(workdir) == ()
+    for round_num in (1, 0, 2):
+      query.write(workdir, ASKED._replace(round=round_num))
+    assert [asked.round for asked in query.read_all(workdir)] == [0, 1, 2]
+
+  def test_rejects_one_that_is_missing(self, workdir):
+    query.write(workdir, ASKED._replace(round=1))
+    with pytest.raises(ValueError, match=r"0000.query\.json, got no such"):
+      query.read_all(workdir)
+
+
+class TestRequireLatestRound:
+  def test_is_the_last(self, workdir):
+    query.write(workdir, ASKED)
+    query.write(workdir, ASKED._replace(round=11))
+    assert query.require_latest_round(workdir) == 11
+
+  def test_a_run_that_asks_nothing_is_refused(self, workdir):
+    with pytest.raises(ValueError, match=r"got no query in .*queries: decern_"):
+      query.require_latest_round(workdir)

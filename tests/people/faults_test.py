@@ -39,6 +39,32 @@ ODD_NAMES = (
 )
 
 
+def turned() -> Image.Exif:
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  return exif
+
+
+ODD_IMAGES = {
+  "one_pixel.png": lambda path: Image.new("RGB", (1, 1)).save(path),
+  "one_row.png": lambda path: Image.new("RGB", (4000, 1)).save(path),
+  "huge.jpg": lambda path: Image.new("RGB", (8000, 6000)).save(path),
+  "cmyk.jpg": lambda path: Image.new("CMYK", (40, 30), 9).save(path),
+  "grey16.png": lambda path: Image.new("I;16", (40, 30), 999).save(path),
+  "palette.gif": lambda path: Image.new("P", (40, 30), 3).save(path),
+  "alpha.png": lambda path: Image.new("RGBA", (40, 30)).save(path),
+  "turned.jpg": lambda path: Image.new("RGB", (40, 30)).save(
+    path, exif=turned()
+  ),
+}
+NO_IMAGES = {
+  "empty.png": b"",
+  "text.jpg": b"this is no image",
+  "bomb.png": tiny.png_header(60_000, 60_000),
+  "cut.png": tiny.png_header(40, 30),
+}
+
+
 @pytest.fixture
 def folder(tmp_path):
   tiny.write_weights(tmp_path / "weights.safetensors")
@@ -115,52 +141,20 @@ class TestOddImages:
     hidden.write_images(folder / "images", num_pool=60)
     return folder / "images" / "photos"
 
-  @pytest.mark.parametrize(
-    ("name", "write"),
-    [
-      ("one_pixel.png", lambda p: Image.new("RGB", (1, 1)).save(p)),
-      ("one_row.png", lambda p: Image.new("RGB", (4000, 1)).save(p)),
-      ("huge.jpg", lambda p: Image.new("RGB", (8000, 6000)).save(p)),
-      ("cmyk.jpg", lambda p: Image.new("CMYK", (40, 30), 9).save(p)),
-      ("grey16.png", lambda p: Image.new("I;16", (40, 30), 999).save(p)),
-      ("palette.gif", lambda p: Image.new("P", (40, 30), 3).save(p)),
-      ("alpha.png", lambda p: Image.new("RGBA", (40, 30)).save(p)),
-      (
-        "turned.jpg",
-        lambda p: Image.new("RGB", (40, 30)).save(p, exif=turned()),
-      ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-  )
-  def test_is_asked_about_as_any_other(self, images, start, where, name, write):
-    write(images / name)
+  @pytest.mark.parametrize("name", ODD_IMAGES)
+  def test_is_asked_about_as_any_other(self, images, start, where, name):
+    ODD_IMAGES[name](images / name)
     start(selection__initial_budget=61)
     assert f"photos/{name}" in {item.id for item in asked(where).items}
 
-  @pytest.mark.parametrize(
-    ("name", "content"),
-    [
-      ("empty.png", b""),
-      ("text.jpg", b"this is no image"),
-      ("bomb.png", tiny.png_header(60_000, 60_000)),
-      ("cut.png", tiny.png_header(40, 30)),
-    ],
-  )
-  def test_is_left_out_by_name(
-    self, images, start, where, caplog, name, content
-  ):
-    (images / name).write_bytes(content)
+  @pytest.mark.parametrize("name", NO_IMAGES)
+  def test_is_left_out_by_name(self, images, start, where, caplog, name):
+    (images / name).write_bytes(NO_IMAGES[name])
     start(selection__initial_budget=61)
     assert name in caplog.text
     ids = {item.id for item in asked(where).items}
     assert f"photos/{name}" not in ids
     assert len(ids) == 60
-
-
-def turned() -> Image.Exif:
-  exif = Image.Exif()
-  exif[0x0112] = 6
-  return exif
 
 
 class TestClock:

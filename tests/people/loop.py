@@ -1,48 +1,30 @@
 """The command that a run with people is, as a process of its own."""
 
-import os
 import pathlib
 import subprocess
-import sys
 
 import pytest
 
 from decern_jax.labeling import query
-from tests import tiny
+from tests import commands
 from tests.people import hidden
 
 NUM_ROUNDS, BUDGET, NUM_POOL = 8, 4, 40
 
 
 def start(folder: pathlib.Path, where: str) -> subprocess.Popen:
-  flags = [
-    f"--config={tiny.ROOT / 'configs' / 'my_images.py'}",
+  """Starts a run, whose images are in `folder / "images"`."""
+  return commands.start(
+    folder,
+    "main",
+    "my_images",
     f"--workdir={where}",
-    "--config.dataset.path=images",
-    f"--config.dataset.resize_size={tiny.SIZE}",
-    f"--config.dataset.image_size={tiny.SIZE}",
-    "--config.model.name=small_cnn",
-    "--config.model.weights=weights.safetensors",
-    f"--config.num_rounds={NUM_ROUNDS}",
-    "--config.selection.strategy=margin",
-    f"--config.selection.initial_budget={BUDGET}",
-    f"--config.selection.budget={BUDGET}",
-    "--config.labels.formats=('csv', 'label_studio')",
-  ]
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": os.fspath(tiny.ROOT),
-    "JAX_COMPILATION_CACHE_DIR": os.fspath(folder / "programs"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-  }
-  return subprocess.Popen(
-    [sys.executable, "-m", "decern_jax.main", *flags],
-    cwd=folder,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
+    num_rounds=NUM_ROUNDS,
+    selection__strategy="margin",
+    selection__initial_budget=BUDGET,
+    selection__budget=BUDGET,
+    labels__formats="('csv', 'label_studio')",
+    **{**commands.TINY, "dataset.path": "images"},
   )
 
 

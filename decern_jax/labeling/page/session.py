@@ -48,25 +48,6 @@ class _Asked:
   answers: dict[int, Labels]
 
 
-def latest_round(workdir: epath.PathLike) -> int:
-  """Returns the round of the latest query.
-
-  Args:
-    workdir: Directory of the run.
-
-  Raises:
-    ValueError: If there is none.
-  """
-  found = query.latest_round(workdir)
-  if found is None:
-    folder = object_store.as_path(workdir) / query.FOLDER
-    raise ValueError(
-      "Expected `workdir` of a run that asks for labels, got no query in"
-      f" {folder}: decern_jax.main writes one."
-    )
-  return found
-
-
 class Session:
   """One person and the latest query of a run; safe for several threads.
 
@@ -90,7 +71,7 @@ class Session:
     self._lock = threading.Lock()
     self._last_serial: dict[str, int] = {}
     self.log = self._workdir / query.ANSWERS_FOLDER / FILE_NAME
-    self._asked = self._read(latest_round(workdir))
+    self._asked = self._read(query.require_latest_round(workdir))
 
   def count(self) -> tuple[int, int]:
     """Returns how many images have an answer, and how many are asked."""
@@ -175,7 +156,7 @@ class Session:
     with self._lock:
       item = self._item(version, position)
       asked = self._asked
-      if query.latest_round(self._workdir) != asked.query.round:
+      if query.require_latest_round(self._workdir) != asked.query.round:
         raise StaleError
       if serial < self._last_serial.get(page, serial):
         raise StaleError
@@ -201,7 +182,7 @@ class Session:
   def _refresh(self) -> None:
     """Reads the latest query and the log again, if they can be read."""
     try:
-      self._asked = self._read(latest_round(self._workdir))
+      self._asked = self._read(query.require_latest_round(self._workdir))
     except (ValueError, OSError) as error:
       logging.warning("Goes on with the query that was read before: %s", error)
 

@@ -11,7 +11,7 @@ import pytest
 from decern_jax import storage
 from decern_jax.labeling import answer, query
 from decern_jax.labeling.page import session as session_module
-from decern_jax.labeling.page.session import Session, StaleError, latest_round
+from decern_jax.labeling.page.session import Session, StaleError
 from tests.labeling.page import asked
 
 
@@ -37,16 +37,6 @@ def ask(workdir, **changes):
   """Asks something else."""
   old = query.read(workdir, query.latest_round(workdir))
   query.write(workdir, old._replace(**changes))
-
-
-class TestLatestRound:
-  def test_is_the_last(self, workdir):
-    ask(workdir, round=11)
-    assert latest_round(workdir) == 11
-
-  def test_a_run_that_asks_nothing_is_refused(self, tmp_path):
-    with pytest.raises(ValueError, match=r"got no query in .*queries: decern_"):
-      latest_round(tmp_path)
 
 
 class TestView:
