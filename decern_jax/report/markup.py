@@ -29,7 +29,8 @@ thead th { border-bottom: 2px solid #1b1b1b; font-weight: 600; }
 tbody th { font-weight: 400; white-space: nowrap; }
 figure { margin: 1.5rem 0; }
 img { max-width: 100%; height: auto; }
-.thumb { width: 6rem; height: 6rem; object-fit: cover; }
+.left th, .left td { text-align: left; vertical-align: top; }
+.thumb { width: 6rem; max-width: none; height: 6rem; object-fit: cover; }
 .bar { height: .8rem; background: #1f77b4; }
 .copy { display: inline-block; width: 9rem; margin: 0 .6rem .6rem 0;
   overflow-wrap: anywhere; white-space: normal; font-size: .8rem; }
@@ -66,7 +67,11 @@ def document(title: str, lead: str, sections: Iterable[tuple[str, str]]) -> str:
 
 
 def table(
-  title: str, header: Sequence[Cell], rows: Sequence[Sequence[Cell]]
+  title: str,
+  header: Sequence[Cell],
+  rows: Sequence[Sequence[Cell]],
+  *,
+  is_text: bool = False,
 ) -> str:
   """Returns a table that scrolls sideways where it is too wide.
 
@@ -74,7 +79,9 @@ def table(
     title: What it shows, as plain text.
     header: Names of the columns, as HTML.
     rows: Its cells, as HTML; the first of a row names it.
+    is_text: Whether it is of words and pictures rather than of numbers.
   """
+  kind = ' class="left"' if is_text else ""
   head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
   body = "".join(
     f'<tr><th scope="row">{row[0]}</th>'
@@ -85,7 +92,7 @@ def table(
   title = html.escape(title)
   return (
     f'<div class="wide" role="region" aria-label="{title}" tabindex="0">\n'
-    f"<table><caption>{title}</caption>\n"
+    f"<table{kind}><caption>{title}</caption>\n"
     f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
   )
 

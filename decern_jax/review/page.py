@@ -1,6 +1,6 @@
 """The report on a run with people, as one HTML page."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import html
 
 from decern_jax.report import markup
@@ -41,8 +41,8 @@ _DEFINITIONS = (
   ),
   (
     "Nearest",
-    "The labeled images whose features have the least angle to its own, with"
-    " the cosine.",
+    "The labels of the labeled images whose features have the least angle to"
+    " its own, with the cosine; their names come up under the pointer.",
   ),
   (
     "Likely wrong",
@@ -172,10 +172,11 @@ def _suspects(found: Findings, thumbnail: Thumbnail) -> str:
     text += f" Too few labels to check: {_some(look.unchecked)}."
   shown = look.suspects[:MAX_SUSPECTS]
   rows = [_suspect_row(suspect, thumbnail) for suspect in shown]
-  header = ["image", "", "given", "likelier", "by"]
+  header = ["image", "given", "likelier", "by"]
+  table = markup.table("Likely wrong", header, rows, is_text=True)
   return (
     f"<p>{html.escape(text)}</p>\n"
-    + (markup.table("Likely wrong", header, rows) if rows else "")
+    + (table if rows else "")
     + _more(len(look.suspects) - len(shown), "label_errors.csv")
   )
 
@@ -184,8 +185,7 @@ def _suspect_row(suspect: Suspect, thumbnail: Thumbnail) -> list[markup.Cell]:
   given = suspect.given or f"not {suspect.suggested}"
   suggested = suspect.suggested or f"not {suspect.given}"
   return [
-    html.escape(suspect.id),
-    _image(thumbnail, "pool", suspect.id),
+    _named_image(thumbnail, suspect.id),
     f"{html.escape(given)} ({suspect.p_given:.2f})",
     f"{html.escape(suggested)} ({suspect.p_suggested:.2f})",
     html.escape(_names(_people_of(suspect.annotators))),
@@ -198,8 +198,7 @@ def _conflicts(found: Findings, thumbnail: Thumbnail) -> str:
     return "<p>Nobody said different things of an image.</p>\n"
   rows = [
     [
-      html.escape(conflict.id),
-      _image(thumbnail, "pool", conflict.id),
+      _named_image(thumbnail, conflict.id),
       "<br>".join(
         html.escape(f"{_person(answer.annotator)}: {_labels(answer.labels)}")
         for answer in conflict.said
@@ -208,10 +207,9 @@ def _conflicts(found: Findings, thumbnail: Thumbnail) -> str:
     ]
     for conflict in found.conflicts[:MAX_SUSPECTS]
   ]
-  title = "People said different things"
-  return markup.table(title, ["image", "", "said", "taken"], rows) + _more(
-    len(found.conflicts) - len(rows), "report.json"
-  )
+  title, header = "People said different things", ["image", "said", "taken"]
+  table = markup.table(title, header, rows, is_text=True)
+  return table + _more(len(found.conflicts) - len(rows), "report.json")
 
 
 def _duplicates(found: Findings, thumbnail: Thumbnail) -> str:
@@ -228,9 +226,9 @@ def _duplicates(found: Findings, thumbnail: Thumbnail) -> str:
     ]
     for group in found.duplicates[:MAX_GROUPS]
   ]
-  return markup.table("Same to the eye", ["what", "images"], rows) + _more(
-    len(found.duplicates) - len(rows), "duplicates.csv"
-  )
+  header = ["what", "images"]
+  table = markup.table("Same to the eye", header, rows, is_text=True)
+  return table + _more(len(found.duplicates) - len(rows), "duplicates.csv")
 
 
 def _verdict(group: Sequence[Copy]) -> markup.Cell:
@@ -250,7 +248,7 @@ def _copy(copy: Copy, thumbnail: Thumbnail) -> str:
   if copy.labels is not None:
     text += f" ({_labels(copy.labels)})"
   image = _image(thumbnail, copy.part, copy.id)
-  return f'<div class="copy">{image}<br>{html.escape(text)}</div>'
+  return f'<div class="copy">{image}{html.escape(text)}</div>'
 
 
 def _classes(found: Findings) -> str:
@@ -313,6 +311,7 @@ def _agreement(found: Findings) -> str:
 def _asked(found: Findings, thumbnail: Thumbnail) -> str:
   """Returns the queries, the last one first and open."""
   rounds = sorted({asked.round for asked in found.asked}, reverse=True)
+  labels = {asked.id: asked.labels for asked in found.asked}
   shown = []
   for index, round_num in enumerate(rounds):
     if index == MAX_SHOWN_QUERIES:
@@ -320,7 +319,7 @@ def _asked(found: Findings, thumbnail: Thumbnail) -> str:
     items = [asked for asked in found.asked if asked.round == round_num]
     is_open = " open" if round_num == rounds[0] else ""
     strategy = html.escape(items[0].strategy or "no strategy")
-    table = _query(round_num, items, thumbnail)
+    table = _query(round_num, items, labels, thumbnail)
     shown.append(
       f"<details{is_open}>\n<summary>Query {round_num}: {len(items)} images by"
       f" {strategy}</summary>\n{table}</details>\n"
@@ -328,11 +327,15 @@ def _asked(found: Findings, thumbnail: Thumbnail) -> str:
   return "".join(shown) or "<p>Nothing was asked yet.</p>\n"
 
 
-def _query(round_num: int, items: Sequence[Asked], thumbnail: Thumbnail) -> str:
+def _query(
+  round_num: int,
+  items: Sequence[Asked],
+  labels: Mapping[str, tuple[str, ...] | None],
+  thumbnail: Thumbnail,
+) -> str:
   shown = items[:MAX_ASKED]
   columns = {
-    "image": [html.escape(asked.id) for asked in shown],
-    "": [_image(thumbnail, "pool", asked.id) for asked in shown],
+    "image": [_named_image(thumbnail, asked.id) for asked in shown],
     "score": [
       UNKNOWN if asked.score is None else f"{asked.score:.4g}"
       for asked in shown
@@ -342,7 +345,7 @@ def _query(round_num: int, items: Sequence[Asked], thumbnail: Thumbnail) -> str:
       for asked in shown
     ],
     "the model said": [_pairs(asked.predictions[:3]) for asked in shown],
-    "nearest": [_pairs(asked.nearest) for asked in shown],
+    "nearest": [_nearest(asked.nearest, labels) for asked in shown],
     "label": [
       UNKNOWN if asked.labels is None else html.escape(_labels(asked.labels))
       for asked in shown
@@ -354,7 +357,7 @@ def _query(round_num: int, items: Sequence[Asked], thumbnail: Thumbnail) -> str:
     if any(cell != UNKNOWN for cell in cells)
   }
   rows = list(zip(*known.values(), strict=True))
-  table = markup.table(f"Query {round_num}", list(known), rows)
+  table = markup.table(f"Query {round_num}", list(known), rows, is_text=True)
   return table + _more(len(items) - len(shown), "asked.csv")
 
 
@@ -364,9 +367,27 @@ def _pairs(pairs: Sequence[tuple[str, float]]) -> markup.Cell:
   return "<br>".join(f"{html.escape(n)} ({value:.2f})" for n, value in pairs)
 
 
+def _nearest(
+  pairs: Sequence[tuple[str, float]],
+  labels: Mapping[str, tuple[str, ...] | None],
+) -> markup.Cell:
+  """Returns the labels of labeled images, each with its cosine."""
+  if not pairs:
+    return UNKNOWN
+  return "<br>".join(
+    f'<span title="{html.escape(id_)}">'
+    f"{html.escape(_labels(labels.get(id_) or (id_,)))}</span> ({cosine:.2f})"
+    for id_, cosine in pairs
+  )
+
+
+def _named_image(thumbnail: Thumbnail, id_: str) -> markup.Cell:
+  return _image(thumbnail, "pool", id_) + html.escape(id_)
+
+
 def _image(thumbnail: Thumbnail, part: str, id_: str) -> markup.Cell:
   source = thumbnail(part, id_)
-  return f'<img class="thumb" alt="" src="{source}">' if source else UNKNOWN
+  return f'<img class="thumb" alt="" src="{source}"><br>' if source else ""
 
 
 def _nothing(part: str, id_: str) -> str:

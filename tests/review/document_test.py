@@ -81,7 +81,7 @@ class TestPage:
       "1 class has no label yet.",
       "Krippendorff's alpha: 0.000",
       "Query 2: 2 images by margin",
-      "a (0.90)",
+      '<span title="a">ant</span> (0.90)',
       "not bee (0.12)",
       "somebody",
     ):
