@@ -232,7 +232,7 @@ class TestTwoProcesses:
     self, runs, expected, number
   ):
     name = f"killed{number}"
-    options = (*FINE_TUNING, "--config.train.num_epochs=120")
+    options = (*FINE_TUNING, "--config.train.num_epochs=60")
     started = runs.start(name, *options, num_processes=2)
     wait_for(lambda: (runs.folder / name / "training" / "0").exists(), started)
     time.sleep(5)
