@@ -14,7 +14,7 @@ setup(
   python_requires=">=3.11",
   packages=find_packages(include=["decern_jax", "decern_jax.*"]),
   package_data={
-    "decern_jax.labeling.page": ["*.css", "*.html", "*.js"],
+    "decern_jax.annotation.page": ["*.css", "*.html", "*.js"],
     "decern_jax.models": ["weights/*.safetensors"],
   },
   install_requires=[

@@ -22,8 +22,11 @@ import numpy as np
 import torch
 import transformers
 
-from decern_jax import features, models, sharding, train_step, training
+from decern_jax import models
+from decern_jax.distributed import sharding
+from decern_jax.features import embedding
 from decern_jax.models import pretrained
+from decern_jax.training import train_step, training
 
 BATCH_SIZE = 32
 IMAGE_SIZE = 224
@@ -59,7 +62,7 @@ def ours(name: str, images: np.ndarray):
   state = train_step.create(trained, head, batch_stats, recipe=RECIPE)
 
   def embed(count: int) -> None:
-    batches = features.embed(
+    batches = embedding.embed(
       backbone.apply,
       variables,
       [images] * count,

@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 
 from benchmarks.scoring import make_pool
 import decern_jax
-from decern_jax.features import read
+from decern_jax.features.embedding import read
 
 SEEDS = range(5)
 

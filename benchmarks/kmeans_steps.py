@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import scale
-from decern_jax import diversity
 from decern_jax.ops import seeding
 from decern_jax.ops.similarity import normalize
+from decern_jax.strategies import diversity
 
 
 def timed(work) -> tuple[float, object]:

@@ -20,12 +20,12 @@ import numpy as np
 import optax
 
 from configs import quickstart
-from decern_jax import training
 from decern_jax.data import rendered
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.pipeline import image_batches
 from decern_jax.models import pretrained, small_cnn
 from decern_jax.ops.head import LinearHead, logits
+from decern_jax.training import training
 
 OUTPUT = (
   pathlib.Path(small_cnn.__file__).parent / "weights" / "small_cnn.safetensors"

@@ -64,10 +64,11 @@ def run(
 
   jax.config.update("jax_num_cpu_devices", num_devices)
   import decern_jax
-  from decern_jax import features, processes, sharding
+  from decern_jax.distributed import processes, sharding
+  from decern_jax.distributed.rows import InMemory
+  from decern_jax.features import embedding
   from decern_jax.ops.head import LinearHead
-  from decern_jax.ops.rows import InMemory
-  from decern_jax.selection import select_by_score
+  from decern_jax.strategies.selection import select_by_score
 
   if address:
     processes.initialize(processes.Address(*address))
@@ -102,7 +103,7 @@ def run(
 
   def stages():
     pool = timed("place", place)
-    probs = timed("predict", lambda: features.predict(head, pool))
+    probs = timed("predict", lambda: embedding.predict(head, pool))
     anchors = timed(
       "anchors",
       lambda: decern_jax.class_anchors(

@@ -54,9 +54,10 @@ def run_ours(name: str, file: str, budget: int) -> dict:
   import jax.numpy as jnp
 
   from configs import common
-  from decern_jax import features, memory
+  from decern_jax.distributed import memory
+  from decern_jax.distributed.sharding import make_mesh, place_pool
+  from decern_jax.features import embedding
   from decern_jax.ops.head import LinearHead
-  from decern_jax.sharding import make_mesh, place_pool
   from decern_jax.strategies import STRATEGIES, Pool
 
   data = np.load(file)
@@ -68,7 +69,7 @@ def run_ours(name: str, file: str, budget: int) -> dict:
   pool = Pool(
     candidates=place_pool(~is_labeled, mesh),
     features=placed,
-    probs=features.predict(head, placed),
+    probs=embedding.predict(head, placed),
     labels=place_pool(np.where(is_labeled, data["labels"], -1), mesh),
     head=head,
   )

@@ -105,7 +105,7 @@ def get_config() -> config_dict.ConfigDict:
   # Classes that are known before the first label, beside those of the parts
   # that are held out. Answers may name others.
   labels.class_names = ()
-  # Formats of `decern_jax.labeling.formats` that a query is written in.
+  # Formats of `decern_jax.annotation.formats` that a query is written in.
   labels.formats = ("csv",)
 
   config.train = train = config_dict.ConfigDict()

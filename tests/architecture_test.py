@@ -146,7 +146,7 @@ class TestFloors:
       for path in MODULES
       if any(name.startswith("ml_collections") for name in imports_in(path))
     }
-    assert readers <= {"decern_jax.config_flag", "decern_jax.compare"}
+    assert readers <= {"decern_jax.cli.config_flag", "decern_jax.compare"}
 
   @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
   def test_configurations_import_the_common_ones_alone(self, path):

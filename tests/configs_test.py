@@ -7,8 +7,8 @@ import re
 import pytest
 
 from configs import common
-from decern_jax import experiment
 from decern_jax.data import specs
+from decern_jax.runs import experiment
 from tests import tiny
 
 FILES = sorted(

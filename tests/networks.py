@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import train_step, training
+from decern_jax.training import train_step, training
 
 DIM = 6
 NUM_CLASSES, BATCH = 5, 16

@@ -10,7 +10,8 @@ import jax
 from jax.sharding import PartitionSpec
 import numpy as np
 
-from decern_jax import Anchors, LinearHead, sharding
+from decern_jax import Anchors, LinearHead
+from decern_jax.distributed import sharding
 
 EPSILON = 1e-10
 

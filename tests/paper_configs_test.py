@@ -13,10 +13,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import common, paper
-from decern_jax import driver, experiment, models
+from decern_jax import models
 from decern_jax.data import specs
 from decern_jax.models import pretrained, resnet, vit
-from decern_jax.report import records
+from decern_jax.runs import driver, experiment, records
 from tests import tiny
 from tests.data import bronze
 

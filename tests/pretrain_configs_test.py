@@ -6,7 +6,7 @@ import re
 import pytest
 
 from configs import common, pretrain_common
-from decern_jax.pretraining import check
+from decern_jax.runs import pretraining_check
 from tests import tiny
 
 FILES = sorted(
@@ -56,7 +56,7 @@ class TestGetConfig:
 
   @each_file
   def test_has_values_in_range(self, name):
-    check.check(load(name).get_config().lock())
+    pretraining_check.check(load(name).get_config().lock())
 
   @each_file
   def test_leaves_where_and_how_to_run_alone(self, name):
@@ -76,4 +76,4 @@ class TestGetConfig:
           {field.removeprefix("config."): value}
         )
     assert "workdir" in dict(overrides)
-    check.check(config.lock())
+    pretraining_check.check(config.lock())

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from configs import common
-from decern_jax import acquisition, frozen, learner, training
 from decern_jax.data.dataset import Split
-from decern_jax.sharding import make_mesh
+from decern_jax.distributed.sharding import make_mesh
+from decern_jax.runs import acquisition
 from decern_jax.strategies import STRATEGIES, Selection
+from decern_jax.training import frozen, learner, training
 from tests import tiny
 
 NUM_CLASSES, DIM = 4, 8

@@ -7,10 +7,11 @@ import pathlib
 from absl import logging
 import numpy as np
 
-from decern_jax.data import image_check, listing
+from decern_jax.data import image_check
 from decern_jax.data.bronze_table import Row, read_table
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
+from decern_jax.io import listing
 
 _FOLDER = "complete_DATASET"
 _IMAGES = "delete_png"

@@ -9,7 +9,7 @@ import zlib
 
 import openpyxl
 
-from decern_jax.data import listing
+from decern_jax.io import listing
 
 # Columns, counted from 0.
 _NAME_COLUMN = 1

@@ -10,9 +10,9 @@ from etils import epath
 import numpy as np
 import tqdm
 
-from decern_jax import object_store, storage
 from decern_jax.data import ordered
 from decern_jax.data.decoding import decode_image
+from decern_jax.io import object_store, storage
 
 # Files that a thread finds waiting when it is done with one.
 _FILES_AHEAD = 8

@@ -6,7 +6,7 @@ import numpy as np
 
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.rendering.land_scene import draw_land
-from decern_jax.validation import check_integer
+from decern_jax.io.validation import check_integer
 
 # Part of the fingerprint: raise it with every change that alters a picture.
 _VERSION = 1

@@ -14,8 +14,8 @@ from decern_jax.data.decoding import decode_image
 from decern_jax.data.label_columns import Columns
 from decern_jax.data.label_parts import PARTS, find_parts
 from decern_jax.data.label_table import LabelTable, read_label_table
-from decern_jax.data.listing import shorten
 from decern_jax.data.tfds_source import hex_digest
+from decern_jax.io.listing import shorten
 
 
 class _Place(NamedTuple):

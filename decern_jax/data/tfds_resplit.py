@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 from decern_jax.data import tfds_builder
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.decoding import decode_image
-from decern_jax.data.listing import shorten
 from decern_jax.data.split_file import ListedImage, SplitFile, read_split_file
 from decern_jax.data.tfds_source import hex_digest
+from decern_jax.io.listing import shorten
 
 
 class _Place(NamedTuple):

@@ -6,11 +6,11 @@ import os
 from etils import epath
 import numpy as np
 
-from decern_jax import object_store, storage
 from decern_jax.data import image_check, image_folder
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
-from decern_jax.data.listing import shorten
+from decern_jax.io import object_store, storage
+from decern_jax.io.listing import shorten
 
 HELD_OUT = ("test", "val")
 

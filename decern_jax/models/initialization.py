@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from decern_jax import rounds
 from decern_jax.models import loading
 from decern_jax.models.registry import find_spec
+from decern_jax.ops import keys
 
 # What stands in place of a file.
 RANDOM = "random"
@@ -64,7 +64,7 @@ def init_variables(
   """
   module = find_spec(name).module()
   image = jnp.zeros((1, image_size, image_size, num_bands))
-  return jax.jit(module.init)(rounds.seed_key(seed, "backbone"), image)
+  return jax.jit(module.init)(keys.seed_key(seed, "backbone"), image)
 
 
 def create_random(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax import object_store
+from decern_jax.io import object_store
 from decern_jax.models import bands, forward, hub, pickled, pretrained
 from decern_jax.models.forward import Stages, Variables
 from decern_jax.models.registry import ModelSpec, find_spec

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from decern_jax import object_store, storage
+from decern_jax.io import object_store, storage
 
 # The name, in a file, of the variable at a path of collection, layers and leaf;
 # several names are those of parts, joined along the first axis of the file's.

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from decern_jax.distributed.collective import AxisName, psum, varying
+from decern_jax.distributed.rows import HostRows, Rows
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
-from decern_jax.ops.collective import AxisName, psum, varying
-from decern_jax.ops.rows import HostRows, Rows
 
 # Labeled rows that are read from the host at once.
 BLOCK_ROWS = 1024

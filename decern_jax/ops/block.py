@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from decern_jax.ops.rows import HostRows, Rows
+from decern_jax.distributed.rows import HostRows, Rows
 
 
 def fold_blocks(

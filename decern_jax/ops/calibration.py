@@ -4,17 +4,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from decern_jax.ops.anchors import Anchors
-from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.collective import (
+from decern_jax.distributed.collective import (
   AxisName,
   pmax,
   pmin,
   row_offset,
   varying,
 )
+from decern_jax.distributed.rows import Rows
+from decern_jax.ops.anchors import Anchors
+from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.kmeans import Clusters
-from decern_jax.ops.rows import Rows
 from decern_jax.ops.similarity import normalize
 
 # Keeps the min-max scale of a cluster of equal members finite (official code).

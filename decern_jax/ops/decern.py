@@ -4,13 +4,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from decern_jax.distributed.collective import (
+  AxisName,
+  psum,
+  row_offset,
+  top_rows,
+)
+from decern_jax.distributed.rows import Rows
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction, slots_of
 from decern_jax.ops.calibration import calibrated_pick
 from decern_jax.ops.chance import uniform_at
-from decern_jax.ops.collective import AxisName, psum, row_offset, top_rows
 from decern_jax.ops.kmeans import weighted_kmeans
-from decern_jax.ops.rows import Rows, normalized_in_order
+from decern_jax.ops.similarity import normalized_in_order
 from decern_jax.ops.statistics import uncertainty_threshold
 
 

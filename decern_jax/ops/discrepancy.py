@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from decern_jax.distributed.collective import AxisName, varying
+from decern_jax.distributed.rows import Rows
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction, fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.collective import AxisName, varying
 from decern_jax.ops.fusion import anchor_shifts, fusion_ratio, split_bins
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.ops.rows import Rows
 from decern_jax.ops.saliency import top_bins, upsampling_bins
 from decern_jax.ops.similarity import cosine_similarity
 

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.collective import (
+from decern_jax.distributed.collective import (
   AxisName,
   psum,
   take_rows,
   top_rows,
   varying,
 )
-from decern_jax.ops.rows import Rows
+from decern_jax.distributed.rows import Rows
+from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.seeding import greedy_centers
 
 # A point this near to its center, by its length, lies on it: the mean of equal

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from decern_jax.distributed.collective import AxisName, psum, varying
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
-from decern_jax.ops.collective import AxisName, psum, varying
 from decern_jax.ops.discrepancy import EPSILON, power
 from decern_jax.ops.fusion import anchor_shifts, fusion_ratio, split_bins
 from decern_jax.ops.head import LinearHead, logits

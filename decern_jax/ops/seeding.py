@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.collective import (
+from decern_jax.distributed.collective import (
   AxisName,
   num_shards,
   pmax,
@@ -17,7 +16,8 @@ from decern_jax.ops.collective import (
   take_rows,
   varying,
 )
-from decern_jax.ops.rows import Rows
+from decern_jax.distributed.rows import Rows
+from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.statistics import pairwise_sum
 
 # Children of a node of the tree that rows are drawn by, and the bits of their

@@ -1,8 +1,12 @@
 """Cosine similarity and distance between features."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from decern_jax.distributed.rows import HostRows, Rows
 
 # Below this length a feature has no direction, and its cosines are 0 (the
 # convention of torch.nn.functional.normalize).
@@ -26,3 +30,23 @@ def cosine_similarity(
     normalize(others).T,
     precision=jax.lax.Precision.HIGHEST,
   )
+
+
+def normalized_in_order(
+  rows: Rows, order: Int[Array, " rows"], num_rows: Int[Array, ""]
+) -> Rows:
+  """Returns rows of length 1 in another order.
+
+  Args:
+    rows: The rows.
+    order: Positions in them.
+    num_rows: Rows that count, the first ones; on the devices the others become
+      zero: they may hold anything, and a NaN would outlive a weight of zero.
+
+  Returns:
+    The rows: on the devices a copy, on the host a view.
+  """
+  if isinstance(rows, HostRows):
+    return dataclasses.replace(rows.reorder(order), transform=normalize)
+  counts = jnp.arange(len(rows)) < num_rows
+  return jnp.where(counts[:, None], normalize(rows[order]), 0.0)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from decern_jax.ops.collective import AxisName, psum
+from decern_jax.distributed.collective import AxisName, psum
 
 
 class Moments(NamedTuple):

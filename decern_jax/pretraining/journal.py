@@ -1,16 +1,13 @@
-"""The records of a pre-training: one JSON line per epoch, and their picture."""
+"""The records of a pre-training: one JSON line per epoch."""
 
 import json
 from typing import Any
 
 from etils import epath
-from matplotlib import figure
 
-from decern_jax import storage
-from decern_jax.report import figures
+from decern_jax.io import storage
 
 FILE_NAME = "epochs.jsonl"
-PICTURE_NAME = "loss_curve.png"
 
 # One of epoch 0, before the first step, then one after each epoch: "epoch",
 # "seconds" by kind of work and, where it was due, "probe", the metrics by name;
@@ -57,37 +54,6 @@ def write(workdir: epath.PathLike, records: list[Record]) -> None:
   )
 
 
-def draw(workdir: epath.PathLike, records: list[Record]) -> None:
-  """Draws the loss over the epochs and, if there is a probe, its metric.
-
-  Args:
-    workdir: Folder of the run, where the picture is written.
-    records: The records, at least of one epoch.
-  """
-  picture = figure.Figure(figsize=(6.4, 4.2), layout="constrained")
-  axes = picture.subplots()
-  trained = [record for record in records if "loss" in record]
-  axes.plot(*_series(trained, "loss"), color="C0")
-  axes.set_xlabel("epoch")
-  axes.set_ylabel("loss", color="C0")
-  axes.grid(alpha=0.3)
-  axes.spines["top"].set_visible(False)
-  probed = [record for record in records if "probe" in record]
-  if probed:
-    (name,) = probed[0]["probe"]
-    other = axes.twinx()
-    other.plot(
-      [record["epoch"] for record in probed],
-      [100.0 * record["probe"][name] for record in probed],
-      color="C1",
-      marker="o",
-      markersize=4,
-    )
-    other.set_ylabel(f"{name.replace('_', ' ')} (%)", color="C1")
-    other.spines["top"].set_visible(False)
-  figures.save(picture, epath.Path(workdir) / PICTURE_NAME)
-
-
 def describe(record: Record) -> str:
   """Returns a line that tells of an epoch.
 
@@ -104,11 +70,3 @@ def describe(record: Record) -> str:
     parts.append(f"{name.replace('_', ' ')} {100 * value:.1f} %")
   parts.append(f"{sum(record['seconds'].values()):.1f} s")
   return f"epoch {record['epoch']}: {', '.join(parts)}"
-
-
-def _series(records: list[Record], name: str) -> tuple[list, list]:
-  """Returns the epochs, and a value of each."""
-  return (
-    [record["epoch"] for record in records],
-    [record[name] for record in records],
-  )

@@ -14,15 +14,12 @@ from jax.sharding import Mesh
 import numpy as np
 import tqdm
 
-from decern_jax import (
-  batches,
-  checkpoint,
-  models,
-  processes,
-  rounds,
-  sharding,
-)
+from decern_jax import models
+from decern_jax.data import batches
 from decern_jax.data.dataset import Split
+from decern_jax.distributed import processes, sharding
+from decern_jax.io import checkpoint
+from decern_jax.ops import keys
 from decern_jax.pretraining import journal, step
 from decern_jax.pretraining.methods import Network, Options
 from decern_jax.pretraining.step import PretrainState, Recipe
@@ -148,7 +145,7 @@ def _restore(
 ) -> tuple[PretrainState, list[journal.Record]]:
   """Returns the state to go on from, and the records that led to it."""
   initial = step.create(
-    rounds.seed_key(setup.seed, "params"),
+    keys.seed_key(setup.seed, "params"),
     setup.backbone,
     setup.network,
     options=setup.options,
@@ -174,7 +171,7 @@ def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, ...]]:
 
   def seeds(epoch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     order, views = (
-      rounds.host_seed(setup.seed, purpose, epoch)
+      keys.host_seed(setup.seed, purpose, epoch)
       for purpose in ("order", "views")
     )
     return order, views
@@ -208,7 +205,7 @@ def _run_epoch(
   """Makes the steps that are left of an epoch; epoch 0 has none."""
   per_epoch = setup.recipe.steps_per_epoch
   start, num_left = time.monotonic(), epoch * per_epoch - int(state.step)
-  key, waiting = rounds.seed_key(setup.seed, "steps"), None
+  key, waiting = keys.seed_key(setup.seed, "steps"), None
   left = itertools.islice(batched, num_left)
   for index, (views,) in enumerate(left, start=1):
     state, loss = step.pretrain_step(

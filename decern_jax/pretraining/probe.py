@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from decern_jax.multilabel_metrics import class_f1_scores
+from decern_jax.ops.multilabel_metrics import class_f1_scores
 
 # Queries whose similarities to all neighbors are held at once.
 _BLOCK_SIZE = 1024

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from decern_jax.data import augmentation, transforms
-from decern_jax.validation import check_integer, check_number
+from decern_jax.io.validation import check_integer, check_number
 
 # ITU-R 601: what a gray image is made of.
 _GRAY = np.array([0.299, 0.587, 0.114])

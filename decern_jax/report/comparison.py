@@ -6,9 +6,9 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax import workdir
 from decern_jax.report import runs
-from decern_jax.report.records import Metric, Record, metric_of
+from decern_jax.runs import workdir
+from decern_jax.runs.records import Metric, Record, metric_of
 
 # The strategy that all others are compared with.
 REFERENCE = "random"

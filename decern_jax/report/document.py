@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from decern_jax import object_store, storage
+from decern_jax.io import object_store, storage
 from decern_jax.report import gallery, notes, page, summary, tables
 from decern_jax.report.comparison import Comparison
 

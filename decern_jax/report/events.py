@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from etils import epath
 
-from decern_jax import object_store, storage
-from decern_jax.report.records import Record
+from decern_jax.io import object_store, storage
+from decern_jax.runs.records import Record
 
 FOLDER = "tensorboard"
 

@@ -9,8 +9,8 @@ from matplotlib import figure, ticker
 import numpy as np
 from PIL import Image, ImageOps
 
-from decern_jax import storage
-from decern_jax.report.records import Record, metric_of
+from decern_jax.io import storage
+from decern_jax.runs.records import Record, metric_of
 
 # More marks than this on the axis of labels would touch.
 MAX_TICKS = 10

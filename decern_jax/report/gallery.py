@@ -9,7 +9,7 @@ from etils import epath
 import numpy as np
 from PIL import Image
 
-from decern_jax import object_store, storage
+from decern_jax.io import object_store, storage
 from decern_jax.report import figures, selection_figures
 from decern_jax.report.comparison import Comparison
 from decern_jax.report.summary import Summary

@@ -7,8 +7,8 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax import object_store, workdir
-from decern_jax.report import records
+from decern_jax.io import object_store
+from decern_jax.runs import records, workdir
 
 STRATEGY = "selection.strategy"
 SEED = "seed"

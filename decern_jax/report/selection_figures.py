@@ -8,7 +8,7 @@ from matplotlib import cm, colors, figure, ticker
 import numpy as np
 
 from decern_jax.report.figures import MAX_TICKS, save
-from decern_jax.report.records import Record
+from decern_jax.runs.records import Record
 
 # More names than this below an axis would touch.
 _MAX_NAMES = 30

@@ -11,8 +11,8 @@ from decern_jax.models import MODELS
 from decern_jax.report import paired, statistics
 from decern_jax.report.comparison import REFERENCE, Comparison
 from decern_jax.report.pairs import PairResult, compare_pairs
-from decern_jax.report.records import Metric, Record
 from decern_jax.report.upper_bound import UpperBound, find_upper_bound
+from decern_jax.runs.records import Metric, Record
 
 # The stage of a round that strategies differ in.
 SELECTION = "select"

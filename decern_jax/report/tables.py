@@ -8,7 +8,7 @@ import json
 
 from etils import epath
 
-from decern_jax import object_store, storage
+from decern_jax.io import object_store, storage
 from decern_jax.report.summary import Summary
 
 ACCURACY_FILE = "accuracy.csv"

@@ -7,11 +7,11 @@ import inspect
 import jax
 import jax.numpy as jnp
 
-from decern_jax.diversity import weighted_kmeans
+from decern_jax.distributed.sharding import take
+from decern_jax.io.validation import check_integer
 from decern_jax.ops.nearest import ROUNDING
-from decern_jax.sharding import take
+from decern_jax.strategies.diversity import weighted_kmeans
 from decern_jax.strategies.pool import Pool, Selection, take_highest
-from decern_jax.validation import check_integer
 
 PICKS = ("most_uncertain", "nearest_center")
 """Which example of a cluster may be picked."""

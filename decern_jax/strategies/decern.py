@@ -2,9 +2,9 @@
 
 import jax
 
-from decern_jax.scoring import class_anchors, discrepancy_confusion
-from decern_jax.selection import select_by_score
 from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.scoring import class_anchors, discrepancy_confusion
+from decern_jax.strategies.selection import select_by_score
 
 
 def select(

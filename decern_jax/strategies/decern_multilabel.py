@@ -37,12 +37,12 @@ import functools
 import jax
 from jax.sharding import PartitionSpec
 
+from decern_jax.distributed.sharding import block_floats, pool_layout
 from decern_jax.ops import label_discrepancy
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.saliency import NUM_BINS, NUM_TOP_BINS
-from decern_jax.selection import select_by_score
-from decern_jax.sharding import block_floats, pool_layout
 from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.selection import select_by_score
 
 
 def select_multi_label(

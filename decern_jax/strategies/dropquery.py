@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from decern_jax.diversity import block_rows
+from decern_jax.distributed.collective import row_offset
+from decern_jax.distributed.sharding import pool_layout
 from decern_jax.ops import head as linear
-from decern_jax.ops.collective import row_offset
-from decern_jax.sharding import pool_layout
+from decern_jax.strategies.diversity import block_rows
 from decern_jax.strategies.pool import Pool, Selection
 from decern_jax.strategies.shortlist import pick_diverse
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from decern_jax.ops.collective import top_rows
+from decern_jax.distributed.collective import top_rows
+from decern_jax.distributed.sharding import pool_layout
 from decern_jax.ops.head import LinearHead
-from decern_jax.sharding import pool_layout
 
 
 class Pool(NamedTuple):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops import kcenter
-from decern_jax.sharding import make_mesh, place_pool
 
 # Under `jax.jit`, as every caller has it.
 jitted = functools.partial(jax.jit, static_argnames="budget")(

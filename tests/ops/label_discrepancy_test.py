@@ -14,7 +14,8 @@ from decern_jax.ops.label_discrepancy import (
   label_discrepancy_confusion,
   label_top_bins,
 )
-from tests import label_oracle, oracle
+from tests import oracle
+from tests.strategies import label_oracle
 
 POOL, DIM, CLASSES = 40, 137, 5
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops import nearest
-from decern_jax.sharding import make_mesh, place_pool
 
 jitted_distinct = functools.partial(jax.jit, static_argnames="budget")(
   nearest.nearest_distinct

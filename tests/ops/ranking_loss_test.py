@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.ranking_loss import mirrored_ranking_loss
-from decern_jax.sharding import make_mesh, place_pool
 
 RNG = np.random.default_rng(0)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from decern_jax.pretraining import journal
+from decern_jax.report import pretraining_figure
 
 
 def make_records(count=3, *, metric="knn_accuracy"):
@@ -59,8 +60,8 @@ class TestDraw:
     records = make_records(6)
     if not has_probe:
       del records[0]["probe"]
-    journal.draw(tmp_path, records)
-    image = cv2.imread(str(tmp_path / journal.PICTURE_NAME)).astype(int)
+    pretraining_figure.draw(tmp_path, records)
+    image = cv2.imread(str(tmp_path / pretraining_figure.FILE_NAME)).astype(int)
     assert image.shape[0] > 300
     blue, _, red = np.moveaxis(image, -1, 0)
     assert (blue - red > 80).any()

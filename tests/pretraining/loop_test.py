@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax import processes
+from decern_jax.distributed import processes
+from decern_jax.distributed.sharding import make_mesh
 from decern_jax.pretraining import journal, loop, step
-from decern_jax.sharding import make_mesh
 from tests.pretraining import tiny_pretraining as tiny_run
 from tests.pretraining.tiny_pretraining import (
   NUM_EPOCHS,

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.pretraining import step
-from decern_jax.sharding import make_mesh, place_pool
 from tests import tasks
 from tests.pretraining import tiny_pretraining as tiny_run
 from tests.pretraining.tiny_pretraining import OBJECTIVES, RECIPE

@@ -6,15 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from decern_jax import models, rounds
+from decern_jax import models
 from decern_jax.data.dataset import Split
+from decern_jax.distributed.sharding import make_mesh, replicate
+from decern_jax.ops import keys
 from decern_jax.pretraining import step
 from decern_jax.pretraining.loop import Setup
 from decern_jax.pretraining.methods import METHODS, Network, Options
 from decern_jax.pretraining.projector import Projector
 from decern_jax.pretraining.views import Views
-from decern_jax.sharding import make_mesh, replicate
-from tests import finetuned, tiny
+from tests import tiny
+from tests.training import finetuned
 
 NARROW = finetuned.NARROW
 OBJECTIVES = sorted(METHODS)
@@ -121,4 +123,4 @@ def make_setup(objective: str = "simclr", num_bands: int = 3) -> Setup:
 
 
 def run_key() -> jax.Array:
-  return rounds.seed_key(SEED, "steps")
+  return keys.seed_key(SEED, "steps")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from decern_jax import multilabel_metrics
+from decern_jax.ops import multilabel_metrics
 from decern_jax.report import intervals
 
 

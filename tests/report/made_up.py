@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 import json
 import pathlib
 
-from decern_jax import workdir
-from decern_jax.report import comparison, records
+from decern_jax.report import comparison
+from decern_jax.runs import records, workdir
 
 CLASSES = ("ant", "bee", "cat")
 

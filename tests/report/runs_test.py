@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from decern_jax import workdir
 from decern_jax.report import runs
+from decern_jax.runs import workdir
 from tests.report import made_up
 
 CURVES = {"random": {1: (0.3, 0.5), 2: (0.2, 0.4)}, "margin": {1: (0.3, 0.6)}}

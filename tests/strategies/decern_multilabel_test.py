@@ -4,13 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from decern_jax.distributed.sharding import make_mesh
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
-from decern_jax.selection import select_by_score
-from decern_jax.sharding import make_mesh
 from decern_jax.strategies import decern_multilabel
-from tests import label_oracle
-from tests.strategies import label_pools, random_pools
+from decern_jax.strategies.selection import select_by_score
+from tests.strategies import label_oracle, label_pools, random_pools
 
 GAMMAS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
 LABELS = np.random.default_rng(4).integers(0, 2, label_pools.PROBS.shape)

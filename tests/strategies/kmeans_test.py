@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from decern_jax.diversity import weighted_kmeans
 from decern_jax.strategies import kmeans
+from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import random_pools
 
 # One budget and one size of pool: a clustering takes long to compile.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from decern_jax.sharding import make_mesh, place_pool
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.strategies import Pool
 from tests.strategies import random_pools
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from decern_jax.sharding import make_mesh, place_pool
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.strategies.pool import take_highest
 
 SCORES = np.float32([0.1, 0.9, 0.5, 0.9, -2.0, 0.7, 0.5])

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.head import LinearHead
-from decern_jax.sharding import make_mesh, place_pool
 from decern_jax.strategies import Pool
 from tests import oracle
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax.diversity import weighted_kmeans
 from decern_jax.strategies import Pool, typiclust
+from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import pools, random_pools
 
 

@@ -1,0 +1,1 @@
+"""Labels from people: queries, answers, a labeling page, label quality."""

@@ -1,0 +1,83 @@
+"""An image as the page shows it: as the model sees it, and not too large."""
+
+import os
+import stat
+import threading
+
+import cv2
+from etils import epath
+import numpy as np
+
+from decern_jax.data.decoding import decode_image
+from decern_jax.io import object_store, storage
+
+MAX_SIDE = 1600
+"""Longest side of a picture, in pixels; larger images are reduced."""
+
+MAX_BYTES = 2**28
+"""Largest file that is read, in bytes."""
+
+# A picture up to this side is sent as it is: there, what JPEG blurs is seen.
+_MAX_LOSSLESS_SIDE = 256
+_JPEG_QUALITY = 92
+
+# The largest image takes some hundred MiB while it is decoded.
+_num_decoding = threading.BoundedSemaphore(2)
+
+
+def render(path: str) -> tuple[str, bytes]:
+  """Reads an image of any kind that training reads, upright and in RGB.
+
+  The file itself never leaves: what is no image is an error.
+
+  Args:
+    path: Where it is: a file of this machine, or a gs:// address.
+
+  Returns:
+    The media type, "image/png" or "image/jpeg", and the encoded picture.
+
+  Raises:
+    ValueError: If it is not there, not readable, too large or no image.
+  """
+  try:
+    _check_size(path)
+    with _num_decoding:
+      return _encode(_reduce(decode_image(storage.read_bytes(path))))
+  except OSError as error:
+    raise ValueError(
+      f"{path!r} cannot be read: {error.strerror or error}."
+    ) from None
+  except ValueError as error:
+    raise ValueError(f"{path!r}: {error}") from None
+
+
+def _check_size(path: epath.PathLike) -> None:
+  """Refuses what would fill the memory, or never end, when it is read."""
+  if object_store.is_remote(path):
+    return
+  status = os.stat(path)
+  if not stat.S_ISREG(status.st_mode):
+    raise ValueError("Expected a file, got a folder or device.")
+  if status.st_size > MAX_BYTES:
+    raise ValueError(
+      f"Expected at most {MAX_BYTES} bytes, got {status.st_size}."
+    )
+
+
+def _reduce(pixels: np.ndarray) -> np.ndarray:
+  """Returns an image whose longest side is not above `MAX_SIDE`."""
+  height, width = pixels.shape[:2]
+  ratio = MAX_SIDE / max(height, width)
+  if ratio >= 1:
+    return pixels
+  size = max(1, round(width * ratio)), max(1, round(height * ratio))
+  return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _encode(pixels: np.ndarray) -> tuple[str, bytes]:
+  is_small = max(pixels.shape[:2]) <= _MAX_LOSSLESS_SIDE
+  bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+  if is_small:
+    return "image/png", cv2.imencode(".png", bgr)[1].tobytes()
+  options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+  return "image/jpeg", cv2.imencode(".jpg", bgr, options)[1].tobytes()

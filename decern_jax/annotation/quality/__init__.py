@@ -1,0 +1,1 @@
+"""Quality of the labels that people gave: agreement, errors, duplicates."""

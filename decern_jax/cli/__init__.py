@@ -1,0 +1,1 @@
+"""Commands: one module each, and what they share."""

@@ -1,0 +1,137 @@
+"""Has people label in Label Studio: brings it a query, takes annotations back.
+
+  LABEL_STUDIO_API_KEY=... python -m decern_jax.annotate --workdir=RUN
+
+RUN is the folder of a run that waits for labels. Whatever is not there yet is
+brought to the server, and all submitted annotations are written to RUN/answers,
+where the run finds them. The same command again does what is left to do.
+`docs/label_studio.md` says how to start a server.
+"""
+
+from collections.abc import Sequence
+import contextlib
+import os
+
+from absl import app, flags
+from etils import epath
+
+from decern_jax.annotation import query
+from decern_jax.annotation.studio import project, transfer
+from decern_jax.annotation.studio.connection import KEY_VARIABLE
+from decern_jax.annotation.studio.server import Server
+from decern_jax.cli import command
+from decern_jax.distributed import processes
+from decern_jax.io import object_store
+from decern_jax.io.listing import shorten
+from decern_jax.runs import workdir as run_folder
+
+PathLike = str | os.PathLike[str]
+
+ACTIONS = ("both", "push", "pull")
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir",
+  None,
+  "Folder of a run that waits for labels.",
+  allow_override=True,  # of the flag of `main`, if both are imported
+)
+_URL = flags.DEFINE_string(
+  "url", "http://localhost:8080", "Address of Label Studio."
+)
+_ACTION = flags.DEFINE_enum(
+  "action",
+  "both",
+  ACTIONS,
+  "push: brings the query of the run to Label Studio; pull: takes annotations.",
+)
+_DOCUMENT_ROOT = flags.DEFINE_string(
+  "document_root",
+  "/",
+  "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT of the server, below which the images"
+  " are.",
+)
+
+
+def annotate(
+  workdir: PathLike, *, url: str, action: str, document_root: str
+) -> None:
+  """Brings a query to Label Studio, and takes annotations from there.
+
+  Args:
+    workdir: Directory of a run that waits for labels.
+    url: Address of the server. The key of its user is taken from the
+      environment.
+    action: One of `ACTIONS`.
+    document_root: Folder of the server's machine that it shows files below of.
+
+  Raises:
+    ValueError: If an argument is not right, the run has no query, or the server
+      refuses; shows why.
+    RuntimeError: If the server cannot be reached.
+    OSError: If the run cannot be read or written.
+  """
+  if action not in ACTIONS:
+    raise ValueError(f"Unknown `action` {action!r}; expected one of {ACTIONS}.")
+  folder = object_store.as_path(workdir).expanduser()
+  asked = query.read(folder, query.require_latest_round(folder))
+  key = os.environ.get(KEY_VARIABLE, "")
+  with contextlib.closing(Server(url, key)) as server:
+    server.check()
+    with run_folder.lock(folder):
+      if action != "pull":
+        _push(server, folder, asked, document_root)
+      if action != "push":
+        _pull(server, folder)
+
+
+def _push(
+  server: Server, folder: epath.Path, asked: query.Query, document_root: str
+) -> None:
+  found = project.find_or_create(server, folder, asked)
+  project.add_classes(server, found, asked)
+  project.show_folders(server, found, asked.items)
+  done = transfer.push(server, found, asked, document_root=document_root)
+  project.show_predictions(server, found, asked)
+  processes.say(
+    f"Round {asked.round} asks about {len(asked.items)} images:"
+    f" {done.num_there} were in Label Studio, {done.num_added} came to it."
+    f" Label them at\n  {server.url}/projects/{found.number}/data"
+  )
+  if done.left_out:
+    processes.say(
+      f"{len(done.left_out)} were left out, whose names are no valid text:"
+      f" {shorten(map(repr, done.left_out))}. The page of"
+      " decern_jax.label shows them."
+    )
+
+
+def _pull(server: Server, folder: epath.Path) -> None:
+  done = transfer.pull(server, project.find(server, folder), folder)
+  for problem in done.problems:
+    processes.say(f"not taken: {problem}")
+  if not done.num_answers:
+    processes.say("No annotation was submitted yet.")
+    return
+  processes.say(
+    f"{done.num_answers} submitted annotations are in {done.path}. Run"
+    " decern_jax.main again to take them in."
+  )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command."""
+  command.run(
+    argv,
+    lambda: annotate(
+      _WORKDIR.value,
+      url=_URL.value,
+      action=_ACTION.value,
+      document_root=_DOCUMENT_ROOT.value,
+    ),
+    if_interrupted="Interrupted; the same command again goes on.",
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("workdir")
+  app.run(main)

@@ -1,0 +1,216 @@
+"""Compares strategies: `python -m decern_jax.compare --config=configs/NAME.py`.
+
+  --config.strategies="('decern', 'margin', 'random')" --config.seeds="(1, 11)"
+
+Runs what is missing of every strategy and seed, each where `decern_jax.main`
+would, and writes a report of all of them. The same command again resumes. With
+`--pretrain=configs/pretrain_NAME.py` the backbone is pre-trained first, where
+it is not yet, and all runs start from it.
+"""
+
+from collections.abc import Sequence
+
+from absl import app, flags
+from etils import epath
+import jax
+from ml_collections import config_dict, config_flags
+import numpy as np
+
+from decern_jax.cli import command, config_flag, pretrain
+from decern_jax.distributed import processes
+from decern_jax.distributed.sharding import to_host
+from decern_jax.report import comparison, document, gallery, run_report
+from decern_jax.runs import experiment, runner
+from decern_jax.strategies import STRATEGIES
+
+REPORT_FOLDER = "report"
+
+_PHOTOS = flags.DEFINE_bool(
+  "photos", True, "Whether the report shows the images that were selected."
+)
+_PRETRAIN = config_flags.DEFINE_config_file(
+  "pretrain",
+  None,
+  "File of a configuration of pre-training, which all runs then start from.",
+  lock_config=True,
+)
+_PRETRAIN_WORKDIR = flags.DEFINE_string(
+  "pretrain_workdir",
+  None,
+  "Folder of the pre-training. Default: runs/<name of its configuration>.",
+)
+
+
+def compare(
+  config: config_dict.ConfigDict, parent: epath.Path | None, *, photos: bool
+) -> epath.Path:
+  """Runs every strategy with every seed, and writes the report.
+
+  Args:
+    config: The configuration.
+    parent: Folder of the strategies' folders and of the report; None: by
+      default.
+    photos: Whether the report shows the images that were selected.
+
+  Returns:
+    The page of the report.
+
+  Raises:
+    ValueError: If the configuration, the data or a folder are not as they
+      should be.
+  """
+  _check_strategies(config.strategies)
+  settings = {
+    name: _with_value(config, "selection.strategy", name)
+    for name in config.strategies
+  }
+  for of_strategy in settings.values():
+    experiment.check(of_strategy)
+  folders = {name: _folders(settings[name], parent) for name in settings}
+  report = _report_folder(config, parent)
+  processes.by_lead(lambda: document.check_folder(report))
+  assets = None
+  for name, of_strategy in settings.items():
+    processes.say(f"Strategy {name}:")
+    assets = runner.run(
+      of_strategy,
+      folders[name],
+      assets=assets,
+      report=run_report.write_run,
+    )
+  pool = _view(assets or experiment.load(config), photos=photos)
+  every = [folder for seeds in folders.values() for folder in seeds.values()]
+  processes.by_lead(lambda: _write(every, report, pool))
+  return report / document.PAGE_FILE
+
+
+def pretrained_config(
+  config: config_dict.ConfigDict,
+  pretraining: config_dict.ConfigDict,
+  folder: epath.Path,
+) -> config_dict.ConfigDict:
+  """Pre-trains a backbone, unless that is done, and starts all runs from it.
+
+  Args:
+    config: The configuration of the comparison, without weights.
+    pretraining: The configuration of the pre-training.
+    folder: Folder of the pre-training.
+
+  Returns:
+    The configuration of the comparison, with the weights.
+
+  Raises:
+    ValueError: If the configurations do not fit together, or as
+      `pretrain.run`.
+  """
+  names = config.model.name, pretraining.model.name
+  if len(set(names)) > 1:
+    raise ValueError(
+      "Expected one `model.name` in `--config` and `--pretrain`, got"
+      f" {names[0]!r} and {names[1]!r}."
+    )
+  weights = str(folder / pretrain.WEIGHTS_FILE)
+  changed = _with_value(config, "model.weights", weights)
+  # A mistake in the comparison is told before the pre-training's hours.
+  _check_strategies(changed.strategies)
+  experiment.check(changed)
+  pretrain.run(pretraining, folder)
+  return changed
+
+
+def _write(
+  folders: list[epath.Path], report: epath.Path, pool: gallery.PoolView
+) -> None:
+  """Writes the report of finished runs."""
+  runs = comparison.collect(
+    folders, options={name: STRATEGIES[name].options for name in STRATEGIES}
+  )
+  page = document.write(runs, report, pool=pool)
+  processes.say(f"Report in {page}.")
+
+
+def _report_folder(config, parent: epath.Path | None) -> epath.Path:
+  """Returns the folder of the report: by default one per configuration."""
+  if parent is not None:
+    return parent / REPORT_FOLDER
+  folder = config_flag.default_folder(config)
+  digest = folder.name.rpartition("-")[2]
+  return folder.parent / f"{REPORT_FOLDER}-{digest}"
+
+
+def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
+  """Returns what the report may show of the pool."""
+  train = assets.dataset.train
+  position = {id_: index for index, id_ in enumerate(train.ids)}
+  features = None
+  if assets.parts is not None:
+    rows = assets.parts["train"].features
+    # Rows that stay on the host are too many to draw.
+    if isinstance(rows, jax.Array):
+      features = to_host(rows)[: len(train.ids)]
+  return gallery.PoolView(
+    ids=train.ids,
+    labels=np.asarray(train.labels),
+    features=features,
+    read=(lambda id_: train.read(position[id_])) if photos else None,
+  )
+
+
+def _check_strategies(names: Sequence[str]) -> None:
+  if not names or len(set(names)) != len(names):
+    raise ValueError(
+      f"Expected distinct `strategies`, at least one, got {names}."
+    )
+  unknown = sorted(set(names) - set(STRATEGIES))
+  if unknown:
+    raise ValueError(
+      f"Unknown strategies {unknown}; expected some of {sorted(STRATEGIES)}."
+    )
+
+
+def _with_value(
+  config: config_dict.ConfigDict, field: str, value: str
+) -> config_dict.ConfigDict:
+  """Returns a configuration with another value of a field."""
+  changed = config.copy_and_resolve_references()
+  with changed.unlocked():
+    changed.update_from_flattened_dict({field: value})
+  return changed
+
+
+def _folders(
+  config: config_dict.ConfigDict, parent: epath.Path | None
+) -> dict[int, epath.Path]:
+  """Returns the folder of each seed of a strategy."""
+  folder = (
+    parent / config.selection.strategy
+    if parent
+    else config_flag.default_folder(config)
+  )
+  return {seed: folder / f"seed{seed}" for seed in config.seeds}
+
+
+def _pretrain_folder() -> epath.Path:
+  file = config_flags.get_config_filename(flags.FLAGS["pretrain"])
+  default = epath.Path("runs") / config_flag.name_of(file)
+  return config_flag.reachable_folder(_PRETRAIN_WORKDIR.value) or default
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the comparison that the flags name."""
+
+  def work() -> None:
+    config_flag.join_processes()
+    config, parent = config_flag.CONFIG.value, config_flag.parent_folder()
+    if _PRETRAIN.value is not None:
+      config = pretrained_config(config, _PRETRAIN.value, _pretrain_folder())
+    compare(config, parent, photos=_PHOTOS.value)
+
+  command.run(
+    argv, work, if_interrupted="Interrupted; the same command continues."
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("config")
+  app.run(main, flags_parser=config_flag.parse)

@@ -1,0 +1,232 @@
+"""Compiles the programs of a run for devices that need not be there.
+
+  python -m decern_jax.compile_check --config=configs/NAME.py --topology=v5e:4x4
+
+Prints the memory that each program needs on a device, and fails if one needs
+more than there is: so a launch is checked before hardware is rented. Takes the
+flags of `decern_jax.main`, and reads neither images nor weights.
+"""
+
+from collections.abc import Sequence
+import json
+
+from absl import app, flags
+from etils import epath
+from jax.sharding import Mesh
+
+from decern_jax.cli import command, config_flag
+from decern_jax.compile_check import program, round_programs, topology
+from decern_jax.compile_check.program import Figures, Program
+from decern_jax.compile_check.run_setting import Setting, make_setting
+from decern_jax.distributed import processes
+from decern_jax.runs import experiment
+
+GIB = 2**30
+MIB = 2**20
+
+_COLUMNS = (
+  "arguments",
+  "outputs",
+  "temporaries",
+  "code",
+  "beside",
+  "total",
+)
+
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  None,
+  "Devices to compile for: a TPU and its shape in chips, as v5e:4x4, v6e:16x16"
+  " or v5p:2x2x1; or cpu:8, so many simulated devices.",
+)
+_SIZES = {
+  name: flags.DEFINE_integer(
+    name, None, f"{text}; default: as published.", lower_bound=1
+  )
+  for name, text in (
+    ("num_train", "Examples of the pool"),
+    ("num_test", "Test examples"),
+    ("num_classes", "Classes"),
+  )
+}
+_DEVICE_MEMORY_GIB = flags.DEFINE_float(
+  "device_memory_gib",
+  None,
+  "Memory of a device in GiB; default: that of the kind of TPU.",
+  lower_bound=0.0,
+)
+_JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
+
+
+def run(
+  config,
+  topology_name: str,
+  *,
+  device_memory_gib: float | None = None,
+  json_file: epath.Path | None = None,
+  **sizes: int | None,
+) -> None:
+  """Compiles the programs of a configuration, and prints what they need.
+
+  Args:
+    config: The configuration.
+    topology_name: Devices to compile for, as `topology.make_mesh` takes them.
+    device_memory_gib: Memory of a device; None: that of the kind of TPU.
+    json_file: Where the figures go, or None.
+    **sizes: As in `make_setting`.
+
+  Raises:
+    ValueError: If the configuration, the topology or a size is not as it
+      should be; before anything is compiled.
+    RuntimeError: If a program does not fit on a device.
+  """
+  experiment.check(config)
+  if json_file is not None and not json_file.parent.is_dir():
+    raise ValueError(
+      f"Expected `--json` in a folder that exists, got {json_file}."
+    )
+  mesh = topology.make_mesh(
+    topology_name, num_devices=config.system.num_devices
+  )
+  limit = _memory_limit(mesh, device_memory_gib)
+  setting = make_setting(config, mesh, device_memory=limit, **sizes)
+  for line in _describe(setting, topology_name, limit):
+    processes.say(line)
+  with topology.targeting(mesh):
+    listed = round_programs.list_programs(setting)
+    figures = [_measure_and_show(item) for item in listed]
+  misfits = [
+    (item, found)
+    for item, found in zip(listed, figures, strict=True)
+    if found.refusal or (limit is not None and found.total > limit)
+  ]
+  if json_file is not None:
+    is_known = bool(misfits) or limit is not None
+    content = {
+      **_as_dict(setting, topology_name, limit, figures),
+      "fits": not misfits if is_known else None,
+    }
+    json_file.write_text(json.dumps(content, indent=2) + "\n")
+  if misfits:
+    raise RuntimeError(
+      "\n".join(_explain(*misfit, limit) for misfit in misfits)
+    )
+  processes.say(_conclude(figures, limit))
+
+
+def _memory_limit(mesh: Mesh, gib: float | None) -> int | None:
+  """Returns the bytes of a device; None: simulated devices have no limit."""
+  if gib is not None:
+    return int(gib * GIB)
+  limit, device = topology.device_memory(mesh), mesh.devices.flat[0]
+  if limit is None and device.platform != "cpu":
+    raise ValueError(
+      "Expected `--device_memory_gib`, as the memory of a device of kind"
+      f" {device.device_kind!r} is not known."
+    )
+  return limit
+
+
+def _describe(
+  setting: Setting, topology_name: str, limit: int | None
+) -> list[str]:
+  """Returns what is said before the first program: the setting, the columns."""
+  mesh = setting.mesh
+  kind = mesh.devices.flat[0].device_kind
+  memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
+  lines = [
+    f"{topology_name}: {mesh.size} x {kind}{memory}",
+    f"{setting.num_train:,} training and {setting.num_test:,} test images of"
+    f" {setting.num_classes} classes; {setting.model_name} in {setting.dtype},"
+    f" training {setting.scope!r}, {setting.budget} labels a round",
+  ]
+  if setting.pool_on_host:
+    lines.append(
+      "The features of the pool stay on the host where training leaves them."
+    )
+  if setting.strategy not in round_programs.STRATEGIES:
+    lines.append(
+      f"The selection by {setting.strategy!r} is not compiled, but for"
+      f" {', '.join(round_programs.STRATEGIES)}."
+    )
+  head = "".join(f"{name:>13}" for name in _COLUMNS)
+  return [*lines, "", f"{'MiB per device':22}{head}{'GFLOP':>10}{'s':>8}"]
+
+
+def _measure_and_show(item: Program) -> Figures:
+  """Compiles a program, and prints its row of the table."""
+  found = program.measure(item)
+  if found.refusal:
+    processes.say(f"{found.name:22} no room: {found.refusal}")
+    return found
+  cells = "".join(f"{getattr(found, name) / MIB:13.1f}" for name in _COLUMNS)
+  flops = "-" if found.flops is None else f"{found.flops / 1e9:.1f}"
+  processes.say(f"{found.name:22}{cells}{flops:>10}{found.seconds:>8.1f}")
+  if item.note:
+    processes.say(f"  {item.note}")
+  return found
+
+
+def _explain(item: Program, found: Figures, limit: int | None) -> str:
+  """Returns why a program does not fit, and what would help."""
+  need = f"{found.total / GIB:.2f} GiB per device"
+  if found.refusal:
+    need = f"more than the compiler has ({found.refusal.rstrip('.')})"
+  memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
+  # Nothing that makes the program smaller touches what is beside it.
+  is_beside = found.beside > found.total - found.beside
+  remedy = round_programs.MORE_DEVICES if is_beside else item.remedy
+  return f"{found.name!r} needs {need}{memory}. It helps: {remedy}."
+
+
+def _conclude(figures: Sequence[Figures], limit: int | None) -> str:
+  """Returns the line that a check ends with when nothing is amiss."""
+  largest = max(figures, key=lambda found: found.total)
+  line = f"Largest: {largest.name!r}, {largest.total / GIB:.2f} GiB per device"
+  if limit is None:
+    return f"{line}. --device_memory_gib compares it with a device."
+  return f"{line}, {largest.total / limit:.1%} of its memory. Everything fits."
+
+
+def _as_dict(
+  setting: Setting,
+  topology_name: str,
+  limit: int | None,
+  figures: Sequence[Figures],
+) -> dict[str, object]:
+  """Returns the figures as JSON has them."""
+  has_selection = setting.strategy in round_programs.STRATEGIES
+  return {
+    "topology": topology_name,
+    "device_kind": setting.mesh.devices.flat[0].device_kind,
+    "num_devices": setting.mesh.size,
+    "device_memory": limit,
+    "num_train": setting.num_train,
+    "num_test": setting.num_test,
+    "num_classes": setting.num_classes,
+    "not_compiled": [] if has_selection else [setting.strategy],
+    "programs": [
+      {**found._asdict(), "total": found.total} for found in figures
+    ],
+  }
+
+
+def main(argv: Sequence[str]) -> None:
+  """Checks the run that the flags name."""
+  json_file = _JSON.value
+  command.run(
+    argv,
+    lambda: run(
+      config_flag.CONFIG.value,
+      _TOPOLOGY.value,
+      device_memory_gib=_DEVICE_MEMORY_GIB.value,
+      json_file=epath.Path(json_file) if json_file else None,
+      **{name: flag.value for name, flag in _SIZES.items()},
+    ),
+    if_interrupted="Interrupted.",
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "topology"])
+  app.run(main, flags_parser=config_flag.parse)

@@ -1,0 +1,135 @@
+"""The flags of the commands that run experiments, and where they run."""
+
+from collections.abc import Sequence
+import importlib.util
+import sys
+from typing import Any
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+from decern_jax.distributed import processes
+from decern_jax.io import object_store
+from decern_jax.runs import workdir
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File of the configuration.", lock_config=True
+)
+WORKDIR = flags.DEFINE_string(
+  "workdir",
+  None,
+  "Folder of the run; with several seeds, of their folders seed<seed>. Default:"
+  " runs/<config>/<strategy>-<hash of the changed settings>/seed<seed>.",
+)
+
+DISTRIBUTED = flags.DEFINE_bool(
+  "distributed",
+  False,
+  "Whether this is one of several processes that the cluster knows: Cloud TPU,"
+  " GKE, Slurm.",
+)
+COORDINATOR = flags.DEFINE_string(
+  "coordinator", None, "HOST:PORT of process 0, where the cluster knows none."
+)
+NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", None, "Processes, beside --coordinator."
+)
+PROCESS_ID = flags.DEFINE_integer(
+  "process_id", None, "Number of this process, beside --coordinator."
+)
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """Parses flags, and names a field that the configuration does not have.
+
+  Args:
+    argv: The command line.
+
+  Returns:
+    What is no flag.
+  """
+  try:
+    return app.parse_flags_with_usage(list(argv))
+  except (AttributeError, KeyError) as error:
+    # A misspelled field is an AttributeError that holds the KeyError.
+    missing = error if isinstance(error, KeyError) else error.args[0]
+    if not isinstance(missing, KeyError):
+      raise
+    sys.exit(f"error: No such field of the configuration: {missing.args[0]}")
+
+
+def join_processes() -> None:
+  """Meets the other processes, if the flags say that there are some.
+
+  Raises:
+    ValueError: If the flags do not fit together.
+    RuntimeError: If the other processes do not come.
+  """
+  address = processes.Address(
+    COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+  )
+  is_given = any(value is not None for value in address)
+  if DISTRIBUTED.value and is_given:
+    raise ValueError(
+      "Expected `--distributed`, or `--coordinator` with `--num_processes` and"
+      f" `--process_id`, got both: {address}."
+    )
+  if DISTRIBUTED.value or is_given:
+    processes.initialize(address if is_given else None)
+  processes.stop_on_sigterm()
+
+
+def parent_folder() -> epath.Path | None:
+  """Returns the folder of the flag, or None if it was not given.
+
+  Raises:
+    ValueError: If it is in a store that does not answer.
+  """
+  return reachable_folder(WORKDIR.value)
+
+
+def reachable_folder(name: str | None) -> epath.Path | None:
+  """Returns the folder that a flag names, or None if it was not given.
+
+  Args:
+    name: Value of the flag.
+
+  Raises:
+    ValueError: If it is in a store that does not answer.
+  """
+  if not name:
+    return None
+  object_store.check_reachable(name)
+  return object_store.as_path(name)
+
+
+def default_folder(config) -> epath.Path:
+  """Returns the folder of the runs of a configuration, below `runs`.
+
+  Args:
+    config: The configuration of the flag, maybe with other values.
+  """
+  file = config_flags.get_config_filename(flags.FLAGS["config"])
+  return workdir.default_path(name_of(file), config.to_dict(), _defaults(file))
+
+
+def name_of(file: str) -> str:
+  """Returns the name of a configuration, with its argument if it has one.
+
+  Args:
+    file: The file of the configuration, as a flag names it.
+  """
+  path, _, argument = file.partition(":")
+  parts = [epath.Path(path).stem, *argument.split("/")]
+  return "-".join(part for part in parts if part)
+
+
+def _defaults(file: str) -> dict[str, Any]:
+  """Returns the settings of a configuration file as it stands."""
+  path, _, argument = file.partition(":")
+  spec = importlib.util.spec_from_file_location("default_config", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config(argument) if argument else module.get_config()
+  return config.to_dict()

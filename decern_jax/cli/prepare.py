@@ -1,0 +1,93 @@
+"""Downloads a data set of tfds and writes it in the format that is read here.
+
+  python -m decern_jax.prepare caltech_birds2011 --data_dir=DIR
+
+The only command that needs TensorFlow: pip install 'decern_jax[prepare]'.
+"""
+
+from collections.abc import Sequence
+import importlib.util
+import os
+import sys
+
+from absl import app, flags, logging
+
+from decern_jax.data import tfds_builder
+from decern_jax.data.specs import DATASETS
+
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Where tfds keeps prepared data; its default if not given."
+)
+
+# What to do for a data set that is not of tfds, by its source.
+_NOTHING_TO_PREPARE = {
+  "bronze_ding": "its authors give it on request, see "
+  "https://github.com/zhourixin/bronze-Ding, and `config.dataset.path` is the "
+  "folder that holds its complete_DATASET",
+  "image_folder": "`config.dataset.path` is your folder, with the images as "
+  "<folder>/<train or test>/<class>/<image>",
+  "label_file": "`config.dataset.path` is your file of paths and labels",
+  "rendered": "its images are drawn when they are needed",
+  "rendered_land_cover": "its images are drawn when they are needed",
+  "unlabeled_folder": "`config.dataset.path` is your folder of images",
+}
+
+
+def prepare(
+  name: str, *, data_dir: str | os.PathLike[str] | None = None
+) -> None:
+  """Downloads and prepares a data set, unless that is done already.
+
+  Args:
+    name: Name in tfds, with its config if it has one.
+    data_dir: Where tfds keeps prepared data; None for its default.
+
+  Raises:
+    ValueError: If tfds does not know the name, or the data are there in a
+      format that cannot be read without TensorFlow.
+  """
+  check_can_be_prepared(name)
+  spec = DATASETS.get(name)
+  name = spec.tfds_name if spec else name
+  builder = tfds_builder.open_builder(name, data_dir)
+  if not tfds_builder.is_prepared(builder):
+    builder.download_and_prepare(file_format=tfds_builder.FILE_FORMAT)
+  tfds_builder.check_prepared(builder)
+  logging.info("%s is ready in %s.", name, builder.data_path)
+
+
+def check_can_be_prepared(name: str) -> None:
+  """Checks that a data set is not one of ours that tfds does not have.
+
+  Args:
+    name: Name in tfds, or in our table.
+
+  Raises:
+    ValueError: If there is nothing to prepare; tells what to do instead.
+  """
+  spec = DATASETS.get(name)
+  if spec is not None and spec.source in _NOTHING_TO_PREPARE:
+    raise ValueError(
+      f"Expected a data set of tfds, got {name!r}, which needs no preparation: "
+      f"{_NOTHING_TO_PREPARE[spec.source]}."
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command."""
+  if len(argv) != 2:
+    raise app.UsageError(f"Expected one data set, got {list(argv[1:])}.")
+  try:
+    check_can_be_prepared(argv[1])
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  if importlib.util.find_spec("tensorflow") is None:
+    sys.exit(
+      "Preparing data needs TensorFlow, which is not installed: "
+      "pip install 'decern_jax[prepare]'"
+    )
+  prepare(argv[1], data_dir=_DATA_DIR.value)
+
+
+if __name__ == "__main__":
+  app.run(main)

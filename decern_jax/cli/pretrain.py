@@ -1,0 +1,102 @@
+"""Pre-trains a backbone without labels, on training images alone.
+
+  python -m decern_jax.pretrain --config=configs/pretrain_NAME.py --workdir=DIR
+
+The same command again continues an interrupted run. At the end, the folder
+holds `backbone.safetensors`, which every configuration takes as
+`--config.model.weights`.
+"""
+
+from collections.abc import Sequence
+
+from absl import app, flags
+from etils import epath
+
+from decern_jax.cli import command, config_flag
+from decern_jax.distributed import processes
+from decern_jax.models import pretrained
+from decern_jax.pretraining import journal, loop
+from decern_jax.report import pretraining_figure
+from decern_jax.runs import pretraining_build, pretraining_check, workdir
+
+WEIGHTS_FILE = "backbone.safetensors"
+
+
+def run(config, folder: epath.Path) -> None:
+  """Makes the steps of a configuration that a folder does not hold yet.
+
+  Args:
+    config: The configuration.
+    folder: Folder of the run.
+
+  Raises:
+    ValueError: If the configuration, the data or the folder are not as they
+      should be.
+    RuntimeError: If the loss is not finite.
+  """
+  pretraining_check.check(config)
+  settings = workdir.identity(config.to_dict(), config.seed)
+  workdir.check_free(folder, settings, file_name=workdir.CONFIG_FILE)
+  if is_finished(folder):
+    processes.say(f"{folder} holds a finished run:")
+    for record in journal.read(folder):
+      processes.say(journal.describe(record))
+  else:
+    # Before anything is claimed: what is wrong with the data can be put right.
+    setup, digest = pretraining_build.build(config)
+    _claim(folder, settings, digest)
+    _train(setup, folder)
+  processes.say(
+    "Weights for --config.model.weights, and the loss curve, in"
+    f" {folder / WEIGHTS_FILE} and {pretraining_figure.FILE_NAME}."
+  )
+
+
+def is_finished(folder: epath.Path) -> bool:
+  """Says whether nothing of a run is left to do; its weights come last."""
+  return (folder / WEIGHTS_FILE).exists()
+
+
+def _claim(folder: epath.Path, settings, digest) -> None:
+  def claim() -> None:
+    workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
+    workdir.claim(folder, digest, file_name=workdir.DATA_FILE)
+
+  processes.by_lead(claim)
+
+
+def _train(setup: loop.Setup, folder: epath.Path) -> None:
+  """Makes the steps that are left, and writes what comes of them."""
+  processes.say(
+    f"{setup.options.objective} of {setup.backbone.name} on"
+    f" {len(setup.train.ids)} images, in {folder}:"
+  )
+  state = loop.run(
+    setup,
+    folder,
+    on_epoch=lambda record: processes.say(journal.describe(record)),
+  )
+
+  def finish() -> None:
+    pretraining_figure.draw(folder, journal.read(folder))
+    pretrained.save_safetensors(folder / WEIGHTS_FILE, loop.variables_of(state))
+    (folder / loop.FOLDER).rmtree()
+
+  processes.by_lead(finish)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the pre-training that the flags name."""
+
+  def work() -> None:
+    config_flag.join_processes()
+    run(config_flag.CONFIG.value, config_flag.parent_folder())
+
+  command.run(
+    argv, work, if_interrupted="Interrupted; the same command continues."
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main, flags_parser=config_flag.parse)

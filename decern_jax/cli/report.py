@@ -1,0 +1,74 @@
+"""Reports on finished runs.
+
+  python -m decern_jax.report DIR... --output=FOLDER
+
+A DIR is the folder of a run, or of such folders at any depth. The runs may
+differ in seed, strategy and the strategies' own options alone; those that are
+not finished are left out, by name.
+"""
+
+from collections.abc import Sequence
+
+from absl import app, flags
+
+from decern_jax.cli import command
+from decern_jax.distributed import processes
+from decern_jax.report import comparison, document
+from decern_jax.strategies import STRATEGIES
+
+_OUTPUT = flags.DEFINE_string(
+  "output",
+  None,
+  "Folder of the report.",
+  allow_override=True,  # of the flag of `predict`, where both are imported
+)
+_FULL_DATA = flags.DEFINE_multi_string(
+  "full_data",
+  [],
+  "Folder of runs on all labels, for the upper bound: of the same settings with"
+  " --config.num_rounds=1 and the pool's size as"
+  " --config.selection.initial_budget. May be given several times.",
+)
+
+
+def report(
+  folders: Sequence[str], output: str, *, full_data: Sequence[str] = ()
+) -> None:
+  """Writes a report, and says where it is.
+
+  Args:
+    folders: Folders of runs, or of such folders.
+    output: Folder of the report.
+    full_data: Folders of runs on all labels; none: the upper bound is left out.
+
+  Raises:
+    ValueError: If there is no folder, the runs cannot be compared, or the
+      report cannot be written.
+  """
+  if not folders:
+    raise ValueError("Expected folders of runs, got none.")
+  options = {name: entry.options for name, entry in STRATEGIES.items()}
+  runs = comparison.collect(folders, options=options)
+  full = comparison.collect(full_data, options=options) if full_data else None
+  for line in runs.unfinished:
+    processes.say(f"Left out, because not finished: {line}")
+  path = document.write(runs, output, full_data=full)
+  processes.say(f"Report in {path}.")
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command.
+
+  Args:
+    argv: The program, then the folders.
+  """
+  command.run(
+    argv[:1],
+    lambda: report(argv[1:], _OUTPUT.value, full_data=_FULL_DATA.value),
+    if_interrupted="Interrupted; the same command starts over.",
+  )
+
+
+if __name__ == "__main__":
+  flags.mark_flag_as_required("output")
+  app.run(main)

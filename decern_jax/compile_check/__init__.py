@@ -1,0 +1,1 @@
+"""Compiles the programs of a run for devices that are not attached."""

@@ -1,0 +1,135 @@
+"""What the shapes of a run follow from, without its data."""
+
+from typing import NamedTuple
+
+from jax.sharding import Mesh
+
+from decern_jax import models
+from decern_jax.data.specs import DATASETS
+from decern_jax.distributed.sharding import LARGEST_SHARE
+from decern_jax.runs import acquisition
+from decern_jax.runs.experiment.check import recipe
+from decern_jax.training import training
+
+
+class Setting(NamedTuple):
+  """What the shapes of a run follow from.
+
+  Attributes:
+    mesh: The mesh.
+    model_name: Name of the model in the table.
+    dtype: What it computes in.
+    image_size: Height and width of the images.
+    scope: What trains beside the head.
+    augment: Whether training images are augmented.
+    freeze_batch_norm: Whether batch normalisation keeps its statistics.
+    recipe: How to train.
+    embed_batch_size: Images of a batch while features are computed.
+    strategy: Name of the strategy.
+    num_train: Examples of the pool.
+    num_test: Test examples.
+    num_classes: Number of classes.
+    budget: Labels of a selection.
+    capacity: Labels of the last round.
+    pool_on_host: Whether the features of the pool stay on the host.
+  """
+
+  mesh: Mesh
+  model_name: str
+  dtype: str
+  image_size: int
+  scope: str
+  augment: bool
+  freeze_batch_norm: bool
+  recipe: training.Recipe
+  embed_batch_size: int
+  strategy: str
+  num_train: int
+  num_test: int
+  num_classes: int
+  budget: int
+  capacity: int
+  pool_on_host: bool
+
+  @property
+  def image(self) -> tuple[int, int, int]:
+    """The shape of an image."""
+    return (self.image_size, self.image_size, 3)
+
+  @property
+  def train_batch_size(self) -> int:
+    """Images of the largest batch that is trained on."""
+    return min(self.recipe.batch_size, self.capacity)
+
+
+def make_setting(
+  config, mesh: Mesh, *, device_memory: int | None, **sizes: int | None
+) -> Setting:
+  """Returns what the shapes of a run follow from, without its data.
+
+  Args:
+    config: The configuration, checked.
+    mesh: The mesh of the run.
+    device_memory: Bytes of a device; None: not known, and enough for the pool.
+    **sizes: `num_train`, `num_test` and `num_classes`; None: as published.
+
+  Raises:
+    ValueError: If a size is neither given nor published, or the pool is
+      smaller than the labels of all rounds.
+  """
+  sizes = _complete_sizes(config.dataset.name, sizes)
+  default = config.selection.budget_per_class * sizes["num_classes"]
+  task = acquisition.Task(
+    ids=(),
+    initial_budget=config.selection.initial_budget or default,
+    budget=config.selection.budget or default,
+    num_rounds=config.num_rounds,
+  )
+  if task.capacity > sizes["num_train"]:
+    raise ValueError(
+      f"Expected at most {sizes['num_train']} labels in all rounds, as many as"
+      f" there are training examples, got {task.capacity}."
+    )
+  return Setting(
+    mesh=mesh,
+    model_name=config.model.name,
+    dtype=config.model.dtype,
+    image_size=config.dataset.image_size,
+    scope=config.train.scope,
+    augment=config.train.augment,
+    freeze_batch_norm=config.train.freeze_batch_norm,
+    recipe=recipe(config),
+    embed_batch_size=config.system.embed_batch_size,
+    strategy=config.selection.strategy,
+    budget=task.budget,
+    capacity=task.capacity,
+    pool_on_host=_stays_on_host(config, mesh, device_memory, sizes),
+    **sizes,
+  )
+
+
+def _stays_on_host(
+  config, mesh: Mesh, device_memory: int | None, sizes: dict[str, int]
+) -> bool:
+  """Says whether features are read block by block, as a run decides it."""
+  if config.system.pool_on_host is not None or device_memory is None:
+    return bool(config.system.pool_on_host)
+  dim = models.MODELS[config.model.name].dim
+  share = 4 * sizes["num_train"] * dim / mesh.size
+  return share > LARGEST_SHARE * device_memory
+
+
+def _complete_sizes(name: str, sizes: dict[str, int | None]) -> dict[str, int]:
+  """Returns the sizes of a data set, the published ones where none is given."""
+  spec = DATASETS[name]
+  sizes = {
+    size: getattr(spec, size) if value is None else value
+    for size, value in sizes.items()
+  }
+  missing = [f"--{size}" for size, value in sizes.items() if value is None]
+  if missing:
+    raise ValueError(
+      f"Expected {', '.join(missing)} for data set {name!r}, which has no"
+      " published sizes of that name."
+    )
+  return sizes

@@ -1,0 +1,1 @@
+"""Meshes of devices, sharded rows, and several processes."""

@@ -1,0 +1,1 @@
+"""Features of a pool, and their cache."""

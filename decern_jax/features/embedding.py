@@ -1,0 +1,257 @@
+"""Features and probabilities of a pool."""
+
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+import numpy as np
+import tqdm
+
+from decern_jax.data.dataset import Split
+from decern_jax.data.pipeline import image_batches
+from decern_jax.distributed.collective import varying
+from decern_jax.distributed.rows import HostRows, Rows
+from decern_jax.distributed.sharding import (
+  POOL_AXIS,
+  Layout,
+  is_shared,
+  make_local_mesh,
+  pool_layout,
+)
+from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
+from decern_jax.ops.head import LinearHead, logits
+
+# Images that a core's caches hold the activations of: twice as fast as a whole
+# batch (MobileNetV2, 160 pixels).
+CPU_CHUNK_IMAGES = 4
+
+# Rows that are predicted at once.
+BLOCK_ROWS = 8192
+
+
+def embed(
+  apply: Callable[[Any, jax.Array], jax.Array],
+  variables: Any,
+  batches: Iterable[np.ndarray],
+  *,
+  batch_size: int,
+  mesh: Mesh,
+) -> Iterator[np.ndarray]:
+  """Computes the features of images, batch by batch.
+
+  Args:
+    apply: Maps variables and images [batch, height, width, channels] to
+      features [batch, dim].
+    variables: Variables of the model.
+    batches: Images, uint8, at most `batch_size` at a time.
+    batch_size: Images of a full batch; short ones are padded to it, so that
+      one program computes them all.
+    mesh: Every batch is split over it: devices of this process alone.
+
+  Yields:
+    float32 [images of a batch, dim], on the host.
+  """
+  rows = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
+  variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+  padded_size = -(-batch_size // mesh.size) * mesh.size
+  waiting = None
+  for images in batches:
+    padding = [(0, padded_size - len(images))] + [(0, 0)] * (images.ndim - 1)
+    placed = jax.device_put(np.pad(images, padding), rows)
+    # The device works on this batch while the one before is fetched.
+    computed = _embed_batch(variables, placed, apply=apply, mesh=mesh)
+    following = (computed, len(images))
+    if waiting is not None:
+      yield _fetch(*waiting)
+    waiting = following
+  if waiting is not None:
+    yield _fetch(*waiting)
+
+
+def _fetch(computed: jax.Array, num_images: int) -> np.ndarray:
+  return np.asarray(computed)[:num_images].astype(np.float32)
+
+
+def embed_split(
+  apply: Callable[[Any, jax.Array], jax.Array],
+  variables: Any,
+  split: Split,
+  transform: Callable[[np.ndarray], np.ndarray],
+  *,
+  name: str,
+  batch_size: int,
+  num_workers: int,
+  mesh: Mesh,
+  positions: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+  """Computes the features of examples, with a progress bar in a terminal.
+
+  Args:
+    apply: As in `embed`.
+    variables: Variables of the model; of several processes, each needs all of
+      them.
+    split: The examples.
+    transform: Makes a decoded image one of the shape that all share.
+    name: What the progress bar calls the examples.
+    batch_size: As in `embed`.
+    num_workers: Threads that decode images.
+    mesh: The mesh of the run, of which the devices of this process are used.
+    positions: int [images], at least one: which examples; None: all.
+
+  Yields:
+    float32 [images of a batch, dim], in the order of the positions.
+  """
+  batches = image_batches(
+    split,
+    transform,
+    batch_size=batch_size,
+    num_workers=num_workers,
+    positions=positions,
+  )
+  if is_shared(mesh):
+    variables = jax.tree.map(np.asarray, variables)
+    mesh = make_local_mesh(mesh)
+  total = len(split.ids) if positions is None else len(positions)
+  # `disable=None` keeps the bar out of files and pipes.
+  with (
+    contextlib.closing(batches),
+    tqdm.tqdm(
+      total=total,
+      desc=f"features of {name}",
+      unit="image",
+      disable=None,
+      leave=False,
+    ) as bar,
+  ):
+    for rows in embed(
+      apply, variables, batches, batch_size=batch_size, mesh=mesh
+    ):
+      bar.update(len(rows))
+      yield rows
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
+def _embed_batch(variables, images, *, apply, mesh):
+  rows = PartitionSpec(POOL_AXIS)
+  return jax.shard_map(
+    functools.partial(apply_in_chunks, apply),
+    mesh=mesh,
+    in_specs=(PartitionSpec(), rows),
+    out_specs=rows,
+  )(variables, images)
+
+
+def apply_in_chunks(apply, variables, images: jax.Array) -> Any:
+  """Applies a model to a few images at a time where caches are small.
+
+  Args:
+    apply: As in `embed`, or of several arrays [batch, ...] in a tree.
+    variables: Variables of the model.
+    images: [batch, height, width, channels].
+
+  Returns:
+    Features [batch, dim], or such a tree.
+  """
+  if jax.default_backend() != "cpu":
+    return apply(variables, images)
+  return jax.lax.map(
+    lambda image: jax.tree.map(
+      lambda rows: rows[0], apply(variables, image[None])
+    ),
+    images,
+    batch_size=CPU_CHUNK_IMAGES,
+  )
+
+
+def predict(
+  head: LinearHead,
+  features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
+  *,
+  is_multi_label: bool = False,
+) -> Float[Array, "pool classes"]:
+  """Returns the class probabilities of features.
+
+  Args:
+    head: The head.
+    features: The features; those on the host are read block by block.
+    is_multi_label: Whether an example may have several labels: each then has a
+      probability of its own, the sigmoid; else their sum is 1, the softmax.
+
+  Returns:
+    The probabilities, split over the mesh as the features are.
+  """
+  return _predict(
+    head,
+    features,
+    layout=pool_layout(features),
+    is_multi_label=is_multi_label,
+  )
+
+
+def _probabilities(outputs, is_multi_label):
+  return jax.nn.sigmoid(outputs) if is_multi_label else jax.nn.softmax(outputs)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "is_multi_label"))
+def _predict(head, features, *, layout, is_multi_label):
+  # In blocks of one size: a row's products are then rounded alike wherever it
+  # lies.
+  return map_blocks(
+    lambda head, rows: _probabilities(logits(head, rows), is_multi_label),
+    head,
+    features,
+    shape=head.bias.shape,
+    layout=layout,
+  )
+
+
+def map_blocks(
+  compute: Callable[[Any, jax.Array], jax.Array],
+  params: Any,
+  features: Rows,
+  *,
+  shape: tuple[int, ...],
+  layout: Layout | None,
+) -> jax.Array:
+  """Computes something of features, block by block.
+
+  Called inside of `jax.jit`.
+
+  Args:
+    compute: Maps parameters and features [rows, dim] to float32 [rows, *shape].
+    params: Its parameters.
+    features: The features.
+    shape: What is computed of each row.
+    layout: Of the features, as `pool_layout` tells it.
+
+  Returns:
+    float32 [pool, *shape], split as the features are.
+  """
+
+  def fold(params, features):
+    def step(found, start, fresh):
+      rows = rows_at(features, start, len(fresh))
+      return set_rows_at(found, compute(params, rows), start)
+
+    zeros = jnp.zeros((len(features), *shape))
+    return fold_blocks(
+      step,
+      varying(zeros, None if layout is None else layout.axis),
+      num_rows=len(features),
+      max_rows=len(features),
+      block_size=BLOCK_ROWS,
+    )
+
+  if layout is None:
+    return fold(params, features)
+  return jax.shard_map(
+    fold,
+    mesh=layout.mesh,
+    in_specs=(PartitionSpec(), layout.rows),
+    out_specs=layout.rows,
+  )(params, features)

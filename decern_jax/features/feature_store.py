@@ -1,0 +1,232 @@
+"""Features of a pool on a disk or in a store, in blocks of rows.
+
+What is computed is kept block by block, so that a kill costs one block; several
+processes that share the folder compute different blocks; and rows are read when
+they are needed, from the memory that the operating system maps to the files.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+import hashlib
+import io
+import os
+
+from absl import logging
+from etils import epath
+import numpy as np
+
+from decern_jax.distributed import processes
+from decern_jax.io import object_store, storage
+
+# Rows of a block, unless that makes more blocks than files can be mapped.
+BLOCK_ROWS = 1024
+MAX_BLOCKS = 4096
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+Compute = Callable[[np.ndarray], Iterable[np.ndarray]]
+
+
+class FeatureStore:
+  """Features [rows, dim] in blocks; a `decern_jax.distributed.rows.Source`.
+
+  Attributes:
+    shape: (rows, dim).
+  """
+
+  def __init__(self, folder: epath.PathLike, num_rows: int):
+    """Opens a folder, which may lack blocks that are not asked for.
+
+    Args:
+      folder: The folder of the blocks.
+      num_rows: Rows of the whole pool.
+    """
+    self._folder = object_store.as_path(folder)
+    self._num_rows = num_rows
+    self._size = block_rows(num_rows)
+    self._blocks: dict[int, np.ndarray] = {}
+
+  @property
+  def num_blocks(self) -> int:
+    """Blocks of the whole pool."""
+    return -(-self._num_rows // self._size)
+
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(rows, dim).
+
+    Raises:
+      RuntimeError: If the first block is not there.
+    """
+    return (self._num_rows, self._block(0).shape[1])
+
+  def take(self, positions: np.ndarray) -> np.ndarray:
+    """Reads rows; may be called from several threads.
+
+    Args:
+      positions: int [count], each in [0, rows); fastest in order.
+
+    Returns:
+      float32 [count, dim].
+
+    Raises:
+      RuntimeError: If a block is not there, or not as it was written.
+    """
+    positions = np.asarray(positions)
+    number = positions // self._size
+    out = np.empty((len(positions), self.shape[1]), np.float32)
+    # Stretches of rows in one block.
+    ends = [*(np.flatnonzero(np.diff(number)) + 1), len(positions)]
+    start = 0
+    for end in ends:
+      if end > start:
+        at = int(number[start])
+        local = positions[start:end] - at * self._size
+        out[start:end] = self._block(at)[local]
+      start = end
+    return out
+
+  def rows_of(self, number: int) -> np.ndarray:
+    """Returns which rows are in a block: int [rows of the block].
+
+    Args:
+      number: Number of the block.
+    """
+    start = number * self._size
+    return np.arange(start, min(start + self._size, self._num_rows))
+
+  def has(self, number: int) -> bool:
+    """Says whether a block is there, as it was written.
+
+    Args:
+      number: Number of the block.
+    """
+    if number in self._blocks:
+      return True
+    path = self._path(number)
+    if not path.exists():
+      return False
+    found = _read(path)
+    if found is None or len(found) != len(self.rows_of(number)):
+      logging.warning("Computing features anew: %s does not hold them.", path)
+      return False
+    self._blocks[number] = found
+    return True
+
+  def write(self, number: int, rows: np.ndarray) -> None:
+    """Writes a block, which appears whole or not at all.
+
+    Args:
+      number: Number of the block.
+      rows: [rows of the block, dim].
+    """
+    content = io.BytesIO()
+    np.save(content, np.asarray(rows, np.float32), allow_pickle=False)
+    digest = hashlib.sha256(content.getbuffer()).digest()
+    storage.write_atomically(self._path(number), content.getvalue() + digest)
+
+  def _path(self, number: int) -> epath.Path:
+    return self._folder / f"{number:06d}.features"
+
+  def _block(self, number: int) -> np.ndarray:
+    if not self.has(number):
+      raise RuntimeError(
+        f"Expected the features of block {number} in {self._path(number)}, got"
+        " none: the folder must be one that all processes share."
+      )
+    return self._blocks[number]
+
+
+def block_rows(num_rows: int) -> int:
+  """Returns how many rows a block of a pool has.
+
+  Args:
+    num_rows: Rows of the pool.
+  """
+  size = BLOCK_ROWS
+  while size * MAX_BLOCKS < num_rows:
+    size *= 2
+  return size
+
+
+def open_store(
+  directory: epath.PathLike,
+  key: tuple[str, ...],
+  *,
+  num_rows: int,
+  compute: Compute,
+) -> FeatureStore:
+  """Opens features that were kept, and computes the blocks that are missing.
+
+  Of several processes, each computes its share of the blocks.
+
+  Args:
+    directory: Where features are kept; made if it is not there. All processes
+      must share it.
+    key: All that the features depend on: data, weights, transform.
+    num_rows: Rows of the pool, at least 1.
+    compute: Maps positions, int [count], to the features of those rows, float32
+      [some, dim] at a time, in order.
+
+  Returns:
+    The features.
+  """
+  name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
+  folder = object_store.as_path(directory) / name
+  # Before the work: a folder that cannot be made is told at once.
+  storage.make_folder(folder)
+  store = FeatureStore(folder, num_rows)
+  own = range(processes.index(), store.num_blocks, processes.count())
+  missing = [number for number in own if not store.has(number)]
+  if missing:
+    _compute(store, missing, compute)
+  else:
+    logging.info("Took features from %s.", folder)
+  processes.wait_for_all("features")
+  return store
+
+
+def _compute(store: FeatureStore, missing: list[int], compute: Compute) -> None:
+  """Computes blocks, and writes each as soon as it is complete."""
+  positions = np.concatenate([store.rows_of(number) for number in missing])
+  rows = _Cutter(compute(positions))
+  for number in missing:
+    store.write(number, rows.take(len(store.rows_of(number))))
+    if not processes.are_several():
+      processes.end_if_stopping()
+
+
+class _Cutter:
+  """Takes as many rows at a time as are asked for."""
+
+  def __init__(self, batches: Iterable[np.ndarray]):
+    self._batches: Iterator[np.ndarray] = iter(batches)
+    self._ready: list[np.ndarray] = []
+    self._count = 0
+
+  def take(self, count: int) -> np.ndarray:
+    """Returns the next rows, [count, dim]."""
+    while self._count < count:
+      batch = next(self._batches)
+      self._ready.append(batch)
+      self._count += len(batch)
+    rows = np.concatenate(self._ready)
+    self._ready, self._count = [rows[count:]], self._count - count
+    return rows[:count]
+
+
+def _read(path: epath.Path) -> np.ndarray | None:
+  """Reads a block, or returns None if it is not as it was written."""
+  try:
+    if object_store.is_remote(path):
+      content = np.frombuffer(storage.read_bytes(path), np.uint8)
+    else:
+      content = np.memmap(os.fspath(path), np.uint8, mode="r")
+  except (OSError, ValueError):  # an empty file cannot be mapped
+    return None
+  body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+  if hashlib.sha256(body).digest() != digest.tobytes():
+    return None
+  header = io.BytesIO(body[:256].tobytes())
+  np.lib.format.read_magic(header)
+  shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+  return body[header.tell() :].view(dtype).reshape(shape)

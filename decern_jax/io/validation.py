@@ -1,0 +1,142 @@
+"""Checks of arguments, in Python, before anything is traced or placed."""
+
+from collections.abc import Sequence
+import math
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from decern_jax.distributed.rows import HostRows, Rows
+
+
+def check_integer(
+  name: str, value: object, *, low: int, high: int | None = None
+) -> int:
+  """Returns an option as an int.
+
+  Args:
+    name: Name of the option.
+    value: A Python, NumPy or JAX integer.
+    low: Smallest value allowed.
+    high: Largest value allowed; None: no bound.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: If it is not an integer in the range.
+  """
+  bounds = f"{low} <= `{name}`" + ("" if high is None else f" <= {high}")
+  try:
+    number = operator.index(value)
+  except TypeError:
+    raise ValueError(f"Expected an integer {bounds}, got {value!r}.") from None
+  in_range = low <= number and (high is None or number <= high)
+  if isinstance(value, bool) or not in_range:
+    raise ValueError(f"Expected {bounds}, got {value}.")
+  return number
+
+
+def check_number(
+  name: str, value: object, *, low: float, high: float = float("inf")
+) -> float:
+  """Returns an option as a float.
+
+  Args:
+    name: Name of the option.
+    value: A Python, NumPy or JAX number.
+    low: Smallest value allowed.
+    high: Largest value allowed.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: If it is not a finite number in the range.
+  """
+  try:
+    if isinstance(value, bool | str):
+      raise TypeError
+    number = float(value)
+  except (TypeError, ValueError):
+    raise ValueError(f"Expected `{name}` a number, got {value!r}.") from None
+  if not math.isfinite(number):
+    raise ValueError(f"Expected finite `{name}`, got {value}.")
+  if not low <= number <= high:
+    raise ValueError(f"Expected {low} <= `{name}` <= {high}, got {value}.")
+  return number
+
+
+def check_shapes(
+  sizes: dict[str, int], **arrays: tuple[jax.typing.ArrayLike, Sequence[str]]
+) -> dict[str, int]:
+  """Checks that arrays agree on the length of their named axes.
+
+  Args:
+    sizes: Lengths known beforehand, by axis.
+    **arrays: For each argument, the array and the names of its axes.
+
+  Returns:
+    The length of every axis, `sizes` included.
+
+  Raises:
+    ValueError: If a rank or length differs, or an axis is empty.
+  """
+  sizes = dict(sizes)
+  for name, (array, axes) in arrays.items():
+    shape = array.shape if isinstance(array, HostRows) else jnp.shape(array)
+    expected = [sizes.get(axis, axis) for axis in axes]
+    text = f"[{', '.join(map(str, expected))}]"
+    if len(shape) != len(axes) or 0 in shape:
+      raise ValueError(f"Expected `{name}` of shape {text}, got {shape}.")
+    for axis, length in zip(axes, shape, strict=True):
+      if sizes.setdefault(axis, length) != length:
+        raise ValueError(f"Expected `{name}` of shape {text}, got {shape}.")
+  return sizes
+
+
+def check_pool(
+  features, probs, head, *, anchors=None, valid=None
+) -> dict[str, int]:
+  """Checks that the arrays of a pool fit together.
+
+  Args:
+    features: [pool, dim].
+    probs: [pool, classes].
+    head: A `LinearHead`.
+    anchors: `Anchors`, or None.
+    valid: [pool], or None.
+
+  Returns:
+    The lengths of the axes `pool`, `dim` and `classes`.
+
+  Raises:
+    ValueError: If a shape does not fit, or there is only one class.
+  """
+  arrays = {
+    "features": (features, ("pool", "dim")),
+    "probs": (probs, ("pool", "classes")),
+    "head.kernel": (head.kernel, ("dim", "classes")),
+    "head.bias": (head.bias, ("classes",)),
+  }
+  if anchors is not None:
+    arrays["anchors.features"] = (anchors.features, ("classes", "dim"))
+    arrays["anchors.probs"] = (anchors.probs, ("classes", "classes"))
+  if valid is not None:
+    arrays["valid"] = (valid, ("pool",))
+  sizes = check_shapes({}, **arrays)
+  check_integer("number of classes", sizes["classes"], low=2)
+  return sizes
+
+
+def as_float32(array: jax.typing.ArrayLike | HostRows) -> Rows:
+  """Returns an array of numbers as float32, where it lies."""
+  if isinstance(array, HostRows):
+    return array
+  return jnp.asarray(array).astype(jnp.float32)
+
+
+def float32_tree(tree):
+  """Returns a tuple of arrays with every array as float32."""
+  return jax.tree.map(as_float32, tree)

@@ -1,1 +1,0 @@
-"""Labels from people: queries that are written, answers that are read."""

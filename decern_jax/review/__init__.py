@@ -1,1 +1,0 @@
-"""What people's labels are like: agreement, likely errors, doubles, gain."""

@@ -1,0 +1,1 @@
+"""A run: rounds of training, selecting and labeling, saved after each one."""

@@ -1,0 +1,91 @@
+"""Runs the rounds of an experiment that its directory does not hold yet."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from decern_jax.distributed import processes
+from decern_jax.io import checkpoint, object_store, storage
+from decern_jax.runs import records
+from decern_jax.training.rounds import RoundState
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """What a driver runs.
+
+  Attributes:
+    init: Returns the state before the first round.
+    advance: Runs one round: maps a state to the next one and the record of
+      the round, which JSON can hold.
+    finish: Called when all rounds are saved; clears away what only an
+      interrupted round needs.
+  """
+
+  init: Callable[[], RoundState]
+  advance: Callable[[RoundState], tuple[RoundState, dict[str, Any]]]
+  finish: Callable[[], None] = lambda: None
+
+
+def run(
+  experiment: Experiment,
+  *,
+  num_rounds: int,
+  workdir: epath.PathLike,
+  on_round: Callable[[records.Record], None] = lambda record: None,
+) -> RoundState:
+  """Runs an experiment, from where its directory is.
+
+  The record of a round is on the disk before the state after it, so that a
+  saved state never lacks the records that led to it. A kill at any moment
+  costs the round that ran, and what it had drawn is drawn again.
+
+  Args:
+    experiment: What to do before the first round, and in each round.
+    num_rounds: Rounds of the whole run, those already saved included.
+    workdir: Directory of the run. An interrupted run continues from it.
+    on_round: Called with the record of every round, also those found.
+
+  Returns:
+    The state after `num_rounds` rounds.
+
+  Raises:
+    ValueError: If several processes do not see the same directory.
+    processes.PreemptedError: If SIGTERM has asked the run to end; all rounds
+      before are saved.
+  """
+  workdir = object_store.as_path(workdir)
+  storage.make_folder(workdir)
+  with checkpoint.open_manager(workdir / "checkpoints") as manager:
+    found = _read(workdir)
+    state = checkpoint.restore_latest(
+      manager, experiment.init(), max_step=len(found)
+    )
+    done = int(state.round)
+    processes.by_lead(lambda: records.truncate(workdir, done))
+    for record in found[:done]:
+      on_round(record)
+    for _ in range(done, num_rounds):
+      processes.end_if_stopping()
+      state, record = experiment.advance(state)
+      processes.by_lead(functools.partial(records.append, workdir, record))
+      checkpoint.save(manager, int(state.round), state)
+      on_round(record)
+  processes.by_lead(experiment.finish)
+  return state
+
+
+def _read(workdir: epath.Path) -> list[records.Record]:
+  """Reads the records, which all processes must see."""
+  found = records.read(workdir)
+  count = int(processes.of_lead(np.array(len(found))))
+  if not processes.all_agree(len(found) == count):
+    raise ValueError(
+      f"Expected a workdir that all processes share, got {workdir}: process 0"
+      f" finds {count} rounds in it, another one does not."
+    )
+  return found

@@ -1,0 +1,124 @@
+"""The model of a finished run, and how its images were brought to size."""
+
+import json
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from decern_jax import models
+from decern_jax.io import object_store
+from decern_jax.models import pretrained
+from decern_jax.runs import workdir
+from decern_jax.training.learner import Fit
+
+FILE_NAME = "model.safetensors"
+
+_SETTINGS = (
+  "dataset.image_size",
+  "dataset.interpolation",
+  "dataset.resize_size",
+  "model.dtype",
+  "model.name",
+)
+
+
+class TrainedModel(NamedTuple):
+  """The model that a run ended with.
+
+  Attributes:
+    backbone: The backbone, with its trained variables and its trained head.
+    class_names: Name of each class, in the order of the head's outputs.
+    transform: Keywords of `resize_and_center_crop`.
+    is_multi_label: Whether an image may have several of the classes.
+  """
+
+  backbone: models.Backbone
+  class_names: tuple[str, ...]
+  transform: dict[str, Any]
+  is_multi_label: bool = False
+
+
+def save(directory: epath.PathLike, model: Fit) -> None:
+  """Writes a model as safetensors, in this project's own format.
+
+  `models.create` loads the file, as weights of the model that it names: the
+  trained head is then `Backbone.head`.
+
+  Args:
+    directory: Directory of the run.
+    model: The model.
+  """
+  pretrained.save_safetensors(
+    object_store.as_path(directory) / FILE_NAME,
+    {**model.variables, "head": model.head._asdict()},
+  )
+
+
+def load(directory: epath.PathLike) -> TrainedModel:
+  """Loads the model of a finished run.
+
+  Args:
+    directory: Directory of the run.
+
+  Returns:
+    The model.
+
+  Raises:
+    ValueError: If the directory holds no finished run, or one of another
+      version; names the file, or the settings, that are missing.
+  """
+  directory = object_store.as_path(directory)
+  names = (FILE_NAME, workdir.CONFIG_FILE, workdir.DATA_FILE)
+  missing = [name for name in names if not (directory / name).exists()]
+  if missing:
+    raise ValueError(
+      f"Expected the folder of a finished run, got {directory} without"
+      f" {', '.join(missing)}."
+    )
+  settings = _read(directory / workdir.CONFIG_FILE, _SETTINGS)
+  data = _read(directory / workdir.DATA_FILE, ("class_names",))
+  backbone = models.create(
+    settings["model.name"],
+    weights=directory / FILE_NAME,
+    image_size=settings["dataset.image_size"],
+    dtype=settings["model.dtype"],
+  )
+  class_names = tuple(data["class_names"])
+  _check_head(backbone, class_names, directory / FILE_NAME)
+  return TrainedModel(
+    backbone=backbone,
+    class_names=class_names,
+    transform={
+      name: settings[f"dataset.{name}"]
+      for name in ("resize_size", "image_size", "interpolation")
+    },
+    is_multi_label=data.get("is_multi_label", False),
+  )
+
+
+def _read(path: epath.Path, names: tuple[str, ...]) -> dict[str, Any]:
+  """Reads settings, and refuses those of a version with other names."""
+  try:
+    found = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f"Expected settings in {path}, got {error}.") from None
+  if not isinstance(found, dict):
+    raise ValueError(f"Expected settings in {path}, got {found!r:.200}.")
+  missing = [name for name in names if name not in found]
+  if missing:
+    raise ValueError(
+      f"Expected the run of this version of decern_jax, got {path} without"
+      f" {', '.join(missing)}."
+    )
+  return found
+
+
+def _check_head(
+  backbone: models.Backbone, class_names: tuple[str, ...], path: epath.Path
+) -> None:
+  """Refuses a file without a head for the classes."""
+  found = 0 if backbone.head is None else backbone.head.bias.size
+  if found != len(class_names):
+    raise ValueError(
+      f"Expected a head of {len(class_names)} classes in {path}, got {found}."
+    )

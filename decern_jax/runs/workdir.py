@@ -1,0 +1,210 @@
+"""The folder of a run, and whose run it is."""
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+
+from decern_jax.io import file_lock, object_store, storage
+
+CONFIG_FILE = "config.json"
+DATA_FILE = "data.json"
+LOCK_FILE = "lock"
+
+# What cannot change a result, and the lists of which a run has one entry.
+NOT_IDENTITY = ("system", "seeds", "strategies", "labels.formats")
+
+# Settings that came after the first version, and what runs did before: a folder
+# of then goes on. One that came as None needs no entry.
+LATER_SETTINGS = {
+  "dataset.band_range": [],
+  "dataset.binary_columns": [],
+  "dataset.ignored_columns": [],
+  "dataset.is_multi_label": False,
+  "dataset.long_tail_seed": 0,
+  "dataset.split_seed": 0,
+  "dataset.test_share": 0.2,
+  "labels.class_names": [],
+  "model.dtype": "float32",
+  "model.weights_seed": 0,
+  "selection.budget_per_class": 1,
+  "selection.cluster_pick": "most_uncertain",
+  "selection.cover_delta": 0.0,
+  "selection.dropout_rate": 0.5,
+  "selection.initial_strategy": "random",
+  "selection.num_dropout_passes": 10,
+  "selection.power_beta": 1.0,
+  "selection.shortlist_factor": 4,
+  "train.augment": False,
+  "train.freeze_batch_norm": False,
+  "train.scope": "head",
+}
+
+
+def with_later(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns settings with those that the version that wrote them had not.
+
+  Args:
+    settings: As `identity` returned them, in this version or an older one.
+
+  Returns:
+    As `identity` would return them now.
+  """
+  kept = {k: v for k, v in settings.items() if k not in NOT_IDENTITY}
+  return {**LATER_SETTINGS, **kept}
+
+
+def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+  """Returns the settings that a run is identified by, flat.
+
+  Args:
+    config: All settings, nested.
+    seed: Seed of the run.
+
+  Returns:
+    Values by dotted name, in order; tuples become lists, as JSON has them.
+  """
+  kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY}
+  flat = dict(sorted(_flatten(kept, "").items()))
+  flat = {k: v for k, v in flat.items() if k not in NOT_IDENTITY}
+  return json.loads(json.dumps({**flat, "seed": seed}))
+
+
+def default_path(
+  config_name: str, config: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> epath.Path:
+  """Returns the folder of a configuration's runs.
+
+  Args:
+    config_name: Name of the configuration file.
+    config: All settings, nested.
+    defaults: The settings of the file, before any was changed.
+
+  Returns:
+    `runs/<config>/<strategy>-<hash of the changed settings>`.
+  """
+  before, after = identity(defaults, 0), identity(config, 0)
+  changed = {k: v for k, v in after.items() if before.get(k) != v}
+  digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode())
+  strategy = config["selection"]["strategy"]
+  folder = f"{strategy}-{digest.hexdigest()[:8]}"
+  return epath.Path("runs") / config_name / folder
+
+
+def check_free(
+  workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
+) -> None:
+  """Checks that a folder can become, or is, the run of these settings.
+
+  Args:
+    workdir: The folder; made if it is not there.
+    settings: What identifies the run, as JSON has it.
+    file_name: The file that holds them: `CONFIG_FILE` or `DATA_FILE`.
+
+  Raises:
+    ValueError: If the folder belongs to a run of other settings, shown, or
+      cannot be written.
+  """
+  path = object_store.as_path(workdir) / file_name
+  found = _read(path)
+  if found is None:
+    _check_writable(path.parent)
+    return
+  if file_name == CONFIG_FILE:
+    found, settings = with_later(found), with_later(settings)
+  names = sorted(set(found) | set(settings))
+  differing = [
+    f"{name}: {found.get(name)!r:.200} there, {settings.get(name)!r:.200} now"
+    for name in names
+    if found.get(name) != settings.get(name)
+  ]
+  if differing:
+    raise ValueError(
+      f"Expected `workdir` of a run with these settings, got {workdir}, whose"
+      " run has others (another `--workdir` starts a new run):\n  "
+      + "\n  ".join(differing)
+    )
+
+
+def claim(
+  workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
+) -> None:
+  """Makes a folder the run of these settings, unless it is already.
+
+  Args:
+    workdir: As in `check_free`.
+    settings: As in `check_free`.
+    file_name: As in `check_free`.
+
+  Raises:
+    ValueError: As in `check_free`.
+  """
+  check_free(workdir, settings, file_name=file_name)
+  path = object_store.as_path(workdir) / file_name
+  if not path.exists():
+    text = json.dumps(settings, indent=2) + "\n"
+    storage.write_atomically(path, text.encode())
+
+
+@contextlib.contextmanager
+def lock(workdir: epath.PathLike) -> Iterator[None]:
+  """Keeps other processes out of a folder; a store has no locks.
+
+  The lock ends with the process, whatever ends it.
+
+  Args:
+    workdir: The folder; made if it is not there.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    ValueError: If another process has it, which is named.
+    OSError: If the file of the lock cannot be written.
+  """
+  folder = object_store.as_path(workdir)
+  if object_store.is_remote(folder):
+    yield
+    return
+  storage.make_folder(folder)
+  refusal = "Expected a `workdir` in which no other process works"
+  with file_lock.hold(folder / LOCK_FILE, refusal=refusal):
+    yield
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+  """Returns a nested mapping flat, with dotted names."""
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      flat.update(_flatten(value, f"{prefix}{name}."))
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
+def _read(path: epath.Path) -> dict[str, Any] | None:
+  """Returns the settings in a file, or None if there is none."""
+  try:
+    content = storage.read_if_exists(path)
+    if content is None:
+      return None
+    found = json.loads(content)
+  except (ValueError, OSError) as error:
+    raise ValueError(f"Expected settings in {path}, got {error}.") from None
+  if not isinstance(found, dict):
+    raise ValueError(f"Expected settings in {path}, got {found!r}.")
+  return found
+
+
+def _check_writable(folder: epath.Path) -> None:
+  """Refuses a folder in which no file can be written."""
+  try:
+    storage.check_writable(folder)
+  except OSError as error:
+    raise ValueError(
+      f"Expected a `workdir` that can be written, got {folder}: {error}."
+    ) from None

@@ -1,0 +1,72 @@
+"""Tests of decern_jax/annotation/formats/json_lines.py."""
+
+import json
+
+import pytest
+
+from decern_jax.annotation import answer
+from decern_jax.annotation.answer import Answer
+from decern_jax.annotation.formats import json_lines
+from tests.annotation.formats import queries
+
+GIVEN = (
+  Answer("a\n\udcff", ("cat",), "mira", "2026-11-21"),
+  Answer("b", ()),
+  Answer("c", None),
+)
+
+
+class TestWrite:
+  def test_a_line_with_labels_is_an_answer(self, tmp_path):
+    (path,) = json_lines.write(queries.query(), tmp_path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["id"] for line in lines] == list(queries.IDS)
+    answered = [json.dumps({**line, "labels": ["cat"]}) for line in lines]
+    found = json_lines.read("\n".join(answered).encode())
+    assert queries.said(found) == dict.fromkeys(queries.IDS, ("cat",))
+
+  def test_what_is_written_is_not_answered(self, tmp_path):
+    (path,) = json_lines.write(queries.query(), tmp_path)
+    assert json_lines.read(path.read_bytes()) == ((), ())
+    assert json_lines.matches(path.read_bytes(), None)
+
+
+class TestRead:
+  def test_reads_the_log(self):
+    content = b"".join(map(answer.to_line, GIVEN))
+    assert json_lines.read(content) == (GIVEN, ())
+
+  @pytest.mark.parametrize("name", ["-", "?"])
+  def test_no_name_is_reserved(self, name):
+    given = Answer("a", (name,))
+    assert json_lines.read(answer.to_line(given)) == ((given,), ())
+
+  def test_takes_the_mark_of_utf8(self):
+    content = b"\xef\xbb\xbf" + answer.to_line(GIVEN[0])
+    assert json_lines.read(content).answers == GIVEN[:1]
+    assert json_lines.matches(content, None)
+
+  @pytest.mark.parametrize(
+    "line",
+    [b"{", b"[]", b"3", b"null", b'{"id": "a"}', b'{"labels": []}']
+    + [b'{"id": "a", "labels": ["cat"], "lables": 1}', b"[" * 10_000],
+  )
+  def test_a_line_that_is_none_costs_that_line_alone(self, line):
+    good = answer.to_line(GIVEN[0])
+    found = json_lines.read(good + line + b"\n" + good)
+    assert found.answers == (GIVEN[0], GIVEN[0])
+    (problem,) = found.problems
+    assert problem.startswith("line 2: ")
+
+
+class TestMatches:
+  @pytest.mark.parametrize("kept", [0, 1, 2])
+  def test_one_whole_line_is_enough(self, kept):
+    lines = [b"\xff{"] * 3
+    lines[kept] = answer.to_line(GIVEN[0]).strip()
+    assert json_lines.matches(b"\n".join(lines), None)
+
+  def test_other_objects_do_not(self):
+    assert not json_lines.matches(b'{"a": 1}\n{"id": 3}\n', None)
+    assert not json_lines.matches(b"", {"items": []})
+    assert not json_lines.matches(b"", ["id", "labels"])

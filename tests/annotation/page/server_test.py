@@ -1,0 +1,160 @@
+"""Tests of decern_jax/annotation/page/server.py."""
+
+import errno
+import json
+import os
+import re
+import socket
+
+import pytest
+
+from decern_jax.annotation import answer, query
+from decern_jax.annotation.page.address import Address
+from decern_jax.annotation.page.server import Server
+from decern_jax.annotation.page.session import Session
+from decern_jax.io import storage
+from tests.annotation.page import asked
+
+BASE = f"/{asked.TOKEN}/"
+
+
+def image_url(server, position):
+  return f"{BASE}image/{server.session.view()['version']}/{position}"
+
+
+class TestServer:
+  def test_listens_on_loopback_alone(self, server):
+    assert server.server_address[0] == "127.0.0.1"
+    assert server.address == Address(server.server_address[1], asked.TOKEN)
+
+  def test_taken_port_is_an_error(self, server, workdir):
+    with pytest.raises(OSError, match="in use"):
+      Server(server.address, Session(workdir, ""))
+
+  def test_goes_on_beside_connections_that_say_nothing(self, server, ask):
+    place = ("127.0.0.1", server.address.port)
+    with socket.create_connection(place), socket.create_connection(place):
+      assert ask(BASE)[0] == 200
+
+
+class TestGet:
+  def test_serves_every_file_that_the_page_names(self, ask):
+    status, page, headers = ask(BASE)
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    names = re.findall(r'(?:src|href)="([^":,]+)"', page.decode())
+    assert set(names) == {"page.js", "page.css", "theme.css"}
+    todo, seen = [*names], set()
+    while todo:
+      name = todo.pop()
+      seen.add(name)
+      status, content, _ = ask(BASE + name)
+      assert (status, content[:1] != b"") == (200, True), name
+      found = re.findall(r'from "\./([a-z]+\.js)"', content.decode())
+      todo += [other for other in found if other not in seen]
+    assert {"flow.js", "names.js", "pictures.js"} <= seen
+
+  def test_page_names_no_other_host(self, ask, server):
+    for name in server.files:
+      assert not re.search(rb"https?://|@import|url\(", ask(BASE + name)[1])
+
+  def test_nothing_may_be_loaded_from_or_by_others(self, ask):
+    _, _, headers = ask(BASE)
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+  def test_serves_the_query(self, ask):
+    status, content, _ = ask(f"{BASE}query")
+    assert status == 200
+    assert [i["id"] for i in json.loads(content)["items"]] == [*asked.IDS]
+
+  @pytest.mark.parametrize("position", range(asked.NUM_IMAGES))
+  def test_serves_the_images(self, ask, server, position):
+    status, content, headers = ask(image_url(server, position))
+    assert (status, headers["Content-Type"]) == (200, "image/png")
+    assert content.startswith(b"\x89PNG")
+
+  def test_says_why_an_image_is_not_there(self, ask, server, workdir):
+    os.unlink(query.read(workdir, 3).items[2].path)
+    status, content, _ = ask(image_url(server, 2))
+    assert status == 422
+    assert b"2.png' cannot be read: No such file" in content
+
+  def test_image_of_an_older_query_is_refused(self, ask, server, workdir):
+    url = image_url(server, 0)
+    query.write(workdir, query.read(workdir, 3)._replace(round=4))
+    assert ask(f"{BASE}query")[0] == 200
+    assert ask(url)[0] == 409
+
+  def test_tells_whether_a_query_is_the_latest(self, ask, server, workdir):
+    url = f"{BASE}latest/{server.session.view()['version']}"
+    assert ask(url)[1] == b"true"
+    query.write(workdir, query.read(workdir, 3)._replace(round=4))
+    assert ask(url)[1] == b"false"
+
+  @pytest.mark.parametrize("position", ["6", "999999999"])
+  def test_position_that_is_none_is_refused(self, ask, server, position):
+    assert ask(image_url(server, position))[0] == 422
+
+
+class TestPost:
+  def test_answer_is_saved(self, post, server):
+    assert post(1, ["Zebra"])[:2] == (200, b"true")
+    (line,) = answer.read_log(server.session.log).answers
+    assert line[:3] == (asked.IDS[1], ("Zebra",), "Ada")
+
+  def test_image_is_skipped(self, post, server):
+    assert post(1, None)[0] == 200
+    (line,) = answer.read_log(server.session.log).answers
+    assert line.labels is None
+
+  def test_late_answer_is_refused(self, post, server):
+    assert post(0, ["Zebra"], serial=2)[0] == 200
+    assert post(0, ["Pear"], serial=1)[0] == 409
+    assert len(answer.read_log(server.session.log).answers) == 1
+
+  def test_answer_to_an_older_query_is_refused(self, post, server):
+    assert post(version="0" * 16)[0] == 409
+    assert not server.session.log.exists()
+
+  def test_says_that_the_disk_is_full(self, post, server, monkeypatch):
+    def fail(path, content):
+      raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "append", fail)
+    status, content, _ = post()
+    assert status == 500
+    assert b"No space left on device" in content
+
+  @pytest.mark.parametrize(
+    "body",
+    [
+      b"",
+      b"{",
+      b"[]",
+      b"3",
+      b"{}",
+      b"\xff",
+      b"[" * 100_000,
+      b'{"version": "", "page": "", "labels": 1, "position": "0", "serial": 0}',
+      b'{"version": "", "page": "", "labels": 1, "position": 0, "serial": 0.5}',
+    ],
+  )
+  def test_what_is_no_answer_is_refused(self, post, server, body):
+    assert post(body=body)[0] == 422
+    assert not server.session.log.exists()
+
+  @pytest.mark.parametrize("length", ["-1", "a", str(2**20 + 1), ""])
+  def test_length_is_checked_first(self, ask, length):
+    path = f"{BASE}answer"
+    assert ask(path, method="POST", Content_Length=length)[0] == 413
+
+  def test_only_answers_are_taken(self, ask, server):
+    origin = f"http://127.0.0.1:{server.address.port}"
+    reply = ask(f"{BASE}query", method="POST", body=b"{}", Origin=origin)
+    assert reply[0] == 404

@@ -1,0 +1,283 @@
+"""Tests of decern_jax/annotation/page/session.py."""
+
+import concurrent.futures
+import datetime
+import errno
+import json
+import re
+
+import pytest
+
+from decern_jax.annotation import answer, query
+from decern_jax.annotation.page import session as session_module
+from decern_jax.annotation.page.session import Session, StaleError
+from decern_jax.io import storage
+from tests.annotation.page import asked
+
+
+@pytest.fixture
+def workdir(tmp_path):
+  return asked.write_run(tmp_path)
+
+
+@pytest.fixture
+def session(workdir):
+  return Session(workdir, "Ada")
+
+
+def version_of(session):
+  return session.view()["version"]
+
+
+def said(session):
+  return {int(k): v for k, v in session.view()["answers"].items()}
+
+
+def ask(workdir, **changes):
+  """Asks something else."""
+  old = query.read(workdir, query.latest_round(workdir))
+  query.write(workdir, old._replace(**changes))
+
+
+class TestView:
+  def test_tells_what_is_asked(self, session, workdir):
+    found = json.loads(json.dumps(session.view()))
+    assert found["round"] == 3
+    assert found["strategy"] == "margin"
+    assert found["class_names"] == [*asked.CLASSES]
+    assert [item["id"] for item in found["items"]] == [*asked.IDS]
+    assert found["items"][0]["predictions"] == [
+      ["Pear", 0.75],
+      ["Zebra", 0.125],
+    ]
+    assert found["annotator"] == "Ada"
+    assert found["answers"] == {}
+    assert found["log"] == str(workdir / "answers" / "page.jsonl")
+
+  def test_tells_no_path_of_an_image(self, session):
+    assert "path" not in session.view()["items"][0]
+
+  def test_tells_no_number_that_json_has_not(self, session, workdir):
+    items = query.read(workdir, 3).items
+    scores = (float("nan"), float("inf"), None, 0.25)
+    odd = tuple(
+      item._replace(score=score, predictions=(("Pear", score or 0.0),))
+      for item, score in zip(items, scores, strict=False)
+    )
+    ask(workdir, items=odd)
+    found = json.loads(json.dumps(session.view(), allow_nan=False))["items"]
+    assert [item["score"] for item in found] == [None, None, None, 0.25]
+    shares = [item["predictions"][0][1] for item in found]
+    assert shares == [None, None, 0.0, 0.25]
+
+  def test_quotes_the_folder_in_the_command(self, tmp_path):
+    (tmp_path / "a b").mkdir()
+    workdir = asked.write_run(tmp_path / "a b")
+    command = Session(workdir, "").view()["command"]
+    assert command.endswith(f"--workdir='{workdir}'")
+
+  def test_takes_in_a_newer_query(self, session, workdir):
+    session.save(version_of(session), 0, ["Pear"])
+    ask(workdir, round=4)
+    assert session.view()["round"] == 4
+
+  def test_goes_on_when_the_query_cannot_be_read(self, session, workdir):
+    before = session.view()
+    (workdir / "queries" / "0003" / "query.json").write_bytes(b"{")
+    assert session.view() == before
+
+
+class TestIsLatest:
+  def test_tells_a_query_from_the_next(self, session, workdir):
+    version = version_of(session)
+    assert session.is_latest(version)
+    ask(workdir, round=4)
+    assert not session.is_latest(version)
+
+  def test_tells_a_query_from_one_that_replaced_it(self, session, workdir):
+    version = version_of(session)
+    ask(workdir, class_names=("Apple",))
+    assert not session.is_latest(version)
+
+
+class TestImagePath:
+  def test_is_that_of_the_position(self, session, workdir):
+    items = query.read(workdir, 3).items
+    version = version_of(session)
+    assert session.image_path(version, 5) == items[5].path
+
+  @pytest.mark.parametrize("position", [-1, asked.NUM_IMAGES, 10**9])
+  def test_refuses_a_position_that_is_none(self, session, position):
+    with pytest.raises(ValueError, match=f"position < 6, got {position}"):
+      session.image_path(version_of(session), position)
+
+  def test_refuses_another_query(self, session):
+    with pytest.raises(StaleError):
+      session.image_path("0" * 16, 0)
+
+
+class TestSave:
+  def test_is_in_the_log_when_it_returns(self, session):
+    session.save(version_of(session), 3, ["Pear"])
+    (line,) = answer.read_log(session.log).answers
+    assert line[:3] == ("line\nbreak.png", ("Pear",), "Ada")
+    assert line.source == "page.jsonl"
+    time = datetime.datetime.fromisoformat(line.time)
+    age = datetime.datetime.now(datetime.UTC) - time
+    assert time.tzinfo is datetime.UTC
+    assert age < datetime.timedelta(minutes=1)
+
+  def test_every_id_is_kept_as_it_is(self, session):
+    for position in range(asked.NUM_IMAGES):
+      session.save(version_of(session), position, ["Apple"])
+    lines = answer.read_log(session.log).answers
+    assert [line.id for line in lines] == [*asked.IDS]
+
+  def test_later_answer_holds(self, session, workdir):
+    version = version_of(session)
+    for labels in (["Pear"], None, ["Zebra"]):
+      session.save(version, 0, labels)
+    assert said(session) == said(Session(workdir, "Ada")) == {0: ("Zebra",)}
+    assert len(answer.read_log(session.log).answers) == 3
+
+  def test_same_answer_is_written_once(self, session):
+    version = version_of(session)
+    for _ in range(2):
+      session.save(version, 0, ["Pear"])
+      session.save(version, 1, None)
+    assert len(answer.read_log(session.log).answers) == 2
+
+  def test_new_class_may_be_named(self, session):
+    session.save(version_of(session), 0, [" Grüne Birne "])
+    assert said(session) == {0: ("Grüne Birne",)}
+
+  def test_nothing_holds_that_was_not_written(self, session, monkeypatch):
+    def fail(path, content):
+      raise OSError(errno.ENOSPC, "No space left on device")
+
+    version = version_of(session)
+    with monkeypatch.context() as patch:
+      patch.setattr(storage, "append", fail)
+      with pytest.raises(OSError, match="No space left"):
+        session.save(version, 0, ["Pear"])
+      assert session.count() == (0, 6)
+    session.save(version, 0, ["Pear"])
+    assert len(answer.read_log(session.log).answers) == 1
+
+  def test_answer_that_was_taken_back_comes_too_late(self, session):
+    version = version_of(session)
+    session.save(version, 0, ["Zebra"], page="p", serial=2)
+    with pytest.raises(StaleError):
+      session.save(version, 0, ["Pear"], page="p", serial=1)
+    session.save(version, 0, ["Zebra"], page="p", serial=2)
+    session.save(version, 1, ["Pear"], page="another", serial=1)
+    assert said(session) == {0: ("Zebra",), 1: ("Pear",)}
+
+  def test_many_threads_lose_nothing(self, session):
+    version = version_of(session)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      futures = [
+        pool.submit(session.save, version, i % 6, [f"class {i}"])
+        for i in range(120)
+      ]
+    for future in futures:
+      future.result()
+    found = answer.read_log(session.log)
+    assert not found.problems
+    assert len(found.answers) == 120
+
+  def test_refuses_an_answer_to_an_older_round(self, session, workdir):
+    version = version_of(session)
+    ask(workdir, round=4)
+    with pytest.raises(StaleError):
+      session.save(version, 0, ["Pear"])
+    assert not session.log.exists()
+
+  @pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+      ("Pear", "a list of names, got 'Pear'"),
+      ([], r"the name of one class, got \[\]"),
+      (["Pear", "Apple"], "the name of one class, got"),
+      ([3], "the name of a class, got 3"),
+      ([None], "the name of a class, got None"),
+      ([" "], "the name of a class, got ' '"),
+      ([["Pear"]], "the name of a class, got"),
+      (["a\nb"], "can be printed, got"),
+      (["\ud800"], "can be printed, got"),
+      (["x" * 201], "at most 200 characters"),
+    ],
+  )
+  def test_refuses_labels_that_are_none(self, session, labels, message):
+    with pytest.raises(ValueError, match=message):
+      session.save(version_of(session), 0, labels)
+    assert not session.log.exists()
+
+  def test_several_labels_or_none_where_they_may_be(self, tmp_path):
+    session = Session(asked.write_run(tmp_path, is_multi_label=True), "Ada")
+    version = version_of(session)
+    session.save(version, 0, ["Pear", "Apple", "Pear"])
+    session.save(version, 1, [])
+    assert said(session) == {0: ("Pear", "Apple"), 1: ()}
+
+  def test_known_name_is_taken_as_it_is(self, tmp_path):
+    name = "odd\tname" * 40
+    session = Session(asked.write_run(tmp_path, class_names=(name,)), "Ada")
+    session.save(version_of(session), 0, [name])
+    assert said(session) == {0: (name,)}
+
+
+class TestResuming:
+  def test_answers_of_others_are_theirs(self, session, workdir):
+    session.save(version_of(session), 0, ["Pear"])
+    assert said(Session(workdir, "Bo")) == {}
+
+  @pytest.mark.parametrize("length", range(1, 30, 7))
+  def test_torn_line_costs_itself_alone(self, session, workdir, length):
+    version = version_of(session)
+    session.save(version, 0, ["Pear"])
+    whole = session.log.read_bytes()
+    session.save(version, 1, ["Zebra"])
+    session.log.write_bytes(whole + session.log.read_bytes()[-length - 1 :][:4])
+    again = Session(workdir, "Ada")
+    assert said(again) == {0: ("Pear",)}
+    again.save(version, 1, ["Apple"])
+    assert said(Session(workdir, "Ada")) == {0: ("Pear",), 1: ("Apple",)}
+
+  def test_skipped_image_that_is_asked_again_has_no_answer(
+    self, session, workdir
+  ):
+    session.save(version_of(session), 0, None)
+    ask(workdir, round=4)
+    assert said(session) == said(Session(workdir, "Ada")) == {}
+    session.save(version_of(session), 0, None)
+    assert said(Session(workdir, "Ada")) == {0: None}
+
+  def test_log_that_was_emptied_counts_from_its_start(self, session, workdir):
+    for position in range(6):
+      session.save(version_of(session), position, ["Pear"])
+    ask(workdir, round=4)
+    assert said(session) == {}
+    session.log.unlink()
+    again = Session(workdir, "Ada")
+    for position in range(6):
+      again.save(version_of(again), position, ["Pear"])
+    assert len(said(Session(workdir, "Ada"))) == 6
+
+  @pytest.mark.parametrize("content", [b"", b"[]", b'{"start": "a"}', b"\xff"])
+  def test_broken_start_loses_no_answer(self, session, workdir, content):
+    session.save(version_of(session), 0, ["Pear"])
+    start = workdir / "queries" / "0003" / session_module.START_FILE
+    start.write_bytes(content)
+    assert said(Session(workdir, "Ada")) == {0: ("Pear",)}
+
+  def test_counts_what_is_answered(self, session):
+    assert session.count() == (0, 6)
+    session.save(version_of(session), 5, None)
+    assert session.count() == (1, 6)
+
+  def test_version_is_of_the_query_alone(self, session, workdir):
+    version = version_of(session)
+    assert re.fullmatch("[0-9a-f]{16}", version)
+    session.save(version, 0, ["Pear"])
+    assert version_of(Session(workdir, "Bo")) == version

@@ -1,0 +1,119 @@
+"""Tests of decern_jax/annotation/quality/collect.py."""
+
+import pytest
+
+from decern_jax.annotation.answer import Answer
+from decern_jax.annotation.quality.collect import collect
+from decern_jax.annotation.quality.findings import (
+  Annotator,
+  ClassCount,
+  Copy,
+  Progress,
+)
+from decern_jax.report import intervals
+from tests.annotation.quality.found import make_facts, make_record
+
+
+class TestCollect:
+  def test_counts_how_far_it_is(self):
+    found = collect(make_facts())
+    assert found.progress == Progress(50, 6, 3, 1, 2)
+
+  def test_accuracy_has_its_interval(self):
+    found = collect(make_facts()).held_out
+    assert (found.part, found.metric, found.num_images) == (
+      *("test", "accuracy", 2),
+    )
+    assert [score.value for score in found.scores] == [0.5, 0.75]
+    assert found.scores[0].interval == intervals.wilson(0.5, 2)
+
+  def test_gain_is_the_last_minus_the_first(self):
+    found = collect(make_facts()).held_out
+    assert found.gain == 0.25
+    low, high = found.gain_interval
+    assert low < 0.25 < high
+
+  def test_no_gain_after_one_round(self):
+    found = collect(make_facts(records=(make_record(0),))).held_out
+    assert (found.gain, found.gain_interval) == (None, None)
+
+  @pytest.mark.parametrize(
+    "changes", [{"labels_held_out": {}, "hashes": {}}, {"records": ()}]
+  )
+  def test_nothing_held_out_or_no_round(self, changes):
+    assert collect(make_facts(**changes)).held_out is None
+
+  def test_the_test_part_comes_before_the_other(self):
+    facts = make_facts()
+    held_out = {"val": {"v": ("ant",)}, **facts.labels_held_out}
+    assert collect(make_facts(labels_held_out=held_out)).held_out.part == "test"
+
+  def test_interval_of_several_labels_is_that_of_the_record(self):
+    record = {**make_record(0), "test": {"macro_f1": 0.5}}
+    record["intervals"] = {"test": [0.25, 0.625]}
+    found = collect(make_facts(records=(record,))).held_out
+    assert found.scores[0].interval == (0.25, 0.625)
+    assert found.metric == "macro F1"
+
+  def test_older_records_have_no_interval(self):
+    record = {**make_record(0), "test": {"macro_f1": 0.5}}
+    found = collect(make_facts(records=(record, {**record, "round": 1})))
+    assert found.held_out.scores[0].interval is None
+    assert (found.held_out.gain, found.held_out.gain_interval) == (0.0, None)
+
+  def test_doubles_are_those_that_meet_the_pool(self):
+    assert collect(make_facts()).duplicates == (
+      (Copy("a", "pool", ("ant",)), Copy("c", "pool", ("bee",))),
+      (Copy("b", "pool", ("bee",)), Copy("t1", "test", ("ant",))),
+    )
+
+  def test_classes_of_no_label_count_too(self):
+    assert collect(make_facts()).classes == (
+      *(ClassCount("ant", 1), ClassCount("bee", 2), ClassCount("cat", 0)),
+    )
+
+  def test_a_class_that_was_not_known_comes_last(self):
+    answers = (Answer("a", ("Zebra",), "ann"),)
+    assert collect(make_facts(answers=answers)).classes[-1] == ("Zebra", 1)
+
+  def test_people_by_their_last_answers(self):
+    facts = make_facts()
+    answers = (*facts.answers, Answer("d", ("ant",), "bob"))
+    assert collect(facts._replace(answers=answers)).annotators == (
+      *(Annotator("ann", 3, 0), Annotator("bob", 2, 0)),
+    )
+
+  def test_conflicts_and_agreement(self):
+    found = collect(make_facts())
+    assert [conflict.id for conflict in found.conflicts] == ["c"]
+    assert found.agreement.num_images == 1
+
+  def test_tells_why_each_image_was_asked_about(self):
+    asked = {a.id: a for a in collect(make_facts()).asked}
+    assert [*asked] == ["a", "b", "c", "d", "e", "<f>"]
+    assert asked["a"].nearest == ()
+    assert asked["a"].cluster_size is None
+    assert asked["a"].strategy == "typiclust"
+    assert asked["c"].nearest == (("a", 0.9),)
+    assert asked["c"].cluster_size == 3
+    assert asked["c"].score == 0.25
+    assert asked["c"].labels == ("bee",)
+    assert asked["c"].annotators == ("ann", "bob")
+    assert asked["d"].labels is None
+
+  def test_records_of_older_versions_tell_less(self):
+    records = tuple(
+      {k: v for k, v in record.items() if k in ("round", "selected", "test")}
+      | {"num_labeled": 2}
+      for record in make_facts().records
+    )
+    asked = collect(make_facts(records=records)).asked
+    assert {a.cluster_size for a in asked} == {None}
+
+  def test_nothing_has_happened_yet(self):
+    found = collect(
+      make_facts(queries=(), answers=(), records=(), hashes={"pool": {}})
+    )
+    assert found.progress == Progress(50, 0, 0, 0, 0)
+    assert found.asked == ()
+    assert found.second_look is None

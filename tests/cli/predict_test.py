@@ -1,0 +1,299 @@
+"""Tests of decern_jax/cli/predict.py."""
+
+import csv
+import functools
+import os
+import shutil
+import subprocess
+import sys
+
+from absl import logging
+import cv2
+from etils import epath
+import jax
+import numpy as np
+import pytest
+
+from decern_jax.cli import main, predict
+from decern_jax.ops.head import logits
+from decern_jax.runs import model_file, records
+from decern_jax.training import evaluation
+from tests import tiny
+
+EVALUATE = evaluation.evaluate_head
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("predict")
+  tiny.write_image_folder(folder / "data")
+  tiny.write_weights(folder / "weights.safetensors")
+  return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+  """Runs a scope to its end.
+
+  Returns the folder of the run, and the probabilities of its last test.
+  """
+
+  @functools.cache
+  def run(scope):
+    config = tiny.make_config(
+      folder / "data",
+      folder / "weights.safetensors",
+      folder / "cache",
+      num_rounds=1,
+      selection__initial_budget=8,
+      train__scope=scope,
+      train__learning_rate=0.03,
+    )
+    probs = []
+
+    def evaluate(head, features, labels, valid):
+      outputs = jax.nn.softmax(logits(head, features))
+      probs.append(np.asarray(outputs)[np.asarray(valid)])
+      return EVALUATE(head, features, labels, valid)
+
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(evaluation, "evaluate_head", evaluate)
+      main.run(config, epath.Path(folder / scope))
+    return folder / scope, probs[-1]
+
+  return run
+
+
+@pytest.fixture(scope="module")
+def workdir(run):
+  """The folder of a finished run."""
+  return run("head")[0]
+
+
+@pytest.fixture
+def images(folder, tmp_path):
+  """A copy of the test images, to be changed."""
+  return shutil.copytree(folder / "data" / "test", tmp_path / "images")
+
+
+@pytest.fixture
+def label(workdir, images, tmp_path):
+  """Labels images and reads the file, header included."""
+
+  def label(workdir=workdir, output=tmp_path / "out.csv", **options):
+    options = {"top": 5, "batch_size": 64, "num_workers": 2} | options
+    folder = options.pop("images", images)
+    predict.predict(workdir, folder, output, **options)
+    with open(
+      output, newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
+      return list(csv.reader(file))
+
+  return label
+
+
+@pytest.fixture
+def forbid_work(monkeypatch):
+  """Makes the test fail if the model is loaded."""
+  monkeypatch.setattr(
+    predict.model_file, "load", lambda path: pytest.fail("work began")
+  )
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+  messages = []
+  monkeypatch.setattr(
+    logging, "warning", lambda text, *args: messages.append(text % args)
+  )
+  return messages
+
+
+def probs_by_path(rows: list[list[str]]) -> dict[str, np.ndarray]:
+  """Returns the probabilities of each image in the order of the classes."""
+  found = {}
+  for path, *pairs in rows[1:]:
+    of_class = dict(zip(pairs[::2], map(float, pairs[1::2]), strict=True))
+    found[path] = np.array([of_class[name] for name in tiny.CLASSES])
+  return found
+
+
+class TestPredict:
+  @pytest.mark.parametrize("scope", ["head", "published"])
+  def test_probabilities_are_those_of_the_run(self, run, label, scope):
+    workdir, expected = run(scope)
+    found = probs_by_path(label(workdir))
+    assert list(found) == [
+      f"{name}/{number:02d}.png" for name in tiny.CLASSES for number in range(6)
+    ]
+    np.testing.assert_allclose(
+      list(found.values()), expected, rtol=0, atol=1e-6
+    )
+
+  def test_is_right_as_often_as_the_run(self, workdir, label):
+    rows = label(top=1)[1:]
+    right = [path.split("/")[0] == name for path, name, _ in rows]
+    record = records.read(workdir)[-1]
+    assert np.mean(right) == pytest.approx(record["test"]["accuracy"])
+    assert np.mean(right) > 0.3
+
+  @pytest.mark.parametrize("top", [1, 3, 4, 5])
+  def test_has_the_most_probable_classes_first(self, label, top):
+    header, *rows = label(top=top)
+    count = min(top, len(tiny.CLASSES))
+    assert len(header) == 1 + 2 * count
+    assert len(rows) == 24
+    for row in rows:
+      probs = [float(value) for value in row[2::2]]
+      assert probs == sorted(probs, reverse=True)
+      assert len(set(row[1::2])) == count
+
+  @pytest.mark.parametrize(
+    "options", [{"batch_size": 1}, {"batch_size": 7}, {"num_workers": None}]
+  )
+  def test_does_not_depend_on_batches_and_threads(self, label, options):
+    found = probs_by_path(label(**options))
+    expected = probs_by_path(label())
+    assert list(found) == list(expected)
+    for path, probs in found.items():
+      np.testing.assert_allclose(probs, expected[path], rtol=0, atol=1e-5)
+
+  def test_tells_how_many_and_where(self, label, tmp_path, capsys):
+    label()
+    line = f"Labeled 24 images in {tmp_path / 'out.csv'}.\n"
+    assert capsys.readouterr().out == line
+
+  @pytest.mark.parametrize(
+    "name", [b'a,"b"\n.png', b"caf\xe9.png", "蟻 .PNG".encode()]
+  )
+  def test_unusual_names_are_kept(self, label, images, name):
+    path = os.path.join(os.fsencode(images), b"ant", b"00.png")
+    os.rename(path, os.path.join(os.fsencode(images), name))
+    found = [os.fsencode(row[0]) for row in label()[1:]]
+    assert name in found
+    assert len(found) == 24
+
+  def test_leaves_out_what_cannot_be_read_with_a_warning(
+    self, label, images, warnings
+  ):
+    before = probs_by_path(label())
+    broken = images / "bee" / "03.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    (images / "ant" / "00.png").write_text("")
+    (images / "ant" / "lost.jpg").symlink_to(images / "nowhere.jpg")
+    after = probs_by_path(label())
+    assert set(before) - set(after) == {"ant/00.png", "bee/03.png"}
+    for path, probs in after.items():
+      np.testing.assert_allclose(probs, before[path], rtol=0, atol=1e-5)
+    (message,) = warnings
+    assert message.startswith("Left out 3 of 25 images, which cannot be read")
+    for path in ("'ant/00.png' (", "'ant/lost.jpg' (", "'bee/03.png' ("):
+      assert path in message
+
+  def test_rejects_a_folder_of_unreadable_images(self, label, tmp_path):
+    (tmp_path / "broken").mkdir()
+    for name in ("a.png", "b.jpg"):
+      (tmp_path / "broken" / name).write_text("text")
+    with pytest.raises(ValueError, match=r"got 2 that cannot: 'a\.png' \(.*'b"):
+      label(images=tmp_path / "broken")
+    assert not (tmp_path / "out.csv").exists()
+
+  @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+      ({"top": 0}, "1 <= `top`, got 0"),
+      ({"batch_size": 0}, "1 <= `batch_size`, got 0"),
+      ({"num_workers": 0}, "1 <= `num_workers`, got 0"),
+      ({"images": "nowhere"}, "`images` to be a folder, got nowhere: no such"),
+    ],
+  )
+  @pytest.mark.usefixtures("forbid_work")
+  def test_rejects_an_option_before_the_work(self, label, options, message):
+    with pytest.raises(ValueError, match=message):
+      label(**options)
+
+  @pytest.mark.usefixtures("forbid_work")
+  def test_rejects_an_output_before_the_work(self, label, tmp_path):
+    with pytest.raises(ValueError, match=r"can be written, got .*/no/out\.csv"):
+      label(output=tmp_path / "no" / "out.csv")
+
+  @pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "data.json"]
+  )
+  def test_rejects_a_run_that_is_not_finished(
+    self, label, workdir, tmp_path, monkeypatch, name
+  ):
+    monkeypatch.setattr(
+      model_file.models, "create", lambda *args, **kw: pytest.fail("work began")
+    )
+    shutil.copytree(workdir, tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    with pytest.raises(ValueError, match=f"run without {name}"):
+      label(tmp_path / "run")
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-m", "decern_jax.predict", *arguments],
+    env={
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "PYTHONPATH": os.fspath(tiny.ROOT),
+    },
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+class TestCommand:
+  def test_labels_and_warns(self, workdir, images, tmp_path):
+    (images / "broken.png").write_text("text")
+    cv2.imwrite(os.fspath(images / "x.webp"), np.full((5, 300), 9, np.uint8))
+    output = tmp_path / "out.csv"
+    result = run_command(
+      f"--workdir={workdir}",
+      f"--images={images}",
+      f"--output={output}",
+      "--top=1",
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"Labeled 25 images in {output}.\n"
+    (warning,) = result.stderr.splitlines()
+    assert "Left out 1 of 26 images" in warning
+    lines = output.read_text().splitlines()
+    assert lines[0] == "path,class_1,prob_1"
+    assert lines[1].startswith("ant/00.png,")
+    assert lines[-1].startswith("x.webp,")
+    assert len(lines) == 26
+
+  @pytest.mark.parametrize(
+    ("name", "message"),
+    [
+      ("images", "error: Expected `images` to be a folder, got "),
+      ("workdir", "error: Expected the folder of a finished run, got "),
+      ("output", "error: Expected an `output` that can be written, got "),
+    ],
+  )
+  def test_a_mistake_ends_in_a_line(
+    self, workdir, images, tmp_path, name, message
+  ):
+    values = {
+      "workdir": workdir,
+      "images": images,
+      "output": tmp_path / "out.csv",
+      name: tmp_path / "no" / "where",
+    }
+    result = run_command(*(f"--{k}={v}" for k, v in values.items()))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(message)
+    assert not (tmp_path / "out.csv").exists()
+
+  def test_asks_for_its_flags(self):
+    result = run_command("--images=a", "--output=b")
+    assert result.returncode == 1
+    assert "--workdir must have a value other than None" in result.stderr
+    assert "Traceback" not in result.stderr

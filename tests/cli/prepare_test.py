@@ -1,0 +1,153 @@
+"""Tests of decern_jax/cli/prepare.py."""
+
+import importlib.util
+import io
+import json
+import re
+import subprocess
+import sys
+
+from absl.testing import flagsaver
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from decern_jax.cli import prepare
+from decern_jax.data.specs import DATASETS
+from decern_jax.data.tfds_source import load_tfds
+
+
+class TinyFruit(tfds.core.GeneratorBasedBuilder):
+  """Two examples per split, and nothing to download."""
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = tfds.features.FeaturesDict(
+      {
+        "image": tfds.features.Image(),
+        "label": tfds.features.ClassLabel(names=["fig", "kiwi"]),
+      }
+    )
+    return tfds.core.DatasetInfo(builder=self, features=features)
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {name: self._generate_examples() for name in ("train", "test")}
+
+  def _generate_examples(self):
+    image = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    for label in range(2):
+      yield label, {"image": io.BytesIO(image), "label": label}
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+  """Runs the command where TensorFlow is not installed."""
+  script = (
+    "import importlib.util, runpy, sys\n"
+    "find = importlib.util.find_spec\n"
+    "importlib.util.find_spec = lambda name, package=None: (\n"
+    "  None if name == 'tensorflow' else find(name, package))\n"
+    "runpy.run_module('decern_jax.prepare', run_name='__main__')\n"
+  )
+  return subprocess.run(
+    [sys.executable, "-c", script, *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+class TestPrepare:
+  def test_prepared_data_can_be_loaded(self, tmp_path):
+    prepare.prepare("tiny_fruit", data_dir=tmp_path)
+    dataset = load_tfds("tiny_fruit", data_dir=tmp_path)
+    assert sorted(dataset.train.labels) == [0, 1]
+    assert dataset.test.read(0).shape == (4, 4, 3)
+
+  def test_is_done_only_once(self, tmp_path, monkeypatch):
+    prepare.prepare("tiny_fruit", data_dir=tmp_path)
+
+    def fail(self, **unused):
+      raise AssertionError("prepared again")
+
+    monkeypatch.setattr(TinyFruit, "download_and_prepare", fail, raising=False)
+    prepare.prepare("tiny_fruit", data_dir=tmp_path)
+    assert len(load_tfds("tiny_fruit", data_dir=tmp_path).train.ids) == 2
+
+  def test_rejects_data_that_are_there_in_another_format(self, tmp_path):
+    prepare.prepare("tiny_fruit", data_dir=tmp_path)
+    info = tmp_path / "tiny_fruit" / "1.0.0" / "dataset_info.json"
+    facts = json.loads(info.read_text()) | {"fileFormat": "tfrecord"}
+    info.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"array_record .* got \['tfrecord'\]"):
+      prepare.prepare("tiny_fruit", data_dir=tmp_path)
+
+  def test_rejects_unknown_name(self, tmp_path):
+    with pytest.raises(ValueError, match="got 'no_such_fruit'"):
+      prepare.prepare("no_such_fruit", data_dir=tmp_path)
+
+  def test_rejects_what_is_not_of_tfds(self, tmp_path):
+    with pytest.raises(ValueError, match="got 'rendered', which needs no prep"):
+      prepare.prepare("rendered", data_dir=tmp_path)
+
+  def test_logs_no_warning_where_nothing_is_prepared(self, tmp_path, caplog):
+    prepare.prepare("tiny_fruit", data_dir=tmp_path)
+    assert "dataset_info.json" not in caplog.text
+
+
+class TestCheckCanBePrepared:
+  def test_accepts_every_row_of_tfds_and_any_other_name(self):
+    rows = [name for name, spec in DATASETS.items() if spec.source == "tfds"]
+    for name in (*rows, "eurosat/all"):
+      prepare.check_can_be_prepared(name)
+    assert "caltech101" in rows
+
+  @pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+      ("bronze_ding", "https://github.com/zhourixin/bronze-Ding"),
+      ("image_folder", "<folder>/<train or test>/<class>/<image>"),
+      ("label_file", "your file of paths and labels"),
+      ("rendered", "drawn when they are needed"),
+    ],
+  )
+  def test_rejects_other_rows_with_advice(self, name, advice):
+    with pytest.raises(ValueError, match=f"got '{name}'.*{advice}"):
+      prepare.check_can_be_prepared(name)
+
+  def test_every_row_is_of_tfds_or_has_advice(self):
+    others = {spec.source for spec in DATASETS.values() if not spec.tfds_name}
+    assert others == set(prepare._NOTHING_TO_PREPARE)
+
+
+class TestMain:
+  def test_without_tensorflow_says_what_to_install_in_one_line(self):
+    result = run_command("caltech_birds2011")
+    assert result.returncode == 1
+    assert result.stderr == (
+      "Preparing data needs TensorFlow, which is not installed: "
+      "pip install 'decern_jax[prepare]'\n"
+    )
+
+  def test_what_needs_no_preparation_needs_no_tensorflow(self):
+    result = run_command("rendered")
+    assert result.returncode == 1
+    assert re.fullmatch("error: .* got 'rendered'.*\n", result.stderr)
+
+  def test_rejects_no_or_several_names(self):
+    for names in ([], ["food101", "eurosat"]):
+      result = run_command(*names)
+      assert result.returncode == 1
+      assert f"Expected one data set, got {names}" in result.stderr
+
+  @flagsaver.as_parsed(data_dir="somewhere")
+  def test_passes_the_name_and_the_data_dir(self, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+      prepare, "prepare", lambda name, **options: calls.append((name, options))
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    prepare.main(["prepare", "food101"])
+    assert calls == [("food101", {"data_dir": "somewhere"})]

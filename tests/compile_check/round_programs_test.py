@@ -1,0 +1,212 @@
+"""Tests of decern_jax/compile_check/round_programs.py."""
+
+import jax
+import numpy as np
+import pytest
+
+from decern_jax.compile_check import (
+  program,
+  round_programs,
+  run_setting,
+  topology,
+)
+from decern_jax.features import embedding as features
+from decern_jax.models import small_cnn
+from decern_jax.runs import experiment
+from decern_jax.strategies import scoring, selection
+from decern_jax.training import evaluation, train_step, training
+from tests import tiny
+
+# Where a run finds the function of each program.
+PLACES = {
+  "step of training": (train_step, "train_step"),
+  "training of the head": (training, "fit_head"),
+  "features of a batch": (features, "_embed_batch"),
+  "evaluation": (evaluation, "evaluate_head"),
+  "predictions": (features, "_predict"),
+  "anchors": (scoring, "_class_anchors"),
+  "scores": (scoring, "_discrepancy_confusion"),
+  "selection": (selection, "_select_by_score"),
+}
+SELECTION = ["predictions", "anchors", "scores", "selection"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("programs")
+  tiny.write_image_folder(folder / "data", num_train=9, num_test=5)
+  tiny.write_weights(folder / "weights.safetensors")
+  return folder
+
+
+def make_config(folder, **changes):
+  return tiny.make_config(
+    folder / "data",
+    folder / "weights.safetensors",
+    folder / "cache",
+    **{
+      "selection__strategy": "decern",
+      "num_rounds": 2,
+      "train__num_epochs": 1,
+      "train__warmup_epochs": 1,
+      "train__batch_size": 8,
+      "selection__initial_budget": 16,
+      "system__embed_batch_size": 20,
+      **changes,
+    },
+  )
+
+
+def list_programs(config, *, num_devices: int = 8):
+  mesh = topology.make_mesh(f"cpu:{num_devices}")
+  setting = run_setting.make_setting(
+    config,
+    mesh,
+    device_memory=None,
+    num_train=36,
+    num_test=20,
+    num_classes=4,
+  )
+  return round_programs.list_programs(setting)
+
+
+def forms(tree):
+  """The shape and the type of each array, in a tree like the arguments."""
+  return jax.tree.map(
+    lambda leaf: (np.shape(leaf), jax.dtypes.result_type(leaf)), tree
+  )
+
+
+def spans(tree):
+  """The shape of a shard of each array that is split."""
+  return [
+    leaf.sharding.shard_shape(leaf.shape)
+    for leaf in jax.tree.leaves(tree)
+    if hasattr(leaf, "sharding") and not leaf.sharding.is_fully_replicated
+  ]
+
+
+class TestListPrograms:
+  @pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+      ({}, "training of the head"),
+      ({"train__augment": True}, "step of training"),
+      ({"train__scope": "published"}, "step of training"),
+      ({"train__scope": "all"}, "step of training"),
+    ],
+    ids=["head", "augment", "published", "all"],
+  )
+  def test_trains_as_the_configuration_says(self, folder, changes, first):
+    listed = list_programs(make_config(folder, **changes))
+    assert [item.name for item in listed] == [
+      first,
+      "features of a batch",
+      "evaluation",
+      *SELECTION,
+    ]
+
+  def test_leaves_out_the_selection_of_other_strategies(self, folder):
+    listed = list_programs(make_config(folder, selection__strategy="badge"))
+    assert not {item.name for item in listed} & set(SELECTION)
+
+  @pytest.mark.parametrize(
+    ("scope", "num_devices"), [("head", 1), ("head", 8), ("published", 8)]
+  )
+  def test_has_the_arguments_of_a_run(
+    self, folder, tmp_path, monkeypatch, scope, num_devices
+  ):
+    config = make_config(
+      folder, train__scope=scope, system__num_devices=num_devices
+    )
+    listed = list_programs(config, num_devices=num_devices)
+    calls = {}
+    for name, (module, attribute) in PLACES.items():
+      monkeypatch.setattr(
+        module, attribute, recorder(calls, name, getattr(module, attribute))
+      )
+    # So that features are computed, not read.
+    assets = experiment.load(
+      make_config(
+        folder,
+        **{
+          "train__scope": scope,
+          "system__num_devices": num_devices,
+          "system__cache_dir": str(tmp_path / "cache"),
+        },
+      )
+    )
+    run = experiment.build(config, assets, seed=1, workdir=tmp_path)
+    run.advance(run.init())
+    for item in listed:
+      args, options = calls[item.name]
+      assert forms(args) == forms(item.args), item.name
+      if item.name != "training of the head":  # on one device in a run
+        assert spans(args) == spans(item.args), item.name
+      assert set(options) == set(item.options), item.name
+      for option, value in item.options.items():
+        if option not in ("apply", "uncertainty_gamma", "diversity_gamma"):
+          assert options[option] == value, (item.name, option)
+
+  @pytest.mark.parametrize(
+    ("batch_size", "note"),
+    [(16, ""), (12, "12 images do not divide over 8 devices")],
+  )
+  def test_tells_of_a_batch_that_is_not_split(self, folder, batch_size, note):
+    config = make_config(
+      folder,
+      train__scope="all",
+      train__batch_size=batch_size,
+    )
+    step = list_programs(config)[0]
+    assert step.note.startswith(note)
+    assert bool(step.note) == bool(note)
+
+  def test_keeps_features_and_weights_beside(self, folder):
+    listed = {item.name: item for item in list_programs(make_config(folder))}
+    weights = listed["features of a batch"].args[0]
+    assert listed["predictions"].beside > program_bytes(weights)
+    tuned = list_programs(make_config(folder, train__scope="all"))
+    assert tuned[-1].beside - listed["selection"].beside == program_bytes(
+      weights
+    )
+
+  def test_reads_no_weights(self, folder):
+    config = make_config(folder, model__weights="no/such/file.safetensors")
+    assert len(list_programs(config)) == 7
+
+  @pytest.mark.usefixtures("unannotated")  # a form stands for an array
+  def test_compiles_with_a_pool_on_the_host(self, folder):
+    config = make_config(folder, system__pool_on_host=True)
+    listed = {item.name: item for item in list_programs(config)}
+    on_devices = {
+      item.name: item for item in list_programs(make_config(folder))
+    }
+    rows = 5 * small_cnn.FEATURE_DIM * 4
+    assert on_devices["evaluation"].beside - listed["evaluation"].beside == (
+      rows - 5 * 4
+    )
+    for name in SELECTION:
+      figures = program.measure(listed[name])
+      assert figures.arguments < rows + 4 * 5 * 20 + program_bytes(
+        (listed["scores"].args[2:4], listed["scores"].args[4])
+      )
+
+  def test_every_program_compiles(self, folder):
+    for item in list_programs(make_config(folder)):
+      assert program.measure(item).total > item.beside
+
+
+def program_bytes(tree) -> int:
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def recorder(calls: dict, name: str, function):
+  """Calls a function, and notes its last arguments."""
+
+  def call(*args, **options):
+    # Before the call, which may take over the memory of an argument.
+    calls[name] = (args, options)
+    return function(*args, **options)
+
+  return call

@@ -1,0 +1,170 @@
+"""Tests of decern_jax/distributed/rows.py: features that stay on the host."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax import class_anchors, discrepancy_confusion, weighted_kmeans
+from decern_jax.distributed import sharding
+from decern_jax.distributed.rows import HostRows, InMemory, Source
+from decern_jax.ops import block
+from decern_jax.strategies.selection import select_by_score
+from tests import oracle
+from tests.oracle import on_shards
+
+ROWS = np.random.default_rng(0).standard_normal((13, 3)).astype(np.float32)
+# No multiple of a number of shards.
+POOL, BUDGET = 1021, 10
+PROBLEM = oracle.make_problem(pool=POOL, seed=3)
+DEVICES = [1, 2, 4, 8]
+
+
+class Noting(InMemory):
+  """Notes how many rows are read at a time."""
+
+  def __init__(self, rows):
+    super().__init__(rows)
+    self.counts = []
+
+  def take(self, positions):
+    self.counts.append(len(positions))
+    return super().take(positions)
+
+
+@functools.cache
+def both_on(num_devices: int) -> tuple:
+  """Makes the pool twice; once, as a program is compiled for each source."""
+  mesh = sharding.make_mesh(num_devices)
+  source = Noting(PROBLEM.features)
+  place = functools.partial(sharding.place_pool, mesh=mesh)
+  on_host = sharding.place_on_host(source, mesh)
+  return on_host, place(PROBLEM.features), place, source
+
+
+class TestInMemory:
+  @pytest.mark.parametrize(
+    "positions", [[], [12], [2, 3, 4], [4, 3, 2], [0, 12, 5, 5]]
+  )
+  def test_takes_any_rows(self, positions):
+    source = InMemory(ROWS)
+    assert isinstance(source, Source)
+    found = source.take(np.array(positions, np.int32))
+    np.testing.assert_array_equal(found, ROWS[positions].reshape(-1, 3))
+
+  def test_a_span_is_not_copied(self):
+    assert np.shares_memory(InMemory(ROWS).take(np.arange(4, 9)), ROWS)
+
+
+class TestHostRows:
+  def make(self, num_devices: int) -> HostRows:
+    mesh = sharding.make_mesh(num_devices)
+    return sharding.place_on_host(InMemory(ROWS), mesh)
+
+  def test_has_the_shape_of_the_padded_array(self):
+    rows = self.make(8)
+    assert rows.shape == (16, 3)
+    assert len(rows) == 16
+    assert rows.dtype == np.float32
+
+  @pytest.mark.parametrize("num_devices", DEVICES)
+  def test_blocks_are_those_of_the_array(self, num_devices):
+    def read(rows):
+      return block.rows_at(rows, jnp.asarray(1), len(rows) - 1)
+
+    spec = jax.sharding.PartitionSpec(sharding.POOL_AXIS)
+    mesh = sharding.make_mesh(num_devices)
+    placed = sharding.place_pool(ROWS, mesh)
+    found, expected = (
+      on_shards(read, num_devices, rows, out=spec)
+      for rows in (self.make(num_devices), placed)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+  @pytest.mark.parametrize("is_normalized", [False, True])
+  def test_reads_in_another_order_and_scaled(self, is_normalized):
+    order = jnp.asarray(np.random.default_rng(1).permutation(13), jnp.int32)
+
+    @jax.jit
+    def read(rows):
+      view = rows.reorder(order, is_normalized=is_normalized)
+      return view[jnp.arange(13)]
+
+    expected = ROWS[order]
+    if is_normalized:
+      expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(read(self.make(1)), expected, rtol=1e-6)
+
+  @pytest.mark.parametrize("num_devices", DEVICES)
+  def test_rows_are_gathered_from_all_shards(self, num_devices):
+    positions = np.array([12, 0, 7, 7])
+    found = sharding.take_replicated(self.make(num_devices), positions)
+    np.testing.assert_array_equal(found, ROWS[positions])
+
+
+class TestSameResults:
+  """What is computed of features on the host, and of those on the devices."""
+
+  @pytest.fixture(params=[1, 8])
+  def both(self, request):
+    """The pool twice, and a function that splits other arrays likewise."""
+    return both_on(request.param)
+
+  def test_anchors(self, both):
+    on_host, placed, place, source = both
+    labels = place(np.where(np.arange(POOL) % 7 == 0, np.arange(POOL) % 5, -2))
+    labels = jnp.where(place(np.ones(POOL, bool)), labels, -1)
+    source.counts.clear()
+    found, expected = (
+      class_anchors(rows, place(PROBLEM.probs), labels, num_classes=5)
+      for rows in (on_host, placed)
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert sum(source.counts) <= 1024 * 8
+
+  def test_scores_to_the_bit(self, both):
+    on_host, placed, place, _ = both
+    valid = place(np.arange(POOL) % 3 > 0)
+    found, expected = (
+      discrepancy_confusion(
+        rows, place(PROBLEM.probs), PROBLEM.anchors, PROBLEM.head, valid=valid
+      )
+      for rows in (on_host, placed)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+  def test_clusters_to_the_bit(self, both, key):
+    on_host, placed, place, _ = both
+    weights = place(np.random.default_rng(0).random(POOL).astype(np.float32))
+    found, expected = (
+      weighted_kmeans(key, rows, weights, num_clusters=7)
+      for rows in (on_host, placed)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+  @pytest.mark.parametrize("seed", range(3))
+  def test_selected_ids(self, both, seed, monkeypatch):
+    monkeypatch.setattr(
+      "decern_jax.strategies.selection.block_rows", lambda dim: 64
+    )
+    on_host, placed, place, source = both
+    scores = place(
+      np.random.default_rng(seed).gamma(1.0, size=POOL).astype(np.float32)
+    )
+    source.counts.clear()
+    found, expected = (
+      select_by_score(
+        jax.random.key(seed),
+        rows,
+        scores,
+        PROBLEM.anchors,
+        budget=BUDGET,
+        valid=place(np.ones(POOL, bool)),
+      )
+      for rows in (on_host, placed)
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert max(source.counts) <= 64

@@ -1,0 +1,178 @@
+"""Tests of decern_jax/io/validation.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax import Anchors, LinearHead
+from decern_jax.io import validation
+
+
+class TestCheckInteger:
+  @pytest.mark.parametrize(
+    "value",
+    [3, np.int8(3), np.uint64(3), np.array(3), jnp.int32(3)],
+    ids=lambda value: type(value).__name__,
+  )
+  def test_accepts_any_integer_type(self, value):
+    number = validation.check_integer("size", value, low=1, high=3)
+    assert number == 3
+    assert type(number) is int
+
+  @pytest.mark.parametrize("value", [0, 4, -3])
+  def test_rejects_values_outside(self, value):
+    with pytest.raises(ValueError, match=f"1 <= `size` <= 3, got {value}"):
+      validation.check_integer("size", value, low=1, high=3)
+
+  def test_has_no_upper_bound_unless_given(self):
+    assert validation.check_integer("size", 10**9, low=1) == 10**9
+    with pytest.raises(ValueError, match=r"Expected 1 <= `size`, got 0\."):
+      validation.check_integer("size", 0, low=1)
+
+  @pytest.mark.parametrize("value", [2.0, "2", None, np.float32(2), np.ones(2)])
+  def test_rejects_what_is_no_integer(self, value):
+    with pytest.raises(ValueError, match="an integer 1 <= `size`, got "):
+      validation.check_integer("size", value, low=1)
+
+  @pytest.mark.parametrize("value", [True, np.True_])
+  def test_rejects_truth_values(self, value):
+    with pytest.raises(ValueError, match="got .*True"):
+      validation.check_integer("size", value, low=1)
+
+  def test_rejects_a_traced_value(self):
+    def check(value):
+      return validation.check_integer("size", value, low=1)
+
+    with pytest.raises(ValueError, match="an integer 1 <= `size`, got .*int32"):
+      jax.jit(check)(3)
+
+
+class TestCheckNumber:
+  @pytest.mark.parametrize(
+    "value",
+    [1, 0.5, np.float64(0.5), jnp.float32(0.5), 0.0],
+    ids=lambda value: type(value).__name__,
+  )
+  def test_accepts_any_number_in_the_closed_range(self, value):
+    number = validation.check_number("gamma", value, low=0.0, high=1.0)
+    assert number == value
+    assert type(number) is float
+
+  @pytest.mark.parametrize("value", [-0.1, 1.5])
+  def test_rejects_values_outside(self, value):
+    with pytest.raises(ValueError, match=rf"<= `gamma` <= 1\.0, got {value}"):
+      validation.check_number("gamma", value, low=0.0, high=1.0)
+
+  @pytest.mark.parametrize("value", [float("nan"), float("inf"), -np.inf])
+  def test_rejects_what_is_not_finite(self, value):
+    with pytest.raises(ValueError, match=f"finite `gamma`, got {value}"):
+      validation.check_number("gamma", value, low=-float("inf"))
+
+  @pytest.mark.parametrize("value", ["0.5", None, True, 1j, [0.5]])
+  def test_rejects_what_is_no_number(self, value):
+    with pytest.raises(ValueError, match="Expected `gamma` a number, got "):
+      validation.check_number("gamma", value, low=0.0)
+
+
+class TestCheckShapes:
+  def test_returns_the_length_of_every_axis(self):
+    sizes = validation.check_shapes(
+      {"classes": 3},
+      rows=(np.ones((5, 2)), ("rows", "dim")),
+      probs=(jnp.ones((5, 3)), ("rows", "classes")),
+    )
+    assert sizes == {"classes": 3, "rows": 5, "dim": 2}
+
+  def test_leaves_the_given_sizes_alone(self):
+    sizes = {}
+    validation.check_shapes(sizes, rows=(np.ones(5), ("rows",)))
+    assert sizes == {}
+
+  def test_rejects_another_rank(self):
+    with pytest.raises(ValueError, match=r"shape \[rows, dim\], got \(5,\)"):
+      validation.check_shapes({}, features=(np.ones(5), ("rows", "dim")))
+
+  def test_rejects_another_length(self):
+    with pytest.raises(
+      ValueError, match=r"`labels` of shape \[5\], got \(4,\)"
+    ):
+      validation.check_shapes(
+        {},
+        features=(np.ones((5, 2)), ("rows", "dim")),
+        labels=(np.ones(4), ("rows",)),
+      )
+
+  def test_rejects_a_matrix_that_must_be_square(self):
+    with pytest.raises(ValueError, match=r"got \(2, 3\)"):
+      validation.check_shapes({}, probs=(np.ones((2, 3)), ("c", "c")))
+
+  @pytest.mark.parametrize("shape", [(0, 2), (5, 0)])
+  def test_rejects_an_empty_axis(self, shape):
+    with pytest.raises(ValueError, match=rf"got \({shape[0]}, {shape[1]}\)"):
+      validation.check_shapes({}, rows=(np.ones(shape), ("rows", "dim")))
+
+
+def make_pool(*, pool=6, dim=4, classes=3) -> dict:
+  return {
+    "features": np.ones((pool, dim)),
+    "probs": np.ones((pool, classes)),
+    "head": LinearHead(np.ones((dim, classes)), np.ones(classes)),
+    "anchors": Anchors(np.ones((classes, dim)), np.ones((classes, classes))),
+    "valid": np.ones(pool, bool),
+  }
+
+
+class TestCheckPool:
+  def test_returns_the_lengths(self):
+    sizes = validation.check_pool(**make_pool())
+    assert sizes == {"pool": 6, "dim": 4, "classes": 3}
+
+  @pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+      ("probs", np.ones((5, 3)), r"`probs` .* \[6, classes\], got \(5, 3\)"),
+      ("probs", np.ones((6, 4)), r"`head.kernel` .* \[4, 4\], got \(4, 3\)"),
+      ("valid", np.ones(7, bool), r"`valid` .* \[6\], got \(7,\)"),
+      (
+        "head",
+        LinearHead(np.ones((4, 3)), np.ones(2)),
+        r"`head.bias` .* \[3\], got \(2,\)",
+      ),
+      (
+        "head",
+        LinearHead(np.ones((3, 4)), np.ones(3)),
+        r"`head.kernel` .* \[4, 3\], got \(3, 4\)",
+      ),
+      (
+        "anchors",
+        Anchors(np.ones((3, 5)), np.ones((3, 3))),
+        r"`anchors.features` .* \[3, 4\], got \(3, 5\)",
+      ),
+      (
+        "anchors",
+        Anchors(np.ones((3, 4)), np.ones((3, 2))),
+        r"`anchors.probs` .* \[3, 3\], got \(3, 2\)",
+      ),
+    ],
+  )
+  def test_rejects_arrays_that_do_not_fit(self, argument, value, message):
+    with pytest.raises(ValueError, match=message):
+      validation.check_pool(**{**make_pool(), argument: value})
+
+  def test_rejects_one_class_alone(self):
+    with pytest.raises(ValueError, match="2 <= `number of classes`, got 1"):
+      validation.check_pool(**make_pool(classes=1))
+
+
+class TestAsFloat32:
+  @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, bool])
+  def test_casts_numbers(self, dtype):
+    array = validation.as_float32(np.array([0, 1, 1], dtype))
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, [0.0, 1.0, 1.0])
+
+  def test_casts_every_array_of_a_tuple(self):
+    head = validation.float32_tree(LinearHead(np.ones((2, 3)), np.arange(3)))
+    assert isinstance(head, LinearHead)
+    assert {array.dtype for array in head} == {np.dtype(np.float32)}

@@ -1,0 +1,145 @@
+"""Tests of decern_jax/runs/experiment/check.py."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from decern_jax import models, strategies
+from decern_jax.data import specs, transforms
+from decern_jax.runs import experiment
+from tests import tiny
+
+NOWHERE = pathlib.Path("/nowhere")
+
+
+def make_config(**changes):
+  """Makes a configuration of data and weights that do not exist."""
+  return tiny.make_config(NOWHERE, NOWHERE, NOWHERE, **changes)
+
+
+OUT_OF_RANGE = [
+  ("num_rounds", 0, "1 <= `num_rounds`, got 0"),
+  ("num_rounds", -3, "`num_rounds`, got -3"),
+  ("seeds", (), r"at least one, got \(\)"),
+  ("seeds", (1, 11, 1), r"distinct `seeds`.*got \(1, 11, 1\)"),
+  ("seeds", (-1,), "`seeds` <= 4294967295, got -1"),
+  ("seeds", (2**32,), "`seeds` <= 4294967295, got 4294967296"),
+  ("seeds", (1.5,), "an integer .*`seeds`.* got 1.5"),
+  ("seeds", ("a",), "an integer .*`seeds`.* got 'a'"),
+  ("dataset.image_size", 31, "32 <= `dataset.image_size`, got 31"),
+  ("dataset.resize_size", 31, "32 <= `dataset.resize_size`, got 31"),
+  ("dataset.test_share", 0.0, "`dataset.test_share` .*got 0.0"),
+  ("dataset.test_share", 1.0, "`dataset.test_share` .*got 1.0"),
+  ("dataset.split_seed", -1, "0 <= `dataset.split_seed`, got -1"),
+  ("dataset.long_tail_seed", -1, "0 <= `dataset.long_tail_seed`, got -1"),
+  ("dataset.long_tail_ratio", 0.5, "`dataset.long_tail_ratio` .*got 0.5"),
+  ("dataset.band_range", (1.0,), r"band_range` as .*got \(1.0,\)"),
+  ("model.weights_seed", -1, "0 <= `model.weights_seed` <= 4294967295, got -1"),
+  ("train.num_epochs", 0, "1 <= `train.num_epochs`, got 0"),
+  ("train.steps_per_epoch", 0, "1 <= `train.steps_per_epoch`, got 0"),
+  ("train.batch_size", 0, "1 <= `train.batch_size`, got 0"),
+  ("train.learning_rate", 0.0, "`train.learning_rate` .*got 0.0"),
+  ("train.learning_rate", -0.1, "`train.learning_rate` .*got -0.1"),
+  ("train.learning_rate", np.inf, "`train.learning_rate`, got inf"),
+  ("train.learning_rate", np.nan, "`train.learning_rate`, got nan"),
+  ("train.warmup_epochs", -1, "`train.warmup_epochs` <= 20, got -1"),
+  ("train.warmup_epochs", 21, "`train.warmup_epochs` <= 20, got 21"),
+  ("train.warmup_learning_rate", -1e-9, "warmup_learning_rate.*got -1e-09"),
+  ("train.warmup_learning_rate", 0.5, "warmup_learning_rate` <= .*got 0.5"),
+  ("train.final_learning_rate", -1e-9, "final_learning_rate.*got -1e-09"),
+  ("train.final_learning_rate", 0.5, "final_learning_rate` <= .*got 0.5"),
+  ("selection.initial_budget", 0, "1 <= `selection.initial_budget`, got 0"),
+  ("selection.budget", 0, "1 <= `selection.budget`, got 0"),
+  ("selection.budget", -5, "1 <= `selection.budget`, got -5"),
+  ("selection.budget_per_class", 0, "1 <= `selection.budget_per_class`, got 0"),
+  ("selection.num_candidates", 0, "1 <= `selection.num_candidates`, got 0"),
+  ("selection.uncertainty_gamma", np.nan, "uncertainty_gamma`, got nan"),
+  ("selection.uncertainty_gamma", np.inf, "uncertainty_gamma`, got inf"),
+  ("selection.diversity_gamma", -0.1, "diversity_gamma` <= 1.0, got -0.1"),
+  ("selection.diversity_gamma", 1.1, "diversity_gamma` <= 1.0, got 1.1"),
+  ("selection.num_dropout_passes", 1, "2 <= .*num_dropout_passes`, got 1"),
+  ("selection.dropout_rate", 0.0, "`selection.dropout_rate` .*got 0.0"),
+  ("selection.dropout_rate", 1.0, "`selection.dropout_rate` .*got 1.0"),
+  ("selection.power_beta", 0.0, "`selection.power_beta` .*got 0.0"),
+  ("selection.cover_delta", -0.1, "`selection.cover_delta` .*got -0.1"),
+  ("selection.cover_delta", 2.1, "`selection.cover_delta` .*got 2.1"),
+  ("selection.shortlist_factor", 0, "`selection.shortlist_factor`, got 0"),
+  ("selection.cluster_pick", "best", "Unknown cluster_pick 'best'"),
+  ("system.embed_batch_size", 0, "1 <= `system.embed_batch_size`, got 0"),
+  ("system.num_workers", 0, "1 <= `system.num_workers`, got 0"),
+  ("system.num_devices", 0, "1 <= `system.num_devices`, got 0"),
+  ("system.checkpoint_seconds", -1.0, "checkpoint_seconds` .*got -1.0"),
+  ("system.checkpoint_seconds", np.nan, "checkpoint_seconds`, got nan"),
+]
+UNKNOWN = [
+  ("selection.strategy", "decren", "strategy", strategies.STRATEGIES),
+  ("dataset.name", "cifar", "dataset", specs.DATASETS),
+  ("model.name", "resnet", "model", models.MODELS),
+  ("model.dtype", "float16", "dtype", models.DTYPES),
+  ("train.scope", "last", "training scope", models.SCOPES),
+  (
+    "dataset.interpolation",
+    "nearest",
+    "interpolation",
+    transforms.INTERPOLATIONS,
+  ),
+]
+IN_RANGE = [
+  {"num_rounds": 1},
+  {"seeds": (0, 2**32 - 1)},
+  {"dataset.resize_size": 32, "dataset.image_size": 32},
+  {"train.warmup_epochs": 0},
+  {"train.warmup_epochs": 20},
+  {"train.final_learning_rate": 0.0, "train.warmup_learning_rate": 0.0},
+  {"selection.budget": 1, "selection.initial_budget": 1},
+  {"selection.uncertainty_gamma": -2.0},
+  {"selection.diversity_gamma": 0.0},
+  {"selection.diversity_gamma": 1.0},
+  {"selection.budget_per_class": 1, "selection.num_candidates": 1},
+  {"system.num_workers": 1, "system.num_devices": 1},
+  {"system.checkpoint_seconds": 0.0},
+]
+
+
+class TestCheck:
+  @pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
+  def test_rejects_value_out_of_range(self, name, value, message):
+    with pytest.raises(ValueError, match=message):
+      experiment.check(make_config(**{name: value}))
+
+  @pytest.mark.parametrize("changes", IN_RANGE, ids=str)
+  def test_accepts_the_ends_of_the_ranges(self, changes):
+    experiment.check(make_config(**changes))
+
+  @pytest.mark.parametrize(("name", "value", "kind", "known"), UNKNOWN)
+  def test_lists_what_is_known(self, name, value, kind, known):
+    with pytest.raises(ValueError, match=f"Unknown {kind} '{value}'") as error:
+      experiment.check(make_config(**{name: value}))
+    assert str(sorted(known)) in str(error.value)
+
+  @pytest.mark.parametrize("name", ["dataset.name", "model.name"])
+  def test_lists_what_is_known_where_nothing_is_chosen(self, name):
+    config = make_config().copy_and_resolve_references()
+    with config.unlocked():
+      section, field = name.split(".")
+      config[section][field] = None
+    with pytest.raises(ValueError, match=r"Unknown \w+ None; expected one of"):
+      experiment.check(config)
+
+  def test_rejects_image_larger_than_resized(self):
+    config = make_config(
+      **{"dataset.resize_size": 40, "dataset.image_size": 48}
+    )
+    with pytest.raises(ValueError, match="48 <= `dataset.resize_size`, got 40"):
+      experiment.check(config)
+
+  def test_opens_neither_data_nor_weights(self):
+    experiment.check(make_config())
+
+  def test_has_a_test_for_every_number(self):
+    """A new field of a number needs a range, and a line in this file."""
+    tested = {name for name, *_ in OUT_OF_RANGE}
+    for name, value in tiny.leaves(make_config().to_dict()):
+      if isinstance(value, int | float) and not isinstance(value, bool):
+        assert name in tested

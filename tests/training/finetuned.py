@@ -1,0 +1,131 @@
+"""Fine-tunings of tiny images, which several test files share."""
+
+import functools
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+import pytest
+
+from decern_jax import models
+from decern_jax.data import augmentation
+from decern_jax.data.dataset import Split
+from decern_jax.distributed.sharding import make_mesh
+from decern_jax.models import pretrained, resnet
+from decern_jax.training import finetuning, learner, rounds, training
+from tests import tiny
+
+NUM_EPOCHS = 4
+RECIPE = training.Recipe(
+  num_epochs=NUM_EPOCHS,
+  batch_size=8,
+  learning_rate=3e-3,
+  warmup_epochs=1,
+  warmup_learning_rate=1e-4,
+  final_learning_rate=1e-4,
+)
+POOL, NUM_LABELED = 32, 20
+STEPS_OF_EPOCH = NUM_LABELED // RECIPE.batch_size
+SEED = 5
+# With batch normalisation; `small_cnn` has none.
+NARROW = "narrow_resnet"
+NARROW_SPEC = models.MODELS["resnet18"]._replace(
+  module=functools.partial(resnet.ResNet, (1, 1), False, 4),
+  dim=8,
+  stage_dims=(4, 8),
+  published=("layer2_*",),
+)
+
+
+def make_split() -> Split:
+  rng = np.random.default_rng(0)
+  labels = np.arange(POOL, dtype=np.int32) % len(tiny.CLASSES)
+  images = [tiny.draw(label, rng) for label in labels.tolist()]
+  ids = tuple(f"train/{i:02d}.png" for i in range(POOL))
+  return Split(ids=ids, labels=labels, read=images.__getitem__)
+
+
+def write_narrow(path: pathlib.Path) -> pathlib.Path:
+  """Writes random weights of the narrow network, with its statistics."""
+  image = np.zeros((1, tiny.SIZE, tiny.SIZE, 3), np.float32)
+  variables = jax.jit(NARROW_SPEC.module().init)(jax.random.key(0), image)
+  pretrained.save_safetensors(path, variables)
+  return path
+
+
+@functools.cache
+def make_setup(name: str) -> finetuning.Setup:
+  """Returns always the same one, so that its programs are compiled once."""
+  write = write_narrow if name == NARROW else tiny.write_weights
+  with (
+    pytest.MonkeyPatch.context() as patch,
+    tempfile.TemporaryDirectory() as folder,
+  ):
+    patch.setitem(models.MODELS, NARROW, NARROW_SPEC)
+    backbone = models.create(
+      name,
+      weights=write(pathlib.Path(folder) / "weights.safetensors"),
+      image_size=tiny.SIZE,
+    )
+    params = backbone.variables["params"]
+    mask = models.trainable_mask(name, params, "published")
+  return finetuning.Setup(
+    backbone=backbone,
+    mask=mask,
+    use_batch_statistics=name == NARROW,
+    num_classes=len(tiny.CLASSES),
+    train=make_split(),
+    augment=functools.partial(
+      augmentation.random_resized_crop_and_flip, image_size=tiny.SIZE
+    ),
+    recipe=RECIPE,
+    mesh=make_mesh(1),
+    num_workers=2,
+    checkpoint_seconds=0.0,
+  )
+
+
+def make_state(
+  round_num: int = 0, num_labeled: int = NUM_LABELED
+) -> rounds.RoundState:
+  order = np.random.default_rng(0).permutation(POOL)
+  labeled_at = np.full(POOL, rounds.NOT_LABELED)
+  labeled_at[order[:num_labeled]] = 0
+  return rounds.make_state(round_num, labeled_at)
+
+
+def make_learner(setup, workdir, *, seed=SEED) -> learner.Learner:
+  """Makes one that embeds nothing."""
+  return finetuning.make_learner(
+    setup, lambda variables, wanted: {}, seed=seed, workdir=workdir
+  )
+
+
+def fit(setup, workdir, state=None, *, seed=SEED) -> learner.Fit:
+  state = make_state() if state is None else state
+  return make_learner(setup, workdir, seed=seed).fit(state)
+
+
+@functools.cache
+def fitted(name: str) -> learner.Fit:
+  """Returns what an uninterrupted training ends with."""
+  with tempfile.TemporaryDirectory() as folder:
+    return fit(make_setup(name), folder)
+
+
+def saved_epochs(workdir: pathlib.Path, round_num: int = 0) -> list[int]:
+  folder = workdir / finetuning.FOLDER / str(round_num)
+  return sorted(int(path.name) // STEPS_OF_EPOCH for path in folder.iterdir())
+
+
+def assert_same(actual: learner.Fit, expected: learner.Fit) -> None:
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def assert_close(actual: learner.Fit, expected: learner.Fit) -> None:
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4),
+    actual,
+    expected,
+  )

@@ -1,0 +1,174 @@
+"""Tests of decern_jax/training/frozen.py, on features of its own."""
+
+import numpy as np
+import pytest
+
+from decern_jax.distributed.sharding import make_mesh
+from decern_jax.ops import keys
+from decern_jax.runs import acquisition
+from decern_jax.training import learner, rounds, training
+from tests import tasks
+from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, RECIPE
+
+
+@pytest.fixture(scope="module")
+def task() -> acquisition.Task:
+  return tasks.make_task()
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict[str, learner.Part]:
+  return tasks.make_parts()
+
+
+@pytest.fixture(scope="module")
+def decern_run(task, parts):
+  return tasks.run(task, parts)
+
+
+class TestFit:
+  def test_head_is_the_one_that_training_gives(self, task, parts):
+    """By hand: the labeled rows first, then rows that do not count."""
+    state = acquisition.init(task, seed=1)
+    model = tasks.make_learner(task, parts).fit(state)
+    where = np.zeros(task.capacity, int)
+    where[:INITIAL] = np.flatnonzero(state.labeled)
+    head, losses = training.fit_head(
+      keys.round_key(1, "order", 0),
+      training.init_head(
+        keys.seed_key(1, "params"),
+        dim=tasks.DIM,
+        num_classes=tasks.NUM_CLASSES,
+      ),
+      np.asarray(parts["train"].features)[where],
+      np.asarray(parts["train"].labels)[where],
+      np.int32(INITIAL),
+      recipe=RECIPE,
+    )
+    for ours, theirs in zip(model.head, head, strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.losses, losses, rtol=1e-5)
+    assert isinstance(model.losses, np.ndarray)
+    assert model.losses.shape == (RECIPE.num_epochs,)
+
+  def test_hands_out_the_variables_that_it_was_made_with(self, task, parts):
+    made = tasks.make_learner(task, parts)
+    assert made.fit(acquisition.init(task, seed=1)).variables == {"params": {}}
+
+  def test_starts_from_the_same_head_in_every_round(self, task, parts):
+    """One label pattern in two rounds differs by the orders alone."""
+    recipe = RECIPE._replace(num_epochs=1, warmup_epochs=0)
+    made = tasks.make_learner(task, parts, recipe=recipe)
+    labeled_at = np.where(np.arange(POOL) < 9, 0, rounds.NOT_LABELED)
+    models = [made.fit(rounds.make_state(i, labeled_at)) for i in (0, 3)]
+    # One batch of all rows: the order does not matter beyond rounding.
+    for ours, theirs in zip(models[0].head, models[1].head, strict=True):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+  def test_orders_differ_by_round_and_seed(self, task, parts):
+    labeled_at = np.where(np.arange(POOL) < 24, 0, rounds.NOT_LABELED)
+    losses = [
+      tuple(
+        tasks.make_learner(task, parts, seed=seed)
+        .fit(rounds.make_state(round_num, labeled_at))
+        .losses
+      )
+      for seed, round_num in ((1, 0), (1, 1), (2, 0))
+    ]
+    assert len(set(losses)) == 3
+
+  def test_is_trained_on_labeled_examples_alone(self, task, parts, decern_run):
+    """Labels of the rest may be anything."""
+    state = decern_run[0][1]
+    train = parts["train"]
+    labels = np.array(train.labels)
+    labels[:POOL][~state.labeled] = 0
+    part = learner.place(
+      np.asarray(train.features)[:POOL],
+      tasks.make_split("train", labels[:POOL]),
+      make_mesh(8),
+    )
+    advance = tasks.make_advance(task, {**parts, "train": part})
+    _, record = advance(state)
+    expected = tasks.without_seconds([decern_run[1][1]])
+    assert tasks.without_seconds([record]) == expected
+
+  def test_refuses_a_loss_that_is_not_finite(self, task, parts):
+    recipe = RECIPE._replace(learning_rate=1e38, final_learning_rate=1e38)
+    made = tasks.make_learner(task, parts, recipe=recipe)
+    message = r"loss became (nan|inf) in epoch \d+ of round 0; .*learning_rate"
+    with pytest.raises(RuntimeError, match=message):
+      made.fit(acquisition.init(task, seed=1))
+
+
+class TestEmbed:
+  def test_gives_the_cached_parts_whatever_is_wanted(self, task, parts):
+    made = tasks.make_learner(task, parts)
+    model = made.fit(acquisition.init(task, seed=1))
+    for wanted in (np.zeros(POOL, bool), np.ones(POOL, bool)):
+      assert made.embed(model, wanted) is parts
+
+
+class TestRun:
+  """Whole runs on frozen features."""
+
+  def test_learns(self, decern_run):
+    accuracy = [record["test"]["accuracy"] for record in decern_run[1]]
+    assert accuracy[-1] > 0.9
+    assert accuracy[-1] > accuracy[0]
+    assert accuracy[0] > 1 / tasks.NUM_CLASSES
+
+  def test_strategies_share_the_first_model(self, task, parts, decern_run):
+    first = decern_run[1][0]
+    _, (record,) = tasks.run(task._replace(num_rounds=1), parts, "random")
+    # The padding of another number of rounds changes the order of sums.
+    assert record["num_labeled"] == first["num_labeled"]
+    _, records = tasks.run(task, parts, "random")
+    assert records[0]["test"] == first["test"]
+    assert records[0]["train"] == first["train"]
+
+  def test_two_fresh_runs_are_bit_equal(self, task, decern_run):
+    _, records = tasks.run(task, tasks.make_parts())
+    expected = tasks.without_seconds(decern_run[1])
+    assert tasks.without_seconds(records) == expected
+
+  def test_goes_on_from_a_restored_state(self, task, parts, decern_run):
+    states, records = decern_run
+    restored = rounds.make_state(3, np.array(states[3].labeled_at))
+    state, record = tasks.make_advance(task, parts)(restored)
+    expected = tasks.without_seconds([records[3]])
+    assert tasks.without_seconds([record]) == expected
+    np.testing.assert_array_equal(state.labeled_at, states[4].labeled_at)
+
+  def test_seeds_differ(self, task, parts, decern_run):
+    _, records = tasks.run(task._replace(num_rounds=2), parts, seed=2)
+    assert records[0]["selected"] != decern_run[1][0]["selected"]
+
+  @pytest.mark.parametrize("strategy", ["decern", "random"])
+  def test_selects_the_same_on_one_device(self, task, parts, strategy):
+    _, expected = tasks.run(task, parts, strategy)
+    _, actual = tasks.run(task, tasks.make_parts(1), strategy)
+    for ours, theirs in zip(actual, expected, strict=True):
+      assert ours["selected"] == theirs["selected"]
+      assert ours["test"]["accuracy"] == theirs["test"]["accuracy"]
+      assert ours["train"]["loss"] == pytest.approx(theirs["train"]["loss"])
+
+  @pytest.mark.parametrize("num_candidates", [None, 20])
+  def test_compiles_nothing_after_the_first_round(
+    self, task, parts, num_candidates
+  ):
+    fresh = task._replace(budget=BUDGET + 1, num_candidates=num_candidates)
+    advance = tasks.make_advance(fresh, parts)
+    with tasks.compilations() as compiled:
+      state, _ = advance(acquisition.init(fresh, seed=3))
+      assert compiled or num_candidates
+      compiled.clear()
+      for _ in range(NUM_ROUNDS - 1):
+        state, _ = advance(state)
+    assert compiled == []
+
+  def test_compiles_training_once_for_all_seeds(self, task, parts):
+    training.fit_head.clear_cache()
+    for seed in (1, 2):
+      tasks.run(task, parts, "random", seed=seed)
+    assert training.fit_head._cache_size() == 1

@@ -1,0 +1,224 @@
+"""Tests of decern_jax/training/loss_module.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from decern_jax.distributed.sharding import make_mesh
+from decern_jax.training import learner, loss_module, rounds, training
+from tests import oracle, tasks
+
+STAGE_DIMS = (3, 5)
+RECIPE = tasks.RECIPE._replace(num_epochs=6)
+
+
+@pytest.fixture
+def module(key) -> loss_module.LossModule:
+  return loss_module.init(key, stage_dims=STAGE_DIMS)
+
+
+def draw_stages(size: int) -> tuple[jax.Array, ...]:
+  rng = np.random.default_rng(1)
+  return tuple(
+    jnp.asarray(rng.normal(size=(size, dim)), jnp.float32) for dim in STAGE_DIMS
+  )
+
+
+def naive_predictions(module, stages) -> np.ndarray:
+  module = jax.tree.map(np.float64, module)
+  hidden = [
+    np.maximum(np.float64(stage) @ layer.kernel + layer.bias, 0.0)
+    for layer, stage in zip(module.hidden, stages, strict=True)
+  ]
+  output = module.output
+  return (np.concatenate(hidden, axis=1) @ output.kernel + output.bias)[:, 0]
+
+
+def naive_ranking(predicted, losses) -> float:
+  pairs = [(i, len(losses) - 1 - i) for i in range(len(losses) // 2)]
+  signs = [1.0 if losses[i] > losses[j] else -1.0 for i, j in pairs]
+  return np.mean(
+    [
+      max(0.0, 1.0 - sign * (predicted[i] - predicted[j]))
+      for sign, (i, j) in zip(signs, pairs, strict=True)
+    ]
+  )
+
+
+class TestInit:
+  def test_has_a_layer_for_each_stage(self, module):
+    shapes = [layer.kernel.shape for layer in module.hidden]
+    assert shapes == [(3, 128), (5, 128)]
+    assert module.output.kernel.shape == (256, 1)
+
+  def test_layers_differ_by_key(self, module, key):
+    other = loss_module.init(jax.random.split(key)[0], stage_dims=STAGE_DIMS)
+    for ours, theirs in zip(
+      *map(jax.tree.leaves, (module, other)), strict=True
+    ):
+      assert (np.asarray(ours) != np.asarray(theirs)).any()
+
+
+class TestPredictedLosses:
+  def test_matches_the_layers_by_hand(self, module):
+    stages = draw_stages(7)
+    found = loss_module.predicted_losses(module, stages)
+    expected = naive_predictions(module, stages)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+class TestRankingLoss:
+  @pytest.mark.parametrize("num_rows", [8, 5])
+  def test_matches_mirrored_pairs_by_hand(self, module, num_rows):
+    stages = draw_stages(8)
+    losses = jnp.asarray(np.random.default_rng(2).random(8, np.float32))
+    found = loss_module.ranking_loss(
+      module, stages, losses, num_rows=jnp.asarray(num_rows)
+    )
+    predicted = naive_predictions(module, stages)[:num_rows]
+    expected = naive_ranking(predicted, losses[:num_rows])
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+class TestLimitGradient:
+  @pytest.mark.parametrize(
+    ("num_epochs", "num_passing"), [(200, 120), (4, 3), (5, 3), (1, 1)]
+  )
+  def test_ends_after_three_fifths_of_the_epochs(self, num_epochs, num_passing):
+    def total(stage, epoch):
+      (limited,) = loss_module.limit_gradient(
+        (stage,), epoch, num_epochs=num_epochs
+      )
+      return limited.sum()
+
+    slopes = jax.vmap(jax.grad(total), (None, 0))(
+      jnp.ones(2), jnp.arange(num_epochs)
+    )
+    assert np.asarray(slopes).all(axis=1).tolist() == [
+      epoch < num_passing for epoch in range(num_epochs)
+    ]
+
+
+class TestFitWithHead:
+  labels = np.arange(40, dtype=np.int32) % 5
+
+  def fit(self, num_rows: int, labels, *, garbage: float = 0.0):
+    problem = oracle.make_problem()
+    features = problem.features.copy()
+    features[num_rows:] = garbage
+    module = loss_module.init(jax.random.key(3), stage_dims=(37,))
+    arguments = (
+      features,
+      jnp.asarray(labels),
+      jnp.asarray(num_rows),
+    )
+    key, recipe = jax.random.key(0), RECIPE
+    alone = training.fit_head(key, problem.head, *arguments, recipe=recipe)
+    both = loss_module.fit_with_head(
+      key, problem.head, module, *arguments, recipe=recipe
+    )
+    return module, alone, both
+
+  @pytest.mark.parametrize("num_rows", [7, 40])
+  def test_head_and_losses_are_those_without_a_module(self, num_rows):
+    _, (head, losses), ((with_module, _), told) = self.fit(
+      num_rows, self.labels
+    )
+    jax.tree.map(np.testing.assert_array_equal, with_module, head)
+    np.testing.assert_array_equal(told, losses)
+
+  def test_head_of_several_labels_is_too(self):
+    labels = np.random.default_rng(0).integers(0, 2, (40, 5), np.int32)
+    _, (head, _), ((with_module, _), _) = self.fit(40, labels)
+    jax.tree.map(np.testing.assert_array_equal, with_module, head)
+
+  def test_padding_rows_never_matter(self):
+    found = self.fit(7, self.labels, garbage=np.nan)
+    expected = self.fit(7, self.labels)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+  def test_every_layer_of_the_module_moves(self):
+    start, _, ((_, module), _) = self.fit(40, self.labels)
+    # A shift of all predictions changes no pair: the last bias stays.
+    for ours, theirs in zip(
+      jax.tree.leaves(module)[:-1], jax.tree.leaves(start)[:-1], strict=True
+    ):
+      assert (np.asarray(ours) != np.asarray(theirs)).any()
+
+  def test_learns_which_losses_are_larger(self):
+    """The classes are noise to the head, but for the first coordinate."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(64, 4)).astype(np.float32)
+    hard = features[:, 0] > 0.0
+    labels = np.where(hard, rng.integers(0, 2, 64), 0).astype(np.int32)
+    head = training.init_head(jax.random.key(0), dim=4, num_classes=2)
+    module = loss_module.init(jax.random.key(1), stage_dims=(4,))
+    (_, module), _ = loss_module.fit_with_head(
+      jax.random.key(2),
+      head,
+      module,
+      features,
+      labels,
+      jnp.asarray(64),
+      recipe=RECIPE._replace(num_epochs=40),
+    )
+    predicted = np.asarray(loss_module.predict_pool(module, features))
+    assert predicted[hard].mean() > predicted[~hard].mean() + 0.5
+
+
+class TestPredictPool:
+  def test_reads_a_pool_on_the_host_in_blocks(self, key):
+    rows, labels = tasks.draw(tasks.POOL, 1)
+    split = tasks.make_split("train", labels)
+    module = loss_module.init(key, stage_dims=(tasks.DIM,))
+    expected = naive_predictions(module, (rows,))
+    for num_devices in (1, 8):
+      for on_host in (False, True):
+        part = learner.place(
+          rows, split, make_mesh(num_devices), on_host=on_host
+        )
+        found = loss_module.predict_pool(module, part.features)
+        assert len(found.sharding.device_set) == num_devices
+        np.testing.assert_allclose(
+          found[: tasks.POOL], expected, rtol=1e-4, atol=1e-5
+        )
+
+
+class TestRun:
+  """Whole runs on frozen features."""
+
+  def test_models_are_those_of_other_strategies(self):
+    """Of the first round, whose labels are the same."""
+    task, parts = tasks.make_task(num_rounds=2), tasks.make_parts()
+    _, expected = tasks.run(task, parts, "random")
+    _, found = tasks.run(task, parts, "learning_loss")
+    for name in ("train", "test"):
+      assert found[0][name] == expected[0][name]
+    assert len(found[0]["scores"]) == tasks.BUDGET
+
+  @pytest.mark.parametrize(
+    "strategy", ["learning_loss", "learning_loss_clustered"]
+  )
+  def test_selects_the_same_on_one_device(self, strategy):
+    task = tasks.make_task(num_rounds=3)
+    _, expected = tasks.run(task, tasks.make_parts(8), strategy)
+    _, found = tasks.run(task, tasks.make_parts(1), strategy)
+    for ours, theirs in zip(found, expected, strict=True):
+      assert ours["selected"] == theirs["selected"]
+
+  def test_module_starts_anew_from_the_seed(self):
+    task, parts = tasks.make_task(), tasks.make_parts(1)
+    recipe = RECIPE._replace(num_epochs=1, warmup_epochs=0)
+    labeled_at = np.where(np.arange(tasks.POOL) < 9, 0, rounds.NOT_LABELED)
+    models = [
+      tasks.make_learner(
+        task, parts, seed=seed, recipe=recipe, predicts_losses=True
+      ).fit(rounds.make_state(round_num, labeled_at))
+      for seed, round_num in ((1, 0), (1, 3), (2, 0))
+    ]
+    kernels = [np.asarray(m.loss_module.hidden[0].kernel) for m in models]
+    # A step of Adam is as long as its rate.
+    rate = 2.1 * recipe.learning_rate
+    assert np.abs(kernels[0] - kernels[1]).max() < rate
+    assert np.abs(kernels[0] - kernels[2]).max() > rate
