@@ -1,4 +1,4 @@
-"""Strict JAX settings for every test, and the shared fixtures."""
+"""Strict JAX settings for every test, compile caches, and shared fixtures."""
 
 import gc
 import os
@@ -8,18 +8,32 @@ import jax
 import jaxtyping
 import pytest
 
-# Four fifths of the time of the tests is that of the compiler. These take a
-# quarter from it: fewer passes of LLVM, and no threads of its own beside those
-# of the tests. An environment that sets `XLA_FLAGS` has its way.
-COMPILER = (
-  "--xla_backend_optimization_level=1",
+# Compiling takes most of the time of the tests. Level 0 makes it as short as it
+# can be; tests marked `as_shipped` run in a process without these flags.
+FAST_COMPILER = (
+  "--xla_backend_optimization_level=0",
   "--xla_cpu_parallel_codegen_split_count=1",
 )
-os.environ.setdefault("XLA_FLAGS", " ".join(COMPILER))
+# Set for the process that runs the tests that are marked `as_shipped`.
+AS_SHIPPED = "DECERN_JAX_TESTS_AS_SHIPPED"
+if AS_SHIPPED not in os.environ:
+  os.environ.setdefault("XLA_FLAGS", " ".join(FAST_COMPILER))
+
+# Compiled programs are kept from run to run; the folder may be deleted.
+CACHE = pathlib.Path(
+  os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+)
+# In the environment, as tests start other processes too.
+COMPILED = os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR", str(CACHE / "decern_jax" / "tests")
+)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_compilation_cache_dir", COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_compilation_cache_max_size", 2 * 2**30)
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -27,27 +41,6 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 # 65,530; at the limit the compiler aborts.
 MAPS = pathlib.Path("/proc/self/maps")
 MAX_MAPS = 30_000
-
-
-# Tests that take long, most of them one of several of a kind: a name a line.
-SLOW = pathlib.Path(__file__).with_name("slow_tests.txt")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  """Marks the tests of the list, before any is left out for its marker."""
-  names = set(SLOW.read_text().splitlines())
-  for item in items:
-    if item.nodeid in names:
-      item.add_marker(pytest.mark.slow)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def keep_programs_on_disk(tmp_path_factory):
-  """Compiles once what several tests, or the same after a drop, compile."""
-  folder = tmp_path_factory.mktemp("programs")
-  jax.config.update("jax_compilation_cache_dir", str(folder))
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,6 +19,7 @@ from decern_jax.models import pretrained, resnet, vit
 from decern_jax.runs import driver, experiment, records
 from tests import tiny
 from tests.data import bronze
+from tests.table import each
 
 SIZE = 32
 NUM_EXAMPLES = 12
@@ -168,7 +169,7 @@ FILES = sorted(
 
 @pytest.mark.usefixtures("small")
 class TestRun:
-  @pytest.mark.parametrize("name", FILES)
+  @each("name", FILES)
   def test_every_file_runs(self, name, folder, tmp_path):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
@@ -181,7 +182,7 @@ class TestRun:
     assert 0 <= found[1]["test"]["accuracy"] <= 1
     assert (tmp_path / "model.safetensors").exists()
 
-  @pytest.mark.parametrize("backbone", common.PAPER_BACKBONES)
+  @each("backbone", common.PAPER_BACKBONES)
   def test_every_backbone_runs(self, backbone, folder, tmp_path):
     config = paper.get_config(f"food101/{backbone}/2x")
     found = run(shrink(config, folder), tmp_path)
@@ -215,7 +216,7 @@ class TestPaper:
   def test_has_every_combination(self):
     assert len(set(paper.SETTINGS)) == 7 * 3 * 2
 
-  @pytest.mark.parametrize("setting", paper.SETTINGS)
+  @each("setting", paper.SETTINGS)
   def test_every_setting_is_the_published_one(self, setting):
     config = paper.get_config(setting).lock()
     experiment.check(config)
@@ -234,7 +235,7 @@ class TestPaper:
     num_candidates = 15_150 if dataset == "food101" else None
     assert config.selection.num_candidates == num_candidates
 
-  @pytest.mark.parametrize("setting", paper.SETTINGS)
+  @each("setting", paper.SETTINGS)
   def test_every_setting_fits_its_pool(self, setting):
     config = paper.get_config(setting)
     row = specs.DATASETS[config.dataset.name]

@@ -2,10 +2,9 @@
 
 import re
 
-import pytest
-
 from configs import common
 from tests import tiny
+from tests.table import each
 
 README = (tiny.ROOT / "README.md").read_text()
 FIELDS = dict(tiny.leaves(common.get_config().to_dict()))
@@ -40,7 +39,7 @@ class TestReadme:
     assert first.endswith("-m decern_jax.main --config=configs/quickstart.py")
     assert second.endswith("-m pytest")
 
-  @pytest.mark.parametrize("page", ["README.md", "docs/paper.md"])
+  @each("page", ["README.md", "docs/paper.md"])
   def test_links_and_files_are_there(self, page):
     text = (tiny.ROOT / page).read_text()
     named = re.findall(r"\]\((?!http)([^)#]+)\)", text)

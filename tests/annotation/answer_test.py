@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.annotation import answer
 from decern_jax.annotation.answer import Answer
+from tests.table import each
 
 GIVEN = Answer("a b/ü\n\"'.jpg", ("cat", "dög"), "mira", "2026-11-21", "x.csv")
 
@@ -21,14 +22,14 @@ ANSWERS = (
 
 
 class TestToLine:
-  @pytest.mark.parametrize("given", ANSWERS)
+  @each("given", ANSWERS)
   def test_is_one_line_of_ascii(self, given):
     line = answer.to_line(given)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert line.isascii()
 
-  @pytest.mark.parametrize("given", ANSWERS)
+  @each("given", ANSWERS)
   def test_is_read_back(self, given):
     assert answer.parse_lines(answer.to_line(given)) == ((given,), ())
 
@@ -49,8 +50,8 @@ class TestFromJson:
   def test_ids_are_left_as_they_are(self):
     assert answer.from_json({"id": " a ", "labels": []}).id == " a "
 
-  @pytest.mark.parametrize(
-    ("value", "shown"),
+  @each(
+    "value, shown",
     [
       ([], "object"),
       ("a", "object"),
@@ -96,7 +97,7 @@ class TestParseLines:
   def test_nothing_holds_nothing(self):
     assert answer.parse_lines(b"") == ((), ())
 
-  @pytest.mark.parametrize(
+  @each(
     "line",
     [
       b"{",

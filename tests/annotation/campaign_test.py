@@ -17,6 +17,7 @@ from decern_jax.runs import driver, experiment, model_file, records, workdir
 from tests import tiny
 from tests.annotation import hidden
 from tests.annotation.hidden import BUDGET, asked, respond, respond_truly
+from tests.table import each
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +269,8 @@ class TestRun:
       with pytest.raises(ValueError, match=message):
         campaign.run(hidden.make_config(folder), epath.Path(where))
 
-  @pytest.mark.parametrize(
-    ("changes", "message"),
+  @each(
+    "changes, message",
     [
       ({"seeds": (1, 2)}, r"one seed.*got \(1, 2\)"),
       ({"selection__budget": None}, "`selection.budget`"),

@@ -23,6 +23,7 @@ from tests import tiny
 from tests.annotation import hidden
 from tests.annotation import people_loop as loop
 from tests.annotation.hidden import BUDGET, asked, respond, respond_truly
+from tests.table import each
 
 ODD_NAMES = (
   "with spaces.png",
@@ -142,13 +143,13 @@ class TestOddImages:
     hidden.write_images(folder / "images", num_pool=60)
     return folder / "images" / "photos"
 
-  @pytest.mark.parametrize("name", ODD_IMAGES)
+  @each("name", ODD_IMAGES)
   def test_is_asked_about_as_any_other(self, images, start, where, name):
     ODD_IMAGES[name](images / name)
     start(selection__initial_budget=61)
     assert f"photos/{name}" in {item.id for item in asked(where).items}
 
-  @pytest.mark.parametrize("name", NO_IMAGES)
+  @each("name", NO_IMAGES)
   def test_is_left_out_by_name(self, images, start, where, caplog, name):
     (images / name).write_bytes(NO_IMAGES[name])
     start(selection__initial_budget=61)

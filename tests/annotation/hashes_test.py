@@ -5,6 +5,7 @@ import pytest
 
 from decern_jax.annotation import hashes
 from decern_jax.data.dataset import Split
+from tests.table import each
 
 IDS = ("a", "b", "c")
 
@@ -50,7 +51,7 @@ class TestOfImages:
     of(tmp_path, read, "a", fingerprint="other")
     assert read.seen == ["a", "a"]
 
-  @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"hashes": 1}'])
+  @each("content", [b"", b"{", b"[]", b'{"hashes": 1}'])
   def test_a_damaged_file_costs_itself_alone(self, tmp_path, read, content):
     first = of(tmp_path, read, "a")
     (tmp_path / hashes.FILE_NAME).write_bytes(content)

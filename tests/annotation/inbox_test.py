@@ -7,6 +7,7 @@ import pytest
 from decern_jax.annotation import answer, inbox, query
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.query import Item
+from tests.table import each
 
 POOL = ("a.png", "b.png", "c 'd'.png", "e.png")
 ASKED = tuple(Item(id_, f"/images/{id_}") for id_ in POOL[:3])
@@ -117,7 +118,7 @@ class TestTakeIn:
     assert labels(found) == [("a.png", ("x",))]
     assert "line 2" in found.problems[0]
 
-  @pytest.mark.parametrize("name", [".page.jsonl", "page.lock", "x.tmp"])
+  @each("name", [".page.jsonl", "page.lock", "x.tmp"])
   def test_other_files_are_left_alone(self, put, take, name):
     put(name, b"whatever")
     assert take() == inbox.Intake((), 0, ())

@@ -8,6 +8,7 @@ import pytest
 from decern_jax.annotation import query
 from decern_jax.annotation.query import Item, Query
 from tests.io import fake_store
+from tests.table import each
 
 ASKED = Query(
   3,
@@ -63,9 +64,7 @@ class TestWrite:
 
 
 class TestRead:
-  @pytest.mark.parametrize(
-    "asked", [ASKED, Query(3, (), False, ()), ASKED._replace(strategy="")]
-  )
+  @each("asked", [ASKED, Query(3, (), False, ()), ASKED._replace(strategy="")])
   def test_returns_what_was_written(self, workdir, asked):
     query.write(workdir, asked)
     assert query.read(workdir, 3) == asked
@@ -74,7 +73,7 @@ class TestRead:
     with pytest.raises(ValueError, match=r"0003.*no such file"):
       query.read(workdir, 3)
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [b"", b"{", b"[]", b"3", b'"text"', b"null", b"\xff", b"[" * 100_000]
     + [b"{}", b'{"items": 3}', b'{"items": [3], "class_names": []}'],
@@ -84,7 +83,7 @@ class TestRead:
     with pytest.raises(ValueError, match=r"query\.json"):
       query.read(tmp_path, 3)
 
-  @pytest.mark.parametrize(
+  @each(
     "change",
     [
       {"round": "3"},
@@ -129,7 +128,7 @@ class TestLatestRound:
     query.folder_of(tmp_path, 4).mkdir()
     assert query.latest_round(tmp_path) == 3
 
-  @pytest.mark.parametrize("name", ["²", "٣", "5", "00005", "-005", "0x10"])
+  @each("name", ["²", "٣", "5", "00005", "-005", "0x10"])
   def test_is_not_misled_by_other_names(self, tmp_path, name):
     path = query.write(tmp_path, ASKED)
     other = path.parent.parent / name

@@ -3,10 +3,10 @@
 import itertools
 
 import numpy as np
-import pytest
 
 from decern_jax.annotation import resolution
 from decern_jax.annotation.answer import Answer
+from tests.table import each
 
 
 def said(id_, annotator, *labels):
@@ -116,7 +116,7 @@ class TestResolve:
     answers = (said(id_, "x", "cat") for id_ in "ab")
     assert resolution.resolve(answers).labels == {"a": ("cat",), "b": ("cat",)}
 
-  @pytest.mark.parametrize("seed", range(20))
+  @each("seed", range(20))
   def test_matches_naive_rule(self, seed):
     random = np.random.default_rng(seed)
     answers = []

@@ -4,6 +4,7 @@ import pytest
 
 from decern_jax.annotation import taken
 from decern_jax.annotation.taken import Taken
+from tests.table import each
 
 LABELS = {"b.png": ("pear",), "a\udce4.png": ("fig", "apple"), "c.png": ()}
 
@@ -26,7 +27,7 @@ class TestFix:
     assert taken.read(tmp_path, 3) == first
     assert taken.read(tmp_path, 4) is None
 
-  @pytest.mark.parametrize("content", ["", "[]", '{"labels": 3}', "{"])
+  @each("content", ["", "[]", '{"labels": 3}', "{"])
   def test_refuses_what_it_did_not_write(self, tmp_path, content):
     taken.fix(tmp_path, 0, Taken((), {}))
     (file,) = (tmp_path / "labels").iterdir()

@@ -12,6 +12,7 @@ from decern_jax.cli import main
 from decern_jax.features import embedding
 from decern_jax.runs import experiment
 from tests import tiny
+from tests.table import each
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ class TestBadInput:
       experiment, "load", lambda config: pytest.fail("data were opened")
     )
 
-  @pytest.mark.parametrize("case", BAD_DATA)
+  @each("case", BAD_DATA)
   def test_refuses_data(self, start, data, tmp_path, case):
     spoil_data, message = BAD_DATA[case]
     spoil_data(data)
@@ -134,7 +135,7 @@ class TestBadInput:
       start(data=data)
     assert not list((tmp_path / "run").iterdir())
 
-  @pytest.mark.parametrize("case", BAD_SETTINGS)
+  @each("case", BAD_SETTINGS)
   def test_refuses_settings(self, start, tmp_path, case):
     changes, message = BAD_SETTINGS[case]
     with pytest.raises(ValueError, match=message):

@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.cli import command
 from decern_jax.distributed import processes
+from tests.table import each
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +37,8 @@ class TestOneOfSeveral:
     monkeypatch.setattr(processes, "are_several", lambda: True)
     monkeypatch.setattr(processes, "leave", leave)
 
-  @pytest.mark.parametrize(
-    ("error", "said"),
+  @each(
+    "error, said",
     [
       (
         ValueError("Expected 1, got 2."),
@@ -80,8 +81,8 @@ class TestRun:
         if_interrupted="",
       )
 
-  @pytest.mark.parametrize(
-    ("error", "message"),
+  @each(
+    "error, message",
     [
       (ValueError("Expected `x` > 0, got 0."), "error: Expected `x` > 0, got"),
       (RuntimeError("The loss became nan."), "error: The loss became nan."),
@@ -94,7 +95,7 @@ class TestRun:
       run_failing(error)
     assert exit_.value.code.startswith(message)
 
-  @pytest.mark.parametrize(
+  @each(
     "error", [ZeroDivisionError(), jax.errors.JaxRuntimeError("out of memory")]
   )
   def test_a_fault_keeps_its_traceback(self, error):

@@ -10,6 +10,7 @@ from decern_jax.cli import compare, pretrain
 from decern_jax.pretraining import loop
 from decern_jax.runs import experiment, records, runner
 from tests import tiny
+from tests.table import each
 
 STRATEGIES = ("margin", "random")
 SEEDS = (1, 11)
@@ -114,8 +115,8 @@ class TestCompare:
   def test_leaves_photos_out_when_asked_to(self, start):
     assert len(start(photos=False).read_text()) < len(start().read_text())
 
-  @pytest.mark.parametrize(
-    ("strategies", "message"),
+  @each(
+    "strategies, message",
     [
       ((), r"distinct `strategies`, at least one, got \(\)"),
       (("margin", "margin"), r"distinct `strategies`.*'margin'"),
@@ -175,8 +176,8 @@ class TestPretrainedConfig:
     )
     assert again.model.weights == config.model.weights
 
-  @pytest.mark.parametrize(
-    ("changes", "pretraining", "message"),
+  @each(
+    "changes, pretraining, message",
     [
       ({}, {"model.name": "resnet18"}, "got 'small_cnn' and 'resnet18'"),
       ({"strategies": ("oracle",)}, {}, "Unknown strategies"),

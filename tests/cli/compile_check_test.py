@@ -16,6 +16,7 @@ from decern_jax.cli import compile_check, config_flag
 from decern_jax.compile_check import program, round_programs, topology
 from decern_jax.models import small_cnn
 from tests import tiny
+from tests.table import each
 
 # A thousand rows: what is split over the devices is an eighth of it.
 SIZES = ("--num_train=1000", "--num_test=80", "--num_classes=10")
@@ -185,8 +186,8 @@ class TestMain:
     check("--topology=cpu:8", "--config.system.num_devices=2")
     assert "cpu:8: 2 x cpu" in capsys.readouterr().out
 
-  @pytest.mark.parametrize(
-    ("arguments", "message"),
+  @each(
+    "arguments, message",
     [
       (["--topology=v5e"], "got 'v5e'"),
       (["--topology=cpu:99"], "got 'cpu:99'"),
@@ -252,7 +253,7 @@ class TestCommand:
     assert done.returncode == 1
     assert "error: 'training of the head' needs" in done.stderr
 
-  @pytest.mark.parametrize("missing", ["config", "topology"])
+  @each("missing", ["config", "topology"])
   def test_needs_both_flags(self, missing):
     given = [
       *("--config=configs/quickstart.py", "--topology=cpu:2"),

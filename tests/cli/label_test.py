@@ -19,6 +19,7 @@ from decern_jax.annotation.page.server import Server
 from decern_jax.cli import label
 from decern_jax.io import file_lock
 from tests.annotation.page import asked
+from tests.table import each
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ class TestRefusals:
   def test_folder_in_a_store(self):
     self.check("on a disk of this machine, .*got gs://a/b", "gs://a/b")
 
-  @pytest.mark.parametrize("port", [-1, 65536])
+  @each("port", [-1, 65536])
   def test_port_that_is_none(self, workdir, port):
     self.check(f"`port` <= 65535, got {port}", workdir, port=port)
 
@@ -132,7 +133,7 @@ class TestRefusals:
       port = other.getsockname()[1]
       self.check(f"a free `port`, got {port}: .*in use", workdir, port=port)
 
-  @pytest.mark.parametrize("name", ["", " ", "a\nb", "x" * 201])
+  @each("name", ["", " ", "a\nb", "x" * 201])
   def test_annotator_that_is_none(self, workdir, name):
     self.check("Expected `annotator` of 1 to 200", workdir, annotator=name)
 
@@ -192,7 +193,7 @@ class TestProcess:
       urllib.request.urlopen(url[:-10], timeout=10)
     refused.value.close()
 
-  @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+  @each("number", [signal.SIGINT, signal.SIGTERM])
   def test_ends_cleanly(self, started, workdir, number):
     process, _ = started
     process.send_signal(number)

@@ -12,6 +12,7 @@ import pytest
 from decern_jax.cli import config_flag, main
 from decern_jax.runs import workdir
 from tests import tiny
+from tests.table import each
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -38,8 +39,8 @@ class TestMain:
     with pytest.raises(Exception, match=r"flags alone, got \['extra'\]"):
       main.main(rest)
 
-  @pytest.mark.parametrize(
-    ("flag", "message"),
+  @each(
+    "flag, message",
     [
       ("--config.train.lr=1", "configuration: 'lr'"),
       ("--config.trian.lr=1", "configuration: 'trian'"),
@@ -92,8 +93,8 @@ class TestMain:
     run_with("--verbosity=1")
     assert logging.get_verbosity() == logging.DEBUG
 
-  @pytest.mark.parametrize(
-    ("error", "message"),
+  @each(
+    "error, message",
     [
       (ValueError("Expected `x` > 0, got 0."), "error: Expected `x` > 0, got"),
       (OSError(28, "No space left"), "error: [Errno 28] No space left"),
@@ -156,8 +157,8 @@ class TestMain:
     )
     assert before == after
 
-  @pytest.mark.parametrize(
-    ("config", "name"),
+  @each(
+    "config, name",
     [
       ("configs/cub.py", "cub"),
       ("configs/cub.py:resnet50", "cub-resnet50"),

@@ -19,6 +19,7 @@ from decern_jax.ops.head import logits
 from decern_jax.runs import model_file, records
 from decern_jax.training import evaluation
 from tests import tiny
+from tests.table import each
 
 EVALUATE = evaluation.evaluate_head
 
@@ -119,7 +120,7 @@ def probs_by_path(rows: list[list[str]]) -> dict[str, np.ndarray]:
 
 
 class TestPredict:
-  @pytest.mark.parametrize("scope", ["head", "published"])
+  @each("scope", ["head", "published"])
   def test_probabilities_are_those_of_the_run(self, run, label, scope):
     workdir, expected = run(scope)
     found = probs_by_path(label(workdir))
@@ -137,7 +138,7 @@ class TestPredict:
     assert np.mean(right) == pytest.approx(record["test"]["accuracy"])
     assert np.mean(right) > 0.3
 
-  @pytest.mark.parametrize("top", [1, 3, 4, 5])
+  @each("top", [1, 3, 4, 5])
   def test_has_the_most_probable_classes_first(self, label, top):
     header, *rows = label(top=top)
     count = min(top, len(tiny.CLASSES))
@@ -148,7 +149,7 @@ class TestPredict:
       assert probs == sorted(probs, reverse=True)
       assert len(set(row[1::2])) == count
 
-  @pytest.mark.parametrize(
+  @each(
     "options", [{"batch_size": 1}, {"batch_size": 7}, {"num_workers": None}]
   )
   def test_does_not_depend_on_batches_and_threads(self, label, options):
@@ -163,9 +164,7 @@ class TestPredict:
     line = f"Labeled 24 images in {tmp_path / 'out.csv'}.\n"
     assert capsys.readouterr().out == line
 
-  @pytest.mark.parametrize(
-    "name", [b'a,"b"\n.png', b"caf\xe9.png", "蟻 .PNG".encode()]
-  )
+  @each("name", [b'a,"b"\n.png', b"caf\xe9.png", "蟻 .PNG".encode()])
   def test_unusual_names_are_kept(self, label, images, name):
     path = os.path.join(os.fsencode(images), b"ant", b"00.png")
     os.rename(path, os.path.join(os.fsencode(images), name))
@@ -198,8 +197,8 @@ class TestPredict:
       label(images=tmp_path / "broken")
     assert not (tmp_path / "out.csv").exists()
 
-  @pytest.mark.parametrize(
-    ("options", "message"),
+  @each(
+    "options, message",
     [
       ({"top": 0}, "1 <= `top`, got 0"),
       ({"batch_size": 0}, "1 <= `batch_size`, got 0"),
@@ -217,9 +216,7 @@ class TestPredict:
     with pytest.raises(ValueError, match=r"can be written, got .*/no/out\.csv"):
       label(output=tmp_path / "no" / "out.csv")
 
-  @pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "data.json"]
-  )
+  @each("name", ["model.safetensors", "config.json", "data.json"])
   def test_rejects_a_run_that_is_not_finished(
     self, label, workdir, tmp_path, monkeypatch, name
   ):
@@ -268,8 +265,8 @@ class TestCommand:
     assert lines[-1].startswith("x.webp,")
     assert len(lines) == 26
 
-  @pytest.mark.parametrize(
-    ("name", "message"),
+  @each(
+    "name, message",
     [
       ("images", "error: Expected `images` to be a folder, got "),
       ("workdir", "error: Expected the folder of a finished run, got "),

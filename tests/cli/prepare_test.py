@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from decern_jax.cli import prepare
 from decern_jax.data.specs import DATASETS
 from decern_jax.data.tfds_source import load_tfds
+from tests.table import each
 
 
 class TinyFruit(tfds.core.GeneratorBasedBuilder):
@@ -104,8 +105,8 @@ class TestCheckCanBePrepared:
       prepare.check_can_be_prepared(name)
     assert "caltech101" in rows
 
-  @pytest.mark.parametrize(
-    ("name", "advice"),
+  @each(
+    "name, advice",
     [
       ("bronze_ding", "https://github.com/zhourixin/bronze-Ding"),
       ("image_folder", "<folder>/<train or test>/<class>/<image>"),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from decern_jax.compile_check import program, topology
+from tests.table import each
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def make(mesh, function=product, *, kept=(), **options):
 
 
 class TestSplit:
-  @pytest.mark.parametrize(("rows", "padded"), [(1, 8), (16, 16), (17, 24)])
+  @each("rows, padded", [(1, 8), (16, 16), (17, 24)])
   def test_pads_to_equal_shards(self, mesh, rows, padded):
     form = program.split(mesh, (rows, 3), dtype=jnp.int32)
     assert (form.shape, form.dtype) == ((padded, 3), jnp.int32)

@@ -16,6 +16,7 @@ from decern_jax.runs import experiment
 from decern_jax.strategies import scoring, selection
 from decern_jax.training import evaluation, train_step, training
 from tests import tiny
+from tests.table import each
 
 # Where a run finds the function of each program.
 PLACES = {
@@ -87,15 +88,14 @@ def spans(tree):
 
 
 class TestListPrograms:
-  @pytest.mark.parametrize(
-    ("changes", "first"),
+  @each(
+    "changes, first",
     [
       ({}, "training of the head"),
       ({"train__augment": True}, "step of training"),
       ({"train__scope": "published"}, "step of training"),
       ({"train__scope": "all"}, "step of training"),
     ],
-    ids=["head", "augment", "published", "all"],
   )
   def test_trains_as_the_configuration_says(self, folder, changes, first):
     listed = list_programs(make_config(folder, **changes))
@@ -110,9 +110,7 @@ class TestListPrograms:
     listed = list_programs(make_config(folder, selection__strategy="badge"))
     assert not {item.name for item in listed} & set(SELECTION)
 
-  @pytest.mark.parametrize(
-    ("scope", "num_devices"), [("head", 1), ("head", 8), ("published", 8)]
-  )
+  @each("scope, num_devices", [("head", 1), ("head", 8), ("published", 8)])
   def test_has_the_arguments_of_a_run(
     self, folder, tmp_path, monkeypatch, scope, num_devices
   ):
@@ -148,8 +146,8 @@ class TestListPrograms:
         if option not in ("apply", "uncertainty_gamma", "diversity_gamma"):
           assert options[option] == value, (item.name, option)
 
-  @pytest.mark.parametrize(
-    ("batch_size", "note"),
+  @each(
+    "batch_size, note",
     [(16, ""), (12, "12 images do not divide over 8 devices")],
   )
   def test_tells_of_a_batch_that_is_not_split(self, folder, batch_size, note):

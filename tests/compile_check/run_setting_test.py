@@ -4,6 +4,7 @@ import pytest
 
 from configs import bronze_ding, cub, food101, quickstart
 from decern_jax.compile_check import run_setting, topology
+from tests.table import each
 
 UNKNOWN = {
   "num_train": None,
@@ -40,8 +41,8 @@ class TestMakeSetting:
     setting = run_setting.make_setting(config, mesh, **UNKNOWN)
     assert setting.train_batch_size == setting.capacity == 20
 
-  @pytest.mark.parametrize(
-    ("config", "flags"),
+  @each(
+    "config, flags",
     [
       (bronze_ding, "--num_test for data set 'bronze_ding'"),
       (
@@ -49,7 +50,6 @@ class TestMakeSetting:
         "--num_train, --num_test, --num_classes for data set 'rendered'",
       ),
     ],
-    ids=["bronze_ding", "rendered"],
   )
   def test_names_the_sizes_that_are_missing(self, mesh, config, flags):
     with pytest.raises(ValueError, match=f"Expected {flags}"):
@@ -60,8 +60,8 @@ class TestMakeSetting:
     with pytest.raises(ValueError, match="at most 1599 labels .* got 1600"):
       run_setting.make_setting(cub.get_config(), mesh, **sizes)
 
-  @pytest.mark.parametrize(
-    ("choice", "memory", "stays"),
+  @each(
+    "choice, memory, stays",
     [
       (None, None, False),
       (True, None, True),

@@ -12,6 +12,7 @@ import pytest
 
 from decern_jax.compile_check import topology
 from tests import tiny
+from tests.table import each
 
 HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 needs_libtpu = pytest.mark.skipif(not HAS_LIBTPU, reason="libtpu is missing")
@@ -24,7 +25,7 @@ def fake_mesh(kind: str, platform: str) -> types.SimpleNamespace:
 
 
 class TestMakeMesh:
-  @pytest.mark.parametrize("count", [1, 3, 8])
+  @each("count", [1, 3, 8])
   def test_has_the_simulated_devices(self, count):
     mesh = topology.make_mesh(f"cpu:{count}")
     assert dict(mesh.shape) == {"pool": count}
@@ -65,14 +66,12 @@ class TestMakeMesh:
     with pytest.raises(ValueError, match="at most 8 .* got 'cpu:9'"):
       topology.make_mesh("cpu:9")
 
-  @pytest.mark.parametrize(
-    "name", ["cpu", "cpu:", "cpu:0", "cpu:two", "cpu:-1"]
-  )
+  @each("name", ["cpu", "cpu:", "cpu:0", "cpu:two", "cpu:-1"])
   def test_rejects_simulated_devices_without_number(self, name):
     with pytest.raises(ValueError, match=f"as 'cpu:8', got '{name}'"):
       topology.make_mesh(name)
 
-  @pytest.mark.parametrize("name", ["", "v5e", "v5e-16", "v5e:16", "4x4"])
+  @each("name", ["", "v5e", "v5e-16", "v5e:16", "4x4"])
   def test_rejects_what_names_no_topology(self, name):
     with pytest.raises(ValueError, match=f"'v5p:2x2x1', got '{name}'"):
       topology.make_mesh(name)
@@ -87,8 +86,8 @@ class TestMakeMesh:
 
 @needs_libtpu
 class TestMakeTpuMesh:
-  @pytest.mark.parametrize(
-    ("name", "count", "kind"),
+  @each(
+    "name, count, kind",
     [
       ("v4:2x2x1", 4, "TPU v4"),
       ("v5e:1x1", 1, "TPU v5 lite"),
@@ -103,7 +102,7 @@ class TestMakeTpuMesh:
     assert {device.device_kind for device in mesh.devices.flat} == {kind}
     assert topology.device_memory(mesh) > 8 * topology.GIB
 
-  @pytest.mark.parametrize("name", ["v5e:3x3", "v99:2x2"])
+  @each("name", ["v5e:3x3", "v99:2x2"])
   def test_rejects_what_libtpu_does_not_know(self, name):
     with pytest.raises(
       ValueError, match=f"libtpu knows, got '{name}': INVALID"

@@ -13,6 +13,7 @@ from decern_jax.data.augmentation import (
   random_resized_crop_and_flip,
 )
 from decern_jax.data.transforms import INTERPOLATIONS
+from tests.table import each
 
 FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -103,7 +104,7 @@ def mean_error(result: np.ndarray, expected: np.ndarray) -> float:
 
 
 class TestRandomBox:
-  @pytest.mark.parametrize("shape", SHAPES)
+  @each("shape", SHAPES)
   def test_matches_torchvision_on_the_same_draws(self, shape):
     ours, theirs = np.random.default_rng(1), np.random.default_rng(1)
     for _ in range(500):
@@ -127,7 +128,7 @@ class TestRandomBox:
       place = start / (4000 - side)
       assert stats.kstest(place, stats.uniform.cdf).pvalue > 0.01
 
-  @pytest.mark.parametrize("shape", [(400, 500), (500, 375), (300, 300)])
+  @each("shape", [(400, 500), (500, 375), (300, 300)])
   def test_boxes_lie_in_the_image_and_within_bounds(self, shape):
     top, left, height, width = draw(*shape, 2000).T
     assert (top >= 0).all()
@@ -141,8 +142,8 @@ class TestRandomBox:
     assert RATIO[0] - 0.01 < ratio.min() < 0.78
     assert 1.3 < ratio.max() < RATIO[1] + 0.01
 
-  @pytest.mark.parametrize(
-    ("shape", "expected"),
+  @each(
+    "shape, expected",
     [
       ((30, 1000), (0, 480, 30, 40)),
       ((1000, 30), (480, 0, 40, 30)),
@@ -165,24 +166,24 @@ class TestRandomBox:
     )
     assert sizes(box) == (0, 0, 1, 1)
 
-  @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.5, 0.2), (0.5, 1.1)])
+  @each("scale", [(0.0, 1.0), (0.5, 0.2), (0.5, 1.1)])
   def test_rejects_scale_out_of_range(self, scale):
     with pytest.raises(ValueError, match=r"`scale`.*got \(0\.[05]"):
       random_box(9, 9, np.random.default_rng(0), scale=scale, ratio=RATIO)
 
-  @pytest.mark.parametrize("ratio", [(0.0, 1.0), (1.5, 1.2)])
+  @each("ratio", [(0.0, 1.0), (1.5, 1.2)])
   def test_rejects_ratio_out_of_range(self, ratio):
     with pytest.raises(ValueError, match=r"`ratio`.*got \([01]\.[05]"):
       random_box(9, 9, np.random.default_rng(0), scale=SCALE, ratio=ratio)
 
 
 class TestRandomResizedCrop:
-  @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-  @pytest.mark.parametrize(
+  @each("interpolation", INTERPOLATIONS)
+  @each(
     "shape",
     [(1, 1), (1, 1000), (1000, 1), (2, 3), (24, 24), (60, 60), (9, 200)],
   )
-  @pytest.mark.parametrize("image_size", [1, 24])
+  @each("image_size", [1, 24])
   def test_any_image_becomes_a_square(self, shape, image_size, interpolation):
     image = noise(*shape)
     for seed in range(20):
@@ -196,8 +197,8 @@ class TestRandomResizedCrop:
       assert result.dtype == np.uint8
       assert not np.shares_memory(result, image)
 
-  @pytest.mark.parametrize("side", [1, 10, 24, 30, 53, 54, 100])
-  @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+  @each("side", [1, 10, 24, 30, 53, 54, 100])
+  @each("interpolation", INTERPOLATIONS)
   def test_constant_image_stays_constant(self, side, interpolation):
     image = np.full((side, side, 3), (255, 130, 0), np.uint8)
     result = whole(image, 24, interpolation=interpolation)
@@ -217,7 +218,7 @@ class TestRandomResizedCrop:
     expected = Image.fromarray(box).resize((64, 64), Image.BILINEAR)
     assert mean_error(result, expected) < 0.5
 
-  @pytest.mark.parametrize("shape", [(20, 20), (63, 17), (64, 63), (1, 5)])
+  @each("shape", [(20, 20), (63, 17), (64, 63), (1, 5)])
   def test_enlarging_bilinearly_matches_pillow(self, shape):
     image = noise(*shape)
     expected = Image.fromarray(image).resize((64, 64), Image.BILINEAR)
@@ -226,8 +227,8 @@ class TestRandomResizedCrop:
 
   # Measured, of 255 levels: 0.2 to 1.2 up to sqrt(5) times smaller, 1.2 to 1.8
   # beyond. Interpolation alone is as far away as 4 and more.
-  @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-  @pytest.mark.parametrize(
+  @each("interpolation", INTERPOLATIONS)
+  @each(
     "shape", [(64, 80), (96, 96), (128, 128), (140, 32), (144, 192), (384, 320)]
   )
   def test_shrinking_is_close_to_pillow(self, shape, interpolation):
@@ -236,7 +237,7 @@ class TestRandomResizedCrop:
     expected = Image.fromarray(image).resize((64, 64), FILTERS[interpolation])
     assert mean_error(result, expected) < 2.0
 
-  @pytest.mark.parametrize("side", [100, 128, 143, 144, 300])
+  @each("side", [100, 128, 143, 144, 300])
   def test_shrinking_takes_noise_away_as_pillow_does(self, side):
     image = noise(side, side)
     expected = np.asarray(

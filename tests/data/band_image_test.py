@@ -9,13 +9,14 @@ from decern_jax.data.band_image import (
   read_bands,
   scale_bands,
 )
+from tests.table import each
 
 BANDS = np.random.default_rng(0).integers(0, 10_000, (6, 8, 12), np.uint16)
 
 
 class TestReadBands:
-  @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-  @pytest.mark.parametrize("suffix", [".npy", ".npz", ".NPY", ".tif"])
+  @each("dtype", [np.uint8, np.uint16, np.float32])
+  @each("suffix", [".npy", ".npz", ".NPY", ".tif"])
   def test_reads_what_was_written(self, tmp_path, dtype, suffix):
     bands, path = (BANDS % 250).astype(dtype), tmp_path / f"a{suffix}"
     if suffix == ".npz":
@@ -40,8 +41,8 @@ class TestReadBands:
     np.save(tmp_path / "a.npy", BANDS[..., 0].astype(np.uint8))
     assert read_bands(tmp_path / "a.npy").shape == (6, 8, 1)
 
-  @pytest.mark.parametrize(
-    ("name", "content", "match"),
+  @each(
+    "name, content, match",
     [
       ("a.png", b"", "'.npy', .* got .*a.png"),
       ("a.npy", b"not an array", "an array in .*a.npy, got"),
@@ -63,7 +64,7 @@ class TestReadBands:
     with pytest.raises(ValueError, match="b.npy"):
       read_bands(tmp_path / "b.npy")
 
-  @pytest.mark.parametrize("shape", [(3,), (2, 2, 2, 2), (0, 4, 3)])
+  @each("shape", [(3,), (2, 2, 2, 2), (0, 4, 3)])
   def test_rejects_other_shapes(self, tmp_path, shape):
     np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
     with pytest.raises(ValueError, match="height, width, bands"):
@@ -101,16 +102,14 @@ class TestScaleBands:
     with pytest.raises(ValueError, match="`band_range`.* of uint16, got None"):
       scale_bands(BANDS)
 
-  @pytest.mark.parametrize("value", [np.nan, np.inf])
+  @each("value", [np.nan, np.inf])
   def test_rejects_what_is_not_finite(self, value):
     with pytest.raises(ValueError, match="finite"):
       scale_bands(np.full((1, 1, 3), value, np.float32), band_range=(0.0, 1.0))
 
 
 class TestCheckBandRange:
-  @pytest.mark.parametrize(
-    "band_range", [(1.0, 1.0), (2.0, 1.0), (1.0,), ((0, 1), (3, 2)), 7.0]
-  )
+  @each("band_range", [(1.0, 1.0), (2.0, 1.0), (1.0,), ((0, 1), (3, 2)), 7.0])
   def test_rejects_what_does_not_rise(self, band_range):
     with pytest.raises(ValueError, match="low < high, got"):
       check_band_range(band_range)

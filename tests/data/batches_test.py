@@ -4,13 +4,13 @@ import contextlib
 import threading
 
 import numpy as np
-import pytest
 
 from decern_jax.data import batches
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.ops import keys
 from decern_jax.pretraining import views
 from tests.pretraining import tiny_pretraining as tiny_run
+from tests.table import each
 
 
 def seeds_of(*entropy):
@@ -30,7 +30,7 @@ def plan(num_examples=20, *, size=8, seeds=None, first=0, steps=6):
 
 
 class TestPlanBatches:
-  @pytest.mark.parametrize("size", [4, 5, 20, 64])
+  @each("size", [4, 5, 20, 64])
   def test_a_pass_is_a_permutation(self, size):
     per_pass = max(20 // size, 1)
     found = plan(size=size, steps=3 * per_pass)
@@ -38,8 +38,8 @@ class TestPlanBatches:
       seen = [p for p, seed in found if seed[-1] == number]
       assert sorted(sum(seen, [])) == [*range(100, 120)]
 
-  @pytest.mark.parametrize(
-    ("num_examples", "sizes"),
+  @each(
+    "num_examples, sizes",
     [(20, [8, 8]), (16, [8, 8]), (15, [8]), (8, [8]), (7, [7]), (1, [1])],
   )
   def test_drops_a_last_batch_unless_it_is_the_only_one(
@@ -66,7 +66,7 @@ class TestPlanBatches:
     }
     assert len(left_out) > 4
 
-  @pytest.mark.parametrize("first", range(7))
+  @each("first", range(7))
   def test_resumed_plan_is_the_tail_of_the_whole(self, first):
     assert plan(first=first) == plan()[first:]
 
@@ -121,7 +121,7 @@ class TestDeviceBatches:
       np.testing.assert_array_equal(images, expected)
       np.testing.assert_array_equal(labels, split.labels[plan.positions])
 
-  @pytest.mark.parametrize("num_devices", [2, 8])
+  @each("num_devices", [2, 8])
   def test_splits_a_batch_that_divides(self, num_devices):
     expected = [np.asarray(images) for images, _ in self.batches(self.plan)]
     found = self.batches(self.plan, num_devices=num_devices)

@@ -8,6 +8,7 @@ import pytest
 
 from decern_jax.data.bronze_ding import load_bronze_ding
 from tests.data import bronze
+from tests.table import each
 
 ROWS = {
   "train": [("d3", 2), ("d1", 1), ("鼎2", 3)],
@@ -89,7 +90,7 @@ class TestLoadBronzeDing:
     sizes = {"train": 3, "test": 2}
     assert len(load(release, num_examples=sizes).test.ids) == 2
 
-  @pytest.mark.parametrize("split", ["train", "test"])
+  @each("split", ["train", "test"])
   def test_rejects_other_sizes(self, release, split):
     with pytest.raises(ValueError, match=f"1470 images in .*{split}.xlsx, got"):
       load(release, num_examples={split: 1470})
@@ -106,7 +107,7 @@ class TestLoadBronzeDing:
     with pytest.raises(ValueError, match="`path` .*nowhere is no folder"):
       load(tmp_path / "nowhere")
 
-  @pytest.mark.parametrize("name", ["delete_png", "train.xlsx", "test.xlsx"])
+  @each("name", ["delete_png", "train.xlsx", "test.xlsx"])
   def test_rejects_missing_part_of_the_release(self, release, name):
     path = release / "complete_DATASET" / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.data.bronze_table import Row, read_table
 from tests.data.bronze import HEADINGS, write_table
+from tests.table import each
 
 
 def replace_inside(
@@ -68,17 +69,17 @@ class TestReadTable:
     with pytest.raises(ValueError, match="Expected some images in .* got 0"):
       read()
 
-  @pytest.mark.parametrize("name", [None, " ", 1.5, True])
+  @each("name", [None, " ", 1.5, True])
   def test_rejects_what_is_no_name(self, read, name):
     with pytest.raises(ValueError, match=f"cell 2 of row 3 .* got {name!r}"):
       read((1, "a", "", 1), (2, name, "", 1))
 
-  @pytest.mark.parametrize("age", [None, "3", 2.5, True])
+  @each("age", [None, "3", 2.5, True])
   def test_rejects_age_that_is_no_whole_number(self, read, age):
     with pytest.raises(ValueError, match=f"cell 4 of row 3 .* got {age!r}"):
       read((1, "a", "", 1), (2, "b", "", age, "book"))
 
-  @pytest.mark.parametrize("age", [0, 12])
+  @each("age", [0, 12])
   def test_rejects_age_outside_the_classes(self, read, age):
     with pytest.raises(ValueError, match=f"1 to 11 .* got {age} for image 'b'"):
       read((1, "a", "", 1), (2, "b", "", age))
@@ -87,17 +88,15 @@ class TestReadTable:
     with pytest.raises(ValueError, match=r"once in .*train\.xlsx.*\[a\]"):
       read((1, "a", "", 1), (2, "b", "", 1), (3, "a", "", 2))
 
-  @pytest.mark.parametrize(
-    "data", [b"", b"id,name\n", b"PK\x05\x06" + b"\0" * 18]
-  )
+  @each("data", [b"", b"id,name\n", b"PK\x05\x06" + b"\0" * 18])
   def test_rejects_what_is_no_excel_file(self, tmp_path, data):
     file = tmp_path / "train.xlsx"
     file.write_bytes(data)
     with pytest.raises(ValueError, match="Excel file in .*train.xlsx, got"):
       read_table(file, num_ages=11)
 
-  @pytest.mark.parametrize(
-    ("member", "old", "new"),
+  @each(
+    "member, old, new",
     [
       ("xl/worksheets/sheet1.xml", b"</sheetData>", b"<sheetData>"),
       ("xl/workbook.xml", b"visibility=", b"eisibility="),

@@ -9,6 +9,7 @@ import pytest
 
 from decern_jax.data.decoding import MAX_PIXELS, decode_image
 from tests import tiny
+from tests.table import each
 
 FILES = {
   "jpeg": ("JPEG", {"quality": 90}),
@@ -57,14 +58,14 @@ class TestDecodeImage:
     pixels = decode_image(encoded("png"))
     np.testing.assert_array_equal(pixels, np.asarray(picture()))
 
-  @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
-  @pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+  @each("mode", ["1", "L", "LA", "P", "RGBA"])
+  @each("fmt", ["PNG", "TIFF"])
   def test_color_mode_becomes_rgb(self, mode, fmt):
     data = encode(picture().convert(mode), fmt)
     np.testing.assert_array_equal(decode_image(data), with_pillow(data))
 
-  @pytest.mark.parametrize(
-    ("fmt", "options"),
+  @each(
+    "fmt, options",
     [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})],
   )
   def test_alpha_is_dropped(self, fmt, options):
@@ -85,8 +86,8 @@ class TestDecodeImage:
     error = decode_image(data).astype(int) - with_pillow(data)
     assert np.abs(error).max() <= 1
 
-  @pytest.mark.parametrize("extension", [".png", ".tiff"])
-  @pytest.mark.parametrize("channels", [1, 3])
+  @each("extension", [".png", ".tiff"])
+  @each("channels", [1, 3])
   def test_sixteen_bits_are_scaled_to_eight(self, extension, channels):
     samples = np.linspace(0, 65535, 48 * 64).astype(np.uint16).reshape(48, 64)
     image = np.repeat(samples[..., None], channels, axis=-1)
@@ -94,8 +95,8 @@ class TestDecodeImage:
     error = decode_image(data) - samples[..., None] / 257
     assert np.abs(error).max() < 1
 
-  @pytest.mark.parametrize("orientation", range(1, 9))
-  @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "TIFF", "WEBP"])
+  @each("orientation", range(1, 9))
+  @each("fmt", ["JPEG", "PNG", "TIFF", "WEBP"])
   def test_exif_orientation_is_applied(self, fmt, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -103,8 +104,8 @@ class TestDecodeImage:
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(decode_image(data), np.asarray(upright))
 
-  @pytest.mark.parametrize(
-    ("fmt", "options"),
+  @each(
+    "fmt, options",
     [("GIF", {}), ("MPO", {}), ("PNG", {}), ("WEBP", {"lossless": True})],
   )
   def test_several_frames_give_the_first(self, fmt, options):
@@ -115,27 +116,27 @@ class TestDecodeImage:
     np.testing.assert_array_equal(decode_image(data), with_pillow(data))
 
   @each_file
-  @pytest.mark.parametrize("tail", [b"\0", bytes(500), b"<html>" * 50])
+  @each("tail", [b"\0", bytes(500), b"<html>" * 50])
   def test_trailing_bytes_are_ignored(self, file, tail):
     data = encoded(file)
     np.testing.assert_array_equal(decode_image(data + tail), decode_image(data))
 
   @each_file
-  @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
+  @each("share", [0.02, 0.3, 0.6, 0.9, 0.99])
   def test_rejects_truncated_file(self, file, share, capfd):
     data = encoded(file)
     with pytest.raises(ValueError, match=r"Image does not decode|no known"):
       decode_image(data[: int(share * len(data))])
     assert capfd.readouterr() == ("", "")
 
-  @pytest.mark.parametrize("filler", [b"\0", b"\x55", b"\xff\xda"])
+  @each("filler", [b"\0", b"\x55", b"\xff\xda"])
   def test_rejects_jpeg_whose_second_half_never_arrived(self, filler):
     data = encoded("jpeg")
     half = len(data) // 2
     with pytest.raises(ValueError, match="Image does not decode"):
       decode_image(data[:half] + filler * half)
 
-  @pytest.mark.parametrize("data", [b"", b"hello", b"<html></html>" * 99])
+  @each("data", [b"", b"hello", b"<html></html>" * 99])
   def test_rejects_what_is_no_image(self, data):
     with pytest.raises(ValueError, match=f"got {len(data)} bytes"):
       decode_image(data)
@@ -149,7 +150,7 @@ class TestDecodeImage:
     with pytest.raises(ValueError, match="3600000000 pixels"):
       decode_image(tiny.png_header(60000, 60000))
 
-  @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
+  @each("options", [{}, {"progressive": True}])
   def test_rejects_jpeg_that_announces_more_pixels(self, options):
     data = bytearray(encode(picture(), "JPEG", **options))
     frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
@@ -157,7 +158,7 @@ class TestDecodeImage:
     with pytest.raises(ValueError, match="got 60000 x 60000"):
       decode_image(bytes(data))
 
-  @pytest.mark.parametrize("mode", ["F", "I"])
+  @each("mode", ["F", "I"])
   def test_rejects_samples_of_unknown_range(self, mode):
     with pytest.raises(ValueError, match=f"got mode '{mode}'"):
       decode_image(encode(picture().convert(mode), "TIFF"))

@@ -10,6 +10,7 @@ import pytest
 
 from decern_jax.data import image_check
 from decern_jax.data.image_check import ImageFile, digest, find_unreadable
+from tests.table import each
 
 
 def write_image(path: pathlib.Path) -> None:
@@ -81,9 +82,7 @@ class TestDigest:
   def test_is_the_same_for_the_same_listing(self, folder):
     assert digest(list_files(folder)) == digest(list_files(folder))
 
-  @pytest.mark.parametrize(
-    "change", [{"id": "train/b/a.png"}, {"size": 1}, {"mtime_ns": 1}]
-  )
+  @each("change", [{"id": "train/b/a.png"}, {"size": 1}, {"mtime_ns": 1}])
   def test_changes_with_every_fact(self, folder, change):
     files = list_files(folder)
     changed = [files[0]._replace(**change), *files[1:]]
@@ -96,7 +95,7 @@ class TestDigest:
 
 
 class TestFindUnreadable:
-  @pytest.mark.parametrize("num_workers", [1, 4])
+  @each("num_workers", [1, 4])
   def test_names_what_does_not_decode(self, folder, num_workers):
     bad = check(folder, num_workers=num_workers)
     assert bad == ["c.png", "d.png", "e.png"]
@@ -144,7 +143,7 @@ class TestFindUnreadable:
     assert outcome["digest"] == digest(list_files(folder))
     assert outcome["unreadable"] == [f"train/a/{name}.png" for name in "cde"]
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [
       b"",

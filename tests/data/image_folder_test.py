@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from decern_jax.data.image_folder import load_image_folder
+from tests.table import each
 
 
 def write_image(path: pathlib.Path, value: int = 90) -> None:
@@ -97,14 +98,14 @@ class TestLoadImageFolder:
     (root / "val").mkdir()
     assert load(root).val is None
 
-  @pytest.mark.parametrize(
+  @each(
     "name", ["a.JPG", "a.Jpeg", "a.WEBP", "a.Bmp", "a.GIF", "a.tif", "a.TIFF"]
   )
   def test_extension_is_read_in_any_case(self, root, name):
     write_image(root / "train" / "kiwi" / name)
     assert f"train/kiwi/{name}" in load(root).train.ids
 
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "train/kiwi/.a.png",
@@ -163,14 +164,14 @@ class TestBadFolder:
     with pytest.raises(ValueError, match="0.png is a file"):
       load(root / "train" / "kiwi" / "0.png")
 
-  @pytest.mark.parametrize("split", ["train", "test"])
+  @each("split", ["train", "test"])
   def test_rejects_missing_split_and_says_what_is_there(self, root, split):
     (root / split).rename(root / "other")
     found = ", ".join(sorted({"train", "test", "other"} - {split}))
     with pytest.raises(ValueError, match=rf"got \[{found}\]"):
       load(root)
 
-  @pytest.mark.parametrize("split", ["train", "test"])
+  @each("split", ["train", "test"])
   def test_rejects_split_without_images(self, root, split):
     shutil.rmtree(root / split)
     (root / split / "kiwi").mkdir(parents=True)
@@ -190,7 +191,7 @@ class TestBadFolder:
     with pytest.raises(ValueError, match=r"2 classes .*, got \['kiwi'\]"):
       load(tmp_path)
 
-  @pytest.mark.parametrize("split", ["test", "val"])
+  @each("split", ["test", "val"])
   def test_rejects_class_that_train_lacks(self, root, split):
     write_split(root, split, mango=1, lemon=1)
     with pytest.raises(ValueError, match=rf"{split} .* \[lemon, mango\]"):
@@ -250,7 +251,7 @@ class TestUnreadableImages:
     assert load(root).fingerprint == before
     assert len(warnings) == 1
 
-  @pytest.mark.parametrize("cached", [False, True])
+  @each("cached", [False, True])
   def test_rejects_more_than_five_percent(self, root, tmp_path, cached):
     cache_dir = tmp_path / "cache" if cached else None
     write_split(root, "train", apple=19)

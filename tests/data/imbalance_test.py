@@ -9,6 +9,7 @@ from decern_jax.data.imbalance import (
   long_tail_targets,
   thin_to_long_tail,
 )
+from tests.table import each
 
 RNG = np.random.default_rng(0)
 FREQUENCIES = [0.4, 0.7, 0.2, 0.3, 0.5, 0.25]
@@ -46,7 +47,7 @@ class TestLongTailTargets:
   def test_no_label_vanishes(self):
     assert long_tail_targets(np.array([5, 4]), ratio=1e9).tolist() == [5, 1]
 
-  @pytest.mark.parametrize("ratio", [0.5, -1.0, np.nan, np.inf])
+  @each("ratio", [0.5, -1.0, np.nan, np.inf])
   def test_rejects_ratio_outside_its_range(self, ratio):
     with pytest.raises(ValueError, match=f"`ratio` >= 1, got {ratio}"):
       long_tail_targets(np.array([5, 4]), ratio=ratio)
@@ -57,8 +58,8 @@ class TestLongTailTargets:
 
 
 class TestLongTailPositions:
-  @pytest.mark.parametrize("ratio", [1.0, 10.0, 50.0, 200.0])
-  @pytest.mark.parametrize("seed", [0, 1])
+  @each("ratio", [1.0, 10.0, 50.0, 200.0])
+  @each("seed", [0, 1])
   def test_counts_are_exactly_as_documented(self, ratio, seed):
     kept = long_tail_positions(LABELS, ratio=ratio, seed=seed)
     counts = LABELS.sum(axis=0)
@@ -116,7 +117,7 @@ class TestLongTailPositions:
 
 
 class TestThinToLongTail:
-  @pytest.mark.parametrize("labels", [LABELS, SINGLE], ids=["many", "one"])
+  @each("labels", [LABELS, SINGLE])
   def test_pool_keeps_what_belongs_together(self, labels):
     dataset = make_dataset(labels)
     thinned = thin_to_long_tail(dataset, ratio=50.0, seed=0)

@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.data.label_columns import Columns, find_columns
 from decern_jax.data.label_rows import Table
+from tests.table import each
 
 
 def find(*names: str, **given) -> Columns:
@@ -13,15 +14,13 @@ def find(*names: str, **given) -> Columns:
 
 
 class TestFindColumns:
-  @pytest.mark.parametrize(
-    "path", ["path", "Image", "file_name", "IMAGE\\LABEL"]
-  )
+  @each("path", ["path", "Image", "file_name", "IMAGE\\LABEL"])
   def test_names_tell_the_columns(self, path):
     assert find("sea", path, "Split", "dock") == Columns(
       path, "Split", None, ("sea", "dock")
     )
 
-  @pytest.mark.parametrize("name", ["label", "Labels", "class", "tags"])
+  @each("name", ["label", "Labels", "class", "tags"])
   def test_column_of_names_goes_before_columns_of_0_and_1(self, name):
     found = find("path", "region", name)
     assert (found.names, found.binary) == (name, ())
@@ -47,8 +46,8 @@ class TestFindColumns:
       "path", None, None, ("sea",), ("split", "labels", "x")
     )
 
-  @pytest.mark.parametrize(
-    ("names", "given", "match"),
+  @each(
+    "names, given, match",
     [
       (("where", "sea"), {}, r"\['where', 'sea'\]. Name it in `path_column`"),
       (("path", "image"), {}, "Name it in `path_column`"),

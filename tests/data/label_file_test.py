@@ -10,6 +10,7 @@ import pytest
 from decern_jax.data.label_columns import Columns
 from decern_jax.data.label_file import load_label_file
 from decern_jax.data.label_parts import random_parts
+from tests.table import each
 
 TABLE = """path,split,sea,dock
 deep/a.png,train,0,1
@@ -174,8 +175,8 @@ class TestLoadLabelFile:
     ]
     assert dataset.train.read(0).shape == (128, 128, 3)
 
-  @pytest.mark.parametrize(
-    ("text", "match"),
+  @each(
+    "text, match",
     [
       (TABLE + "no.png,train,1,1\n", r"1 of 5: no.png \(row 6\)"),
       (TABLE.replace("test", "val"), "'test': 0, 'val': 2} by its column"),

@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.data.label_parts import find_parts, random_parts
 from decern_jax.data.label_table import LabelTable
+from tests.table import each
 
 
 def make_table(labels, splits=None) -> LabelTable:
@@ -44,8 +45,8 @@ class TestFindParts:
     (message,) = messages
     assert "of f, got none of [sea]" in message
 
-  @pytest.mark.parametrize(
-    ("labels", "splits", "match"),
+  @each(
+    "labels, splits, match",
     [
       ([[1, 1]], ("train",), "'test': 0, 'val': 0} by its column"),
       ([[1, 1]], ("test",), "'train': 0, 'test': 1"),
@@ -86,7 +87,7 @@ class TestRandomParts:
     )
     assert "".join(part[1] for part in parts) == "rereerrreeer"
 
-  @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
+  @each("share", [0.0, 1.0, -0.1, float("nan")])
   def test_rejects_share_outside_its_range(self, share):
     with pytest.raises(ValueError, match=f"got {share}"):
       random_parts(["a"], test_share=share, seed=0)

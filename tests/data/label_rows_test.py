@@ -6,6 +6,7 @@ import openpyxl
 import pytest
 
 from decern_jax.data.label_rows import read_table
+from tests.table import each
 
 
 def write(path, text: str):
@@ -22,10 +23,8 @@ def write_excel(path, rows):
 
 
 class TestReadTable:
-  @pytest.mark.parametrize(
-    ("name", "mark"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")]
-  )
-  @pytest.mark.parametrize("end", ["\n", "\r\n"])
+  @each("name, mark", [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
+  @each("end", ["\n", "\r\n"])
   def test_reads_cells_by_their_heading(self, tmp_path, name, mark, end):
     lines = ["path,water", "a.png,1", "", "b.png,0", ""]
     text = end.join(lines).replace(",", mark)
@@ -61,8 +60,8 @@ class TestReadTable:
     assert [record.values for record in table.records] == values
     assert [record.number for record in table.records] == [1, 3]
 
-  @pytest.mark.parametrize(
-    ("name", "text", "match"),
+  @each(
+    "name, text, match",
     [
       ("a.json", "{}", "one of .*'.csv'.* got '.*a.json'"),
       ("a.csv", "", "rows below a heading .* got none"),

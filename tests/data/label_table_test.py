@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.data.label_columns import Columns
 from decern_jax.data.label_table import read_label_table
+from tests.table import each
 
 
 def read(tmp_path, text: str, *, name="labels.csv", **options):
@@ -25,12 +26,12 @@ class TestReadLabelTable:
     assert table.splits == ("train", "test")
     assert table.rows == (2, 3)
 
-  @pytest.mark.parametrize("yes", ["1", "1.0", "true", "True"])
+  @each("yes", ["1", "1.0", "true", "True"])
   def test_reads_yes_in_several_ways(self, tmp_path, yes):
     table = read(tmp_path, f"path,a,b\nx,{yes},0\ny,0,{yes}\n")
     assert table.labels.tolist() == [[1, 0], [0, 1]]
 
-  @pytest.mark.parametrize(
+  @each(
     "cells",
     [("sea;dock", "dock"), ("sea|dock", "dock"), ("sea ; dock;", "dock")],
   )
@@ -62,8 +63,8 @@ class TestReadLabelTable:
     assert table.labels.dtype == np.int32
     assert table.labels.tolist() == [1, 0, 1]
 
-  @pytest.mark.parametrize(
-    ("heading", "cells", "is_multi_label", "num_axes"),
+  @each(
+    "heading, cells, is_multi_label, num_axes",
     [
       ("label", ("sea", "dock"), None, 1),
       ("label", ("sea", "dock"), True, 2),
@@ -98,8 +99,8 @@ class TestReadLabelTable:
     table = read(tmp_path, text, columns=Columns(ignored=("region",)))
     assert table.class_names == ("sea", "dock")
 
-  @pytest.mark.parametrize(
-    ("text", "match"),
+  @each(
+    "text, match",
     [
       (
         "path,region,sea,dock\na,1,0,1\nb,7,1,x\n",
@@ -130,7 +131,7 @@ class TestReadLabelTable:
     with pytest.raises(ValueError, match="one label .* row 3 .* got 'b;c'"):
       read(tmp_path, "path,label\nx,a\ny,b;c\n", is_multi_label=False)
 
-  @pytest.mark.parametrize(
+  @each(
     "columns",
     [
       Columns(path="no"),

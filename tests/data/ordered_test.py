@@ -5,10 +5,11 @@ import itertools
 import pytest
 
 from decern_jax.data.ordered import map_ordered
+from tests.table import each
 
 
 class TestMapOrdered:
-  @pytest.mark.parametrize("num_ahead", [1, 3, 50])
+  @each("num_ahead", [1, 3, 50])
   def test_matches_map(self, num_ahead):
     results = map_ordered(
       lambda x: x * x, range(20), num_workers=3, num_ahead=num_ahead

@@ -15,6 +15,7 @@ from decern_jax.data.pipeline import (
   prefetch,
   training_batches,
 )
+from tests.table import each
 
 
 def make_split(num_examples: int, read=None) -> Split:
@@ -39,9 +40,9 @@ def num_threads() -> int:
 
 
 class TestImageBatches:
-  @pytest.mark.parametrize("num_workers", [1, 2, 7])
-  @pytest.mark.parametrize(
-    ("batch_size", "expected"),
+  @each("num_workers", [1, 2, 7])
+  @each(
+    "batch_size, expected",
     [
       (1, [[0], [1], [2], [3], [4]]),
       (2, [[0, 1], [2, 3], [4]]),
@@ -138,7 +139,7 @@ class TestImageBatches:
       next(batches)
     assert num_threads() == 0
 
-  @pytest.mark.parametrize("how", ["exhaust", "close", "drop"])
+  @each("how", ["exhaust", "close", "drop"])
   def test_threads_end_with_the_iterator(self, how):
     batches = image_batches(
       make_split(40), identity, batch_size=2, num_workers=3
@@ -154,13 +155,13 @@ class TestImageBatches:
       gc.collect()
     assert num_threads() == 0
 
-  @pytest.mark.parametrize("option", ["batch_size", "num_workers"])
+  @each("option", ["batch_size", "num_workers"])
   def test_rejects_counts_below_one(self, option):
     options = {"batch_size": 2, "num_workers": 2, option: 0}
     with pytest.raises(ValueError, match=f"`{option}` >= 1, got 0"):
       image_batches(make_split(3), identity, **options)
 
-  @pytest.mark.parametrize("outside", [-1, 3])
+  @each("outside", [-1, 3])
   def test_rejects_positions_outside_the_split(self, outside):
     with pytest.raises(ValueError, match=rf"in \[0, 3\), got {outside}"):
       image_batches(
@@ -171,7 +172,7 @@ class TestImageBatches:
         positions=np.array([0, outside]),
       )
 
-  @pytest.mark.parametrize("positions", [np.zeros(2), np.zeros((2, 1), int)])
+  @each("positions", [np.zeros(2), np.zeros((2, 1), int)])
   def test_rejects_positions_that_are_no_vector_of_integers(self, positions):
     with pytest.raises(ValueError, match=rf"got {positions.dtype} \[2"):
       image_batches(
@@ -203,8 +204,8 @@ def make_plans(sizes: list[int]) -> list[BatchPlan]:
 
 
 class TestTrainingBatches:
-  @pytest.mark.parametrize("num_workers", [1, 2, 7])
-  @pytest.mark.parametrize("num_ahead", [1, 3, 128])
+  @each("num_workers", [1, 2, 7])
+  @each("num_ahead", [1, 3, 128])
   def test_there_is_one_batch_per_plan_in_order(self, num_workers, num_ahead):
     batches = list(
       training_batches(
@@ -292,7 +293,7 @@ class TestTrainingBatches:
     )
     assert len(names) <= 2
 
-  @pytest.mark.parametrize(("num_ahead", "num_plans"), [(1, 3), (5, 5)])
+  @each("num_ahead, num_plans", [(1, 3), (5, 5)])
   def test_plans_are_consumed_as_the_look_ahead_reaches_them(
     self, num_ahead, num_plans
   ):
@@ -343,7 +344,7 @@ class TestTrainingBatches:
       next(batches)
     assert num_threads() == 0
 
-  @pytest.mark.parametrize("how", ["exhaust", "close", "drop"])
+  @each("how", ["exhaust", "close", "drop"])
   def test_threads_end_with_the_iterator(self, how):
     batches = training_batches(
       make_split(10), make_plans([2] * 20), keep, num_workers=3, num_ahead=4
@@ -359,14 +360,14 @@ class TestTrainingBatches:
       gc.collect()
     assert num_threads() == 0
 
-  @pytest.mark.parametrize("option", ["num_workers", "num_ahead"])
+  @each("option", ["num_workers", "num_ahead"])
   def test_rejects_counts_below_one(self, option):
     options = {"num_workers": 2, "num_ahead": 2, option: 0}
     with pytest.raises(ValueError, match=f"`{option}` >= 1, got 0"):
       training_batches(make_split(3), [], keep, **options)
 
-  @pytest.mark.parametrize(
-    ("plan", "match"),
+  @each(
+    "plan, match",
     [
       (BatchPlan(np.array([0, 3]), (1,)), r"in \[0, 3\), got 3"),
       (BatchPlan(np.array([0, -1]), (1,)), r"in \[0, 3\), got -1"),
@@ -388,12 +389,12 @@ class TestTrainingBatches:
 
 
 class TestPrefetch:
-  @pytest.mark.parametrize("num_ahead", [0, 1, 2, 9])
+  @each("num_ahead", [0, 1, 2, 9])
   def test_matches_map(self, num_ahead):
     results = prefetch(range(5), str, num_ahead=num_ahead)
     assert list(results) == ["0", "1", "2", "3", "4"]
 
-  @pytest.mark.parametrize("num_ahead", [0, 1, 3])
+  @each("num_ahead", [0, 1, 3])
   def test_puts_that_many_before_they_are_asked_for(self, num_ahead):
     put = []
     results = prefetch(range(10), put.append, num_ahead=num_ahead)

@@ -10,6 +10,7 @@ from decern_jax.data.rendered_land_cover import (
   FREQUENCIES,
   load_rendered_land_cover,
 )
+from tests.table import each
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,8 @@ class TestLoadRenderedLandCover:
     assert prints[0] == data.fingerprint
     assert len(set(prints)) == 4
 
-  @pytest.mark.parametrize(
-    ("options", "match"),
+  @each(
+    "options, match",
     [
       ({"num_train": 24}, "25 <= `num_train`, got 24"),
       ({"num_test": 2.5}, "`num_test`, got 2.5"),

@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.data import rendered
 from decern_jax.data.rendering.butterfly import PARTS
+from tests.table import each
 
 
 def class_means(part, count):
@@ -111,8 +112,8 @@ class TestLoadRendered:
     accuracy = (distance.argmin(axis=1) == data.test.labels[:60]).mean()
     assert accuracy < 0.5
 
-  @pytest.mark.parametrize(
-    ("options", "match"),
+  @each(
+    "options, match",
     [
       ({"num_classes": 1}, "`num_classes` >= 2, got 1"),
       ({"num_classes": 65}, "`num_classes` <= 64, got 65"),

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from decern_jax.data import sources
 from decern_jax.data.specs import DATASETS
 from tests.data import bronze
+from tests.table import each
 
 ROWS_WITH_SPLITS_OF_TFDS = [
   name
@@ -59,7 +60,7 @@ class TestLoad:
     assert dataset.train.ids == ("train/a/0.png", "train/b/0.png")
     assert len(list(cache_dir.iterdir())) == 1
 
-  @pytest.mark.parametrize("path", [None, ""])
+  @each("path", [None, ""])
   def test_rejects_image_folder_without_path(self, path):
     with pytest.raises(ValueError, match="`path`, the folder .* got None"):
       sources.load("image_folder", path=path, num_workers=1)
@@ -73,7 +74,7 @@ class TestLoad:
     with pytest.raises(ValueError, match="no `path`.* got 'photos'"):
       sources.load("rendered", path="photos", num_workers=1)
 
-  @pytest.mark.parametrize("name", ROWS_WITH_SPLITS_OF_TFDS)
+  @each("name", ROWS_WITH_SPLITS_OF_TFDS)
   def test_row_with_splits_of_tfds_loads_from_mock_data(self, name):
     with tfds.testing.mock_data(as_data_source_fn=fake_source):
       dataset = sources.load(name, num_workers=1)
@@ -103,7 +104,7 @@ class TestLoad:
     assert (dataset.test.read(0) == PIXELS).all()
     assert dataset.val is None
 
-  @pytest.mark.parametrize("field", ["num_train", "num_test", "num_classes"])
+  @each("field", ["num_train", "num_test", "num_classes"])
   def test_sizes_of_split_file_are_those_of_the_row(
     self, caltech_split, monkeypatch, field
   ):
@@ -112,14 +113,14 @@ class TestLoad:
     with pytest.raises(ValueError, match="Expected 777 .*split.json, got"):
       sources.load("caltech101", num_workers=1, split_file=caltech_split)
 
-  @pytest.mark.parametrize("split_file", [None, ""])
+  @each("split_file", [None, ""])
   def test_rejects_missing_split_file_and_tells_where_it_is(self, split_file):
     with pytest.raises(ValueError, match="`split_file`.*got None") as info:
       sources.load("caltech101", num_workers=1, split_file=split_file)
     assert DATASETS["caltech101"].split_file_url in str(info.value)
     assert "`config.dataset.split_file`" in str(info.value)
 
-  @pytest.mark.parametrize("name", ["food101", "image_folder", "rendered"])
+  @each("name", ["food101", "image_folder", "rendered"])
   def test_rejects_split_file_that_is_not_wanted(self, name):
     with pytest.raises(ValueError, match=f"no `split_file` for {name}.*a.json"):
       sources.load(name, num_workers=1, split_file="a.json")

@@ -1,9 +1,9 @@
 """Tests of decern_jax/data/specs.py."""
 
-import pytest
 import tensorflow_datasets as tfds
 
 from decern_jax.data.specs import DATASETS
+from tests.table import each
 
 TFDS_ROWS = [name for name, spec in DATASETS.items() if spec.source == "tfds"]
 
@@ -20,7 +20,7 @@ PUBLISHED = {
 
 
 class TestDatasets:
-  @pytest.mark.parametrize("name", PUBLISHED)
+  @each("name", PUBLISHED)
   def test_has_the_published_sizes(self, name):
     spec = DATASETS[name]
     sizes = spec.num_train, spec.num_test, spec.num_classes
@@ -29,7 +29,7 @@ class TestDatasets:
   def test_names_are_sorted(self):
     assert list(DATASETS) == sorted(DATASETS)
 
-  @pytest.mark.parametrize("name", TFDS_ROWS)
+  @each("name", TFDS_ROWS)
   def test_tfds_knows_the_row(self, name, tmp_path):
     spec = DATASETS[name]
     features = tfds.builder(spec.tfds_name, data_dir=tmp_path).info.features

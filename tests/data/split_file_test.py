@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from decern_jax.data.split_file import ListedImage, read_split_file
+from tests.table import each
 
 # "Faces" is class 0 here and sorts first in CoOp's file too.
 TRAIN = [
@@ -60,15 +61,15 @@ class TestReadSplitFile:
       with pytest.raises(ValueError, match=f"a split file, {path} does not"):
         read_split_file(path)
 
-  @pytest.mark.parametrize("data", [b"<html>", b"\xff\xfe", b"", b"[" * 100000])
+  @each("data", [b"<html>", b"\xff\xfe", b"", b"[" * 100000])
   def test_rejects_what_is_no_json(self, tmp_path, data):
     file = tmp_path / "split.json"
     file.write_bytes(data)
     with pytest.raises(ValueError, match=r"Expected JSON in .*split.json, got"):
       read_split_file(file)
 
-  @pytest.mark.parametrize(
-    ("content", "found"),
+  @each(
+    "content, found",
     [
       ([TRAIN, TEST], "got list"),
       (None, r"got \['train'\]"),
@@ -82,7 +83,7 @@ class TestReadSplitFile:
     with pytest.raises(ValueError, match=f"lists .*'train', 'test'.*{found}"):
       read_split_file(write(content))
 
-  @pytest.mark.parametrize(
+  @each(
     "entry",
     [
       "Faces/image_0009.jpg",

@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from decern_jax.data import tfds_builder
+from tests.table import each
 
 PNG = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
 
@@ -102,9 +103,7 @@ class TestCheckFeatures:
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     assert tfds_builder.check_features(builder, kinds) is None
 
-  @pytest.mark.parametrize(
-    ("key", "found"), [("name", "NoneType"), ("image", "Image")]
-  )
+  @each("key, found", [("name", "NoneType"), ("image", "Image")])
   def test_rejects_missing_feature_and_other_type(self, tmp_path, key, found):
     builder = tfds_builder.open_builder("tiny_shells", tmp_path)
     with pytest.raises(ValueError, match=f"'{key}' of .* Text, got {found} am"):

@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from decern_jax.data.label_parts import random_parts
 from decern_jax.data.tfds_label_file import load_tfds_label_file
+from tests.table import each
 
 FILES = ["agricultural00.tif", "beach07.tif", "river99.tif", "runway12.tif"]
 HEADING = ["IMAGE\\LABEL", "airplane", "sea", "trees"]
@@ -117,8 +118,8 @@ class TestLoadTfdsLabelFile:
     }
     assert len(prints) == 2
 
-  @pytest.mark.parametrize(
-    ("rows", "options", "match"),
+  @each(
+    "rows, options, match",
     [
       ([*ROWS, ["forest1", 0, 1, 1]], {}, r"1 of 5: forest1 \(row 6\)"),
       (ROWS, {"num_classes": 17}, "Expected 17 labels .* got 3"),

@@ -13,6 +13,7 @@ from decern_jax.data.tfds_multilabel import (
   multi_hot,
   stack_bands,
 )
+from tests.table import each
 
 NAMES = ["field", "road", "sea", "tree"]
 BANDS = {"B01": 2, "B02": 12, "B05": 6}
@@ -100,7 +101,7 @@ def fake_source(examples):
 
 
 class TestLoadTfdsMultilabel:
-  @pytest.mark.parametrize("label_key", ["labels", "vector", "flags"])
+  @each("label_key", ["labels", "vector", "flags"])
   def test_images_and_labels_belong_together(self, data_dir, label_key):
     dataset = load(data_dir, label_key=label_key)
     assert len(dataset.train.ids) == 12
@@ -175,7 +176,7 @@ class TestLoadTfdsMultilabel:
     assert image.shape == (120, 120, 4)
     assert (image == 128).all()
 
-  @pytest.mark.parametrize("label", [-1, 43])
+  @each("label", [-1, 43])
   def test_rejects_label_outside_the_classes(self, label):
     source = fake_source([{"image": encode(5), "labels": np.array([label])}])
     with (
@@ -184,8 +185,8 @@ class TestLoadTfdsMultilabel:
     ):
       load_tfds_multilabel("bigearthnet/rgb", **SPLITS)
 
-  @pytest.mark.parametrize(
-    ("options", "match"),
+  @each(
+    "options, match",
     [
       ({"label_key": "single"}, "'single' of tiny_land to be a sequence"),
       ({"label_key": "no"}, "got None among .*'vector'"),

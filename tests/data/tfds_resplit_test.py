@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from decern_jax.data import tfds_resplit
 from decern_jax.data.tfds_resplit import load_tfds_resplit
+from tests.table import each
 
 CLASSES = ["background_google", "faces", "pagoda"]
 
@@ -142,8 +143,8 @@ class TestLoadTfdsResplit:
     sizes = {"train": 3, "test": 2}
     assert load(num_classes=2, num_examples=sizes).val is None
 
-  @pytest.mark.parametrize(
-    ("options", "expected"),
+  @each(
+    "options, expected",
     [
       ({"num_classes": 100}, "Expected 100 classes in .*split.json, got 2"),
       ({"num_examples": {"train": 4128}}, "4128 images of 'train' .* got 3"),

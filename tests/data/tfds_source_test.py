@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from decern_jax.data import tfds_source
 from decern_jax.data.tfds_source import hex_digest, load_tfds
+from tests.table import each
 
 SIZES = {"train": 20, "test": 9, "validation": 3}
 
@@ -193,7 +194,7 @@ class TestLoadTfds:
     with pytest.raises(ValueError, match=r"prepare eurosat/all --data_dir="):
       load_tfds("eurosat/all", data_dir=tmp_path)
 
-  @pytest.mark.parametrize("fmt", ["tfrecord", "parquet"])
+  @each("fmt", ["tfrecord", "parquet"])
   def test_rejects_other_format_and_tells_the_command(
     self, data_dir, tmp_path, fmt
   ):
@@ -205,14 +206,14 @@ class TestLoadTfds:
     with pytest.raises(ValueError, match=expected):
       load_tfds("tiny_birds", data_dir=tmp_path)
 
-  @pytest.mark.parametrize("split", ["holdout", "train[:"])
+  @each("split", ["holdout", "train[:"])
   def test_rejects_unknown_split(self, data_dir, split):
     expected = f"['test', 'train', 'validation'], got {split!r}"
     with pytest.raises(ValueError, match=re.escape(expected)):
       load_tfds("tiny_birds", data_dir=data_dir, test_split=split)
 
-  @pytest.mark.parametrize(
-    ("options", "expected"),
+  @each(
+    "options, expected",
     [
       ({"image_key": "photo"}, "'photo' .* Image, got NoneType among"),
       ({"image_key": "weight"}, "'weight' .* Image, got Tensor among"),
@@ -223,7 +224,7 @@ class TestLoadTfds:
     with pytest.raises(ValueError, match=expected):
       load_tfds("tiny_birds", data_dir=data_dir, **options)
 
-  @pytest.mark.parametrize("label", [-1, 200])
+  @each("label", [-1, 200])
   def test_rejects_label_outside_the_classes(self, label):
     source = fake_source(8, encode(5), last_label=label)
     expected = rf"\[0, 200\) in split 'train', got {label}"

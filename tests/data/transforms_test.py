@@ -8,6 +8,7 @@ import pytest
 
 from decern_jax.data.decoding import decode_image
 from decern_jax.data.transforms import INTERPOLATIONS, resize_and_center_crop
+from tests.table import each
 
 FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 each_interpolation = pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -48,7 +49,7 @@ MAX_ERROR = {"bilinear": 1, "bicubic": 4}
 
 class TestResizeAndCenterCrop:
   @each_interpolation
-  @pytest.mark.parametrize(
+  @each(
     "shape",
     [(256, 256), (257, 256), (300, 401), (401, 300), (640, 480), (1000, 257)],
   )
@@ -63,7 +64,7 @@ class TestResizeAndCenterCrop:
     assert error.mean() < 0.6
 
   @each_interpolation
-  @pytest.mark.parametrize(
+  @each(
     "shape", [(48, 48), (128, 171), (171, 128), (160, 100), (20, 200), (1, 1)]
   )
   def test_enlarging_matches_torchvision(self, shape, interpolation):
@@ -95,7 +96,7 @@ class TestResizeAndCenterCrop:
     )
     np.testing.assert_array_equal(result, image)
 
-  @pytest.mark.parametrize("transpose", [False, True])
+  @each("transpose", [False, True])
   def test_crop_is_centered(self, transpose):
     image = np.zeros((40, 90, 3), np.uint8)
     image[5:35, 30:60] = 255
@@ -127,7 +128,7 @@ class TestResizeAndCenterCrop:
     assert not np.shares_memory(result, image)
     assert result.flags.c_contiguous
 
-  @pytest.mark.parametrize("image_size", [0, 33])
+  @each("image_size", [0, 33])
   def test_rejects_crop_outside_the_resized_image(self, image_size):
     with pytest.raises(ValueError, match=f"got {image_size} and 32"):
       resize_and_center_crop(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from decern_jax.data.unlabeled_folder import load_unlabeled_folder
+from tests.table import each
 
 
 def write(path, value=0):
@@ -81,7 +82,7 @@ class TestLoadUnlabeledFolder:
     assert "07.png" not in load(folder).train.ids
     assert "07.png" in caplog.text
 
-  @pytest.mark.parametrize("name", ["none", "notes.txt"])
+  @each("name", ["none", "notes.txt"])
   def test_refuses_what_is_no_folder(self, folder, name):
     with pytest.raises(ValueError, match="Expected `path` to be a folder"):
       load(folder / name)

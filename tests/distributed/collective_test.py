@@ -5,17 +5,17 @@ import functools
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 import numpy as np
-import pytest
 
 from decern_jax.distributed import collective
 from tests.oracle import on_shards
+from tests.table import each
 
 AXIS = "pool"
 VALUES = np.random.default_rng(0).normal(size=16).astype(np.float32)
 
 
 class TestReductions:
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
+  @each("num_devices", [1, 2, 8])
   def test_psum_pmin_and_pmax_cover_all_shards(self, num_devices):
     def reduce(values):
       return (
@@ -41,7 +41,7 @@ class TestReductions:
 
 
 class TestGatherRows:
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
+  @each("num_devices", [1, 2, 8])
   def test_keeps_the_order(self, num_devices):
     gather = functools.partial(collective.gather_rows, axis_name=AXIS)
     np.testing.assert_array_equal(
@@ -50,7 +50,7 @@ class TestGatherRows:
 
 
 class TestRowOffset:
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
+  @each("num_devices", [1, 2, 8])
   def test_counts_the_rows_of_earlier_shards(self, num_devices):
     def positions(values):
       offset = collective.row_offset(len(values), AXIS)
@@ -64,7 +64,7 @@ class TestRowOffset:
 
 
 class TestTakeRows:
-  @pytest.mark.parametrize("position", [0, 7, 8, 15])
+  @each("position", [0, 7, 8, 15])
   def test_finds_the_row_wherever_it_lies(self, position):
     def take(values):
       return collective.take_rows(values, jnp.asarray([position]), AXIS)[0]
@@ -76,8 +76,8 @@ class TestTakeRows:
 
 
 class TestTopRows:
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
-  @pytest.mark.parametrize("count", [1, 2, 3, 16])
+  @each("num_devices", [1, 2, 8])
+  @each("count", [1, 2, 3, 16])
   def test_matches_a_sort_of_the_whole(self, num_devices, count):
     def top(values):
       return collective.top_rows(values, count, AXIS)
@@ -87,7 +87,7 @@ class TestTopRows:
     np.testing.assert_array_equal(where, order)
     np.testing.assert_array_equal(best, VALUES[order])
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
+  @each("num_devices", [1, 2, 8])
   def test_lowest_position_comes_first_among_equal_values(self, num_devices):
     values = np.tile(np.float32([0.0, 1.0]), 8)
 

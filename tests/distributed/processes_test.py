@@ -14,22 +14,19 @@ import pytest
 from decern_jax.distributed import processes
 from decern_jax.runs import records
 from tests import tiny
+from tests.table import each
 
 NUM_ROUNDS = 3
 TIMEOUT = 480
 
 
 class TestCheck:
-  @pytest.mark.parametrize(
-    "coordinator", [None, "", "host", ":1", "host:", "h:x"]
-  )
+  @each("coordinator", [None, "", "host", ":1", "host:", "h:x"])
   def test_refuses_what_is_no_address(self, coordinator):
     with pytest.raises(ValueError, match="`--coordinator` as HOST:PORT, got"):
       processes.check(processes.Address(coordinator, 2, 0))
 
-  @pytest.mark.parametrize(
-    ("count", "number"), [(2, 2), (2, -1), (None, 0), (2, None)]
-  )
+  @each("count, number", [(2, 2), (2, -1), (None, 0), (2, None)])
   def test_refuses_a_number_that_is_not_of_a_process(self, count, number):
     with pytest.raises(ValueError, match=f"got {number} and {count}"):
       processes.check(processes.Address("localhost:1", count, number))
@@ -210,7 +207,7 @@ class TestTwoProcesses:
     assert_equal(runs.results("tuned"), expected(*FINE_TUNING))
 
   @pytest.mark.slow
-  @pytest.mark.parametrize("number", [0, 1])
+  @each("number", [0, 1])
   def test_sigterm_to_one_saves_all_and_another_number_goes_on(
     self, runs, expected, number
   ):
@@ -227,7 +224,7 @@ class TestTwoProcesses:
     assert_equal(runs.results(name), expected(*options))
 
   @pytest.mark.slow
-  @pytest.mark.parametrize("number", [0, 1])
+  @each("number", [0, 1])
   def test_a_kill_of_one_ends_all_within_a_minute_and_two_go_on(
     self, runs, expected, number
   ):

@@ -14,6 +14,7 @@ from decern_jax.ops import block
 from decern_jax.strategies.selection import select_by_score
 from tests import oracle
 from tests.oracle import on_shards
+from tests.table import each
 
 ROWS = np.random.default_rng(0).standard_normal((13, 3)).astype(np.float32)
 # No multiple of a number of shards.
@@ -45,9 +46,7 @@ def both_on(num_devices: int) -> tuple:
 
 
 class TestInMemory:
-  @pytest.mark.parametrize(
-    "positions", [[], [12], [2, 3, 4], [4, 3, 2], [0, 12, 5, 5]]
-  )
+  @each("positions", [[], [12], [2, 3, 4], [4, 3, 2], [0, 12, 5, 5]])
   def test_takes_any_rows(self, positions):
     source = InMemory(ROWS)
     assert isinstance(source, Source)
@@ -69,7 +68,7 @@ class TestHostRows:
     assert len(rows) == 16
     assert rows.dtype == np.float32
 
-  @pytest.mark.parametrize("num_devices", DEVICES)
+  @each("num_devices", DEVICES)
   def test_blocks_are_those_of_the_array(self, num_devices):
     def read(rows):
       return block.rows_at(rows, jnp.asarray(1), len(rows) - 1)
@@ -83,7 +82,7 @@ class TestHostRows:
     )
     np.testing.assert_array_equal(found, expected)
 
-  @pytest.mark.parametrize("is_normalized", [False, True])
+  @each("is_normalized", [False, True])
   def test_reads_in_another_order_and_scaled(self, is_normalized):
     order = jnp.asarray(np.random.default_rng(1).permutation(13), jnp.int32)
 
@@ -97,7 +96,7 @@ class TestHostRows:
       expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(read(self.make(1)), expected, rtol=1e-6)
 
-  @pytest.mark.parametrize("num_devices", DEVICES)
+  @each("num_devices", DEVICES)
   def test_rows_are_gathered_from_all_shards(self, num_devices):
     positions = np.array([12, 0, 7, 7])
     found = sharding.take_replicated(self.make(num_devices), positions)
@@ -145,7 +144,7 @@ class TestSameResults:
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
-  @pytest.mark.parametrize("seed", range(3))
+  @each("seed", range(3))
   def test_selected_ids(self, both, seed, monkeypatch):
     monkeypatch.setattr(
       "decern_jax.strategies.selection.block_rows", lambda dim: 64

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from decern_jax.distributed import sharding
+from tests.table import each
 
 
 class TestMakeMesh:
-  @pytest.mark.parametrize("num_devices", [1, 3, 8])
+  @each("num_devices", [1, 3, 8])
   def test_takes_the_first_devices(self, num_devices):
     mesh = sharding.make_mesh(num_devices)
     assert mesh.devices.tolist() == jax.devices()[:num_devices]
@@ -22,7 +23,7 @@ class TestMakeMesh:
     assert mesh.axis_names == (sharding.POOL_AXIS,)
     assert mesh.axis_types == (AxisType.Auto,)
 
-  @pytest.mark.parametrize("num_devices", [0, -1, 9])
+  @each("num_devices", [0, -1, 9])
   def test_rejects_devices_that_are_not_there(self, num_devices):
     with pytest.raises(
       ValueError, match=f"`num_devices` <= 8 devices, got {num_devices}"
@@ -31,8 +32,8 @@ class TestMakeMesh:
 
 
 class TestPlacePool:
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
-  @pytest.mark.parametrize("rows", [1, 7, 8, 9])
+  @each("num_devices", [1, 2, 8])
+  @each("rows", [1, 7, 8, 9])
   def test_pads_to_equal_shards_with_zeros(self, num_devices, rows):
     mesh = sharding.make_mesh(num_devices)
     array = np.arange(1.0, 1.0 + 3 * rows).reshape(rows, 3)
@@ -62,7 +63,7 @@ class TestPoolLayout:
     array = jax.device_put(np.ones(8), NamedSharding(mesh, spec))
     assert sharding.pool_layout(array).axis == ("host", "chip")
 
-  @pytest.mark.parametrize("spec", [(), (None,), (None, "pool")])
+  @each("spec", [(), (None,), (None, "pool")])
   def test_is_none_where_every_device_holds_all_rows(self, spec):
     placing = NamedSharding(sharding.make_mesh(4), PartitionSpec(*spec))
     array = jax.device_put(np.ones((8, 4)), placing)
@@ -72,7 +73,7 @@ class TestPoolLayout:
     array = sharding.place_pool(np.ones(8), sharding.make_mesh(1))
     assert sharding.pool_layout(array) is None
 
-  @pytest.mark.parametrize("array", [np.ones(8), [1.0, 2.0]])
+  @each("array", [np.ones(8), [1.0, 2.0]])
   def test_is_none_for_what_is_not_placed(self, array):
     assert sharding.pool_layout(array) is None
 

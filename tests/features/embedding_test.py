@@ -5,13 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.data.dataset import Split
 from decern_jax.distributed.rows import InMemory
 from decern_jax.distributed.sharding import make_mesh, place_on_host
 from decern_jax.features import embedding
 from tests import oracle
+from tests.table import each
 
 IMAGES = np.random.default_rng(0).integers(
   256, size=(13, 2, 3, 3), dtype=np.uint8
@@ -29,8 +29,8 @@ def batches_of(size: int):
 
 
 class TestEmbed:
-  @pytest.mark.parametrize("num_devices", [1, 8])
-  @pytest.mark.parametrize("batch_size", [1, 5, 13, 64])
+  @each("num_devices", [1, 8])
+  @each("batch_size", [1, 5, 13, 64])
   def test_keeps_the_order_with_a_short_last_batch(
     self, num_devices, batch_size
   ):
@@ -91,9 +91,7 @@ class TestEmbedSplit:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert found.dtype == np.float32
 
-  @pytest.mark.parametrize(
-    "positions", [[12], [3, 0, 7, 7, 12, 1], [*range(8)]]
-  )
+  @each("positions", [[12], [3, 0, 7, 7, 12, 1], [*range(8)]])
   def test_embeds_the_positions_in_their_order(self, positions):
     found = self.embed(positions=np.array(positions))
     # The order of the sums within a batch may differ by rounding alone.
@@ -101,7 +99,7 @@ class TestEmbedSplit:
 
 
 class TestApplyInChunks:
-  @pytest.mark.parametrize("num_images", [1, 3, 4, 13])
+  @each("num_images", [1, 3, 4, 13])
   def test_equals_the_whole_batch(self, num_images):
     images = jnp.asarray(IMAGES[:num_images])
     found = embedding.apply_in_chunks(apply, VARIABLES, images)
@@ -140,7 +138,7 @@ class TestPredict:
     np.testing.assert_allclose(probs, problem.probs, rtol=1e-5)
     np.testing.assert_allclose(jax.numpy.sum(probs, axis=1), 1.0, rtol=1e-5)
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_reads_features_on_the_host(self, num_devices, monkeypatch):
     monkeypatch.setattr(embedding, "BLOCK_ROWS", 3)
     problem = oracle.make_problem()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from decern_jax.features import feature_store
+from tests.table import each
 
 ROWS = np.random.default_rng(0).standard_normal((11, 3)).astype(np.float32)
 
@@ -82,7 +83,7 @@ class TestOpenStore:
     opened(tmp_path)
     assert opened.asked == [*range(4, 11)]
 
-  @pytest.mark.parametrize("content", [b"", b"garbage", b"\x93NUMPY\x01\x00"])
+  @each("content", [b"", b"garbage", b"\x93NUMPY\x01\x00"])
   def test_computes_a_corrupt_block_anew_with_a_warning(
     self, tmp_path, caplog, content
   ):
@@ -121,7 +122,7 @@ class TestOpenStore:
 
 
 class TestTake:
-  @pytest.mark.parametrize(
+  @each(
     "positions", [[], [10], [3, 4], [0, 4, 8], [10, 0, 7, 7, 3], [*range(11)]]
   )
   def test_reads_rows_of_any_blocks_in_any_order(self, tmp_path, positions):

@@ -11,6 +11,7 @@ import pytest
 
 from decern_jax.io import checkpoint
 from decern_jax.training.rounds import RoundState, make_state
+from tests.table import each
 
 POOL = 20_000
 PER_ROUND = 2_000
@@ -134,10 +135,9 @@ class TestDigest:
     again = make_state(2, np.array(STATES[2].labeled_at))
     assert checkpoint.digest(again) == checkpoint.digest(STATES[2])
 
-  @pytest.mark.parametrize(
-    ("round_num", "labeled_at"),
+  @each(
+    "round_num, labeled_at",
     [(1, [0, -1]), (0, [0, 1]), (0, [-1, 0]), (0, [0, -1, -1]), (0, [[0, -1]])],
-    ids=["round", "value", "order", "length", "shape"],
   )
   def test_differs_when_an_array_does(self, round_num, labeled_at):
     state = make_state(0, np.array([0, -1]))
@@ -163,7 +163,7 @@ class TestSave:
     assert steps(tmp_path) == ["3", "4", "5"]
     assert checkpoint.NUM_KEPT == 3
 
-  @pytest.mark.parametrize("round_num", [2, 3])
+  @each("round_num", [2, 3])
   def test_refuses_a_round_that_is_not_later(self, saved, round_num):
     with (
       checkpoint.open_manager(saved) as manager,
@@ -225,7 +225,7 @@ class TestRestoreLatest:
     assert restore(tmp_path) is INITIAL
     assert "its digest differs" in caplog.text
 
-  @pytest.mark.parametrize("seed", range(8))
+  @each("seed", range(8))
   def test_skips_a_flipped_byte_in_the_arrays(self, saved, seed, caplog):
     path = array_file(saved / "3")
     flip(path, np.random.default_rng(seed).integers(path.stat().st_size))
@@ -260,7 +260,7 @@ class TestRestoreLatest:
       pytest.fail("Orbax noticed every flipped byte: the digest can go.")
     assert_same(restore(saved), STATES[2])
 
-  @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+  @each("damage", ["flip", "truncate", "delete"])
   def test_survives_damage_to_any_file(self, saved, damage, tmp_path):
     for path in files(saved / "3"):
       copy = tmp_path / "copy"
@@ -277,7 +277,7 @@ class TestRestoreLatest:
       assert int(state.round) in (2, 3), path
       shutil.rmtree(copy)
 
-  @pytest.mark.parametrize("item", ["meta", "state"])
+  @each("item", ["meta", "state"])
   def test_skips_a_step_with_a_part_missing(self, saved, item):
     shutil.rmtree(saved / "3" / item)
     assert_same(restore(saved), STATES[2])

@@ -3,13 +3,13 @@
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
-import pytest
 
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.io import checkpoint
 from decern_jax.ops.head import LinearHead
 from decern_jax.training import train_step
 from tests import networks, tasks
+from tests.table import each
 
 BACKBONES = {
   "nothing": {},
@@ -50,7 +50,7 @@ def restore(directory, initial):
 
 
 class TestTrainState:
-  @pytest.mark.parametrize("name", BACKBONES)
+  @each("name", BACKBONES)
   def test_is_restored_with_its_structure(self, tmp_path, name, caplog):
     """Named tuples stay what they are, and so do empty dictionaries."""
     state = make_state(name, step=5)

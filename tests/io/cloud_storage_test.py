@@ -17,6 +17,7 @@ from decern_jax.report import events, figures
 from decern_jax.runs import model_file, records, workdir
 from tests import event_file, tiny
 from tests.io import fake_store
+from tests.table import each
 
 RUN = "gs://bucket/run"
 SETTINGS = {"num_rounds": 2, "seed": 1}
@@ -126,8 +127,8 @@ class TestWeights:
     local = (tmp_path / "m.safetensors").read_bytes()
     assert store.objects == {"bucket/m.safetensors": local}
 
-  @pytest.mark.parametrize(
-    ("name", "message"),
+  @each(
+    "name, message",
     [
       ("none.safetensors", "got gs://bucket/none.safetensors: no such file"),
       ("folder", "got gs://bucket/folder: a folder"),
@@ -191,8 +192,8 @@ class TestImageFolder:
     )
     assert self.load("gs://bucket/data").fingerprint != before
 
-  @pytest.mark.parametrize(
-    ("path", "message"),
+  @each(
+    "path, message",
     [
       ("none", "gs://bucket/none does not exist"),
       ("data/train/ant/00.png", "00.png is a file"),
@@ -213,7 +214,7 @@ class TestFigures:
 
 
 class TestWithoutGcsfs:
-  @pytest.mark.parametrize(
+  @each(
     "flag",
     ["--workdir=gs://bucket/run", "--config.model.weights=gs://bucket/w"],
   )

@@ -11,6 +11,7 @@ import pytest
 
 from decern_jax.io import file_lock
 from tests import tiny
+from tests.table import each
 
 HOLDER = """
 import sys, time
@@ -70,7 +71,7 @@ class TestHold:
     with file_lock.hold(path, refusal="Expected one"):
       pass
 
-  @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"pid": 1}'])
+  @each("content", [b"", b"{", b"[1]", b'{"pid": 1}'])
   def test_second_is_refused_whatever_the_file_says(self, path, content):
     with file_lock.hold(path, refusal="Expected one"):
       path.write_bytes(content)

@@ -9,6 +9,7 @@ import pytest
 
 from decern_jax.io import object_store
 from tests.io import fake_store
+from tests.table import each
 
 
 @pytest.fixture
@@ -28,13 +29,11 @@ def no_gcsfs(monkeypatch):
 
 
 class TestIsRemote:
-  @pytest.mark.parametrize(
-    "path", ["gs://bucket/a", "s3://a", epath.Path("gs://bucket/a")]
-  )
+  @each("path", ["gs://bucket/a", "s3://a", epath.Path("gs://bucket/a")])
   def test_holds_of_what_has_a_scheme(self, path):
     assert object_store.is_remote(path)
 
-  @pytest.mark.parametrize(
+  @each(
     "path", ["a", "/gs://a", "./gs:/a", pathlib.Path("gs://a"), "a b://c", ""]
   )
   def test_holds_of_no_local_path(self, path):
@@ -42,7 +41,7 @@ class TestIsRemote:
 
 
 class TestAsPath:
-  @pytest.mark.parametrize("path", ["a/b", pathlib.Path("a/b")])
+  @each("path", ["a/b", pathlib.Path("a/b")])
   def test_keeps_local_paths(self, path):
     assert object_store.as_path(path) == epath.Path("a/b")
 
@@ -50,7 +49,7 @@ class TestAsPath:
     path = object_store.as_path("gs://bucket/a") / "b"
     assert str(path) == "gs://bucket/a/b"
 
-  @pytest.mark.parametrize("path", ["s3://bucket/a", "http://host/a"])
+  @each("path", ["s3://bucket/a", "http://host/a"])
   def test_refuses_other_stores(self, path):
     message = rf"local path, or one on gs://, got '{path}'"
     with pytest.raises(ValueError, match=message):
@@ -66,11 +65,11 @@ class TestAsPath:
 
 
 class TestCheckReachable:
-  @pytest.mark.parametrize("path", ["gs://bucket/none", "/no/such/folder"])
+  @each("path", ["gs://bucket/none", "/no/such/folder"])
   def test_accepts_what_is_not_there_yet(self, store, path):
     object_store.check_reachable(path)
 
-  @pytest.mark.parametrize(
+  @each(
     "error", [RuntimeError("401: anonymous"), OSError("Forbidden: anonymous")]
   )
   def test_refuses_a_store_that_refuses(self, store, error):

@@ -7,20 +7,17 @@ import pytest
 
 from decern_jax import Anchors, LinearHead
 from decern_jax.io import validation
+from tests.table import each
 
 
 class TestCheckInteger:
-  @pytest.mark.parametrize(
-    "value",
-    [3, np.int8(3), np.uint64(3), np.array(3), jnp.int32(3)],
-    ids=lambda value: type(value).__name__,
-  )
+  @each("value", [3, np.int8(3), np.uint64(3), np.array(3), jnp.int32(3)])
   def test_accepts_any_integer_type(self, value):
     number = validation.check_integer("size", value, low=1, high=3)
     assert number == 3
     assert type(number) is int
 
-  @pytest.mark.parametrize("value", [0, 4, -3])
+  @each("value", [0, 4, -3])
   def test_rejects_values_outside(self, value):
     with pytest.raises(ValueError, match=f"1 <= `size` <= 3, got {value}"):
       validation.check_integer("size", value, low=1, high=3)
@@ -30,12 +27,12 @@ class TestCheckInteger:
     with pytest.raises(ValueError, match=r"Expected 1 <= `size`, got 0\."):
       validation.check_integer("size", 0, low=1)
 
-  @pytest.mark.parametrize("value", [2.0, "2", None, np.float32(2), np.ones(2)])
+  @each("value", [2.0, "2", None, np.float32(2), np.ones(2)])
   def test_rejects_what_is_no_integer(self, value):
     with pytest.raises(ValueError, match="an integer 1 <= `size`, got "):
       validation.check_integer("size", value, low=1)
 
-  @pytest.mark.parametrize("value", [True, np.True_])
+  @each("value", [True, np.True_])
   def test_rejects_truth_values(self, value):
     with pytest.raises(ValueError, match="got .*True"):
       validation.check_integer("size", value, low=1)
@@ -49,27 +46,23 @@ class TestCheckInteger:
 
 
 class TestCheckNumber:
-  @pytest.mark.parametrize(
-    "value",
-    [1, 0.5, np.float64(0.5), jnp.float32(0.5), 0.0],
-    ids=lambda value: type(value).__name__,
-  )
+  @each("value", [1, 0.5, np.float64(0.5), jnp.float32(0.5), 0.0])
   def test_accepts_any_number_in_the_closed_range(self, value):
     number = validation.check_number("gamma", value, low=0.0, high=1.0)
     assert number == value
     assert type(number) is float
 
-  @pytest.mark.parametrize("value", [-0.1, 1.5])
+  @each("value", [-0.1, 1.5])
   def test_rejects_values_outside(self, value):
     with pytest.raises(ValueError, match=rf"<= `gamma` <= 1\.0, got {value}"):
       validation.check_number("gamma", value, low=0.0, high=1.0)
 
-  @pytest.mark.parametrize("value", [float("nan"), float("inf"), -np.inf])
+  @each("value", [float("nan"), float("inf"), -np.inf])
   def test_rejects_what_is_not_finite(self, value):
     with pytest.raises(ValueError, match=f"finite `gamma`, got {value}"):
       validation.check_number("gamma", value, low=-float("inf"))
 
-  @pytest.mark.parametrize("value", ["0.5", None, True, 1j, [0.5]])
+  @each("value", ["0.5", None, True, 1j, [0.5]])
   def test_rejects_what_is_no_number(self, value):
     with pytest.raises(ValueError, match="Expected `gamma` a number, got "):
       validation.check_number("gamma", value, low=0.0)
@@ -107,7 +100,7 @@ class TestCheckShapes:
     with pytest.raises(ValueError, match=r"got \(2, 3\)"):
       validation.check_shapes({}, probs=(np.ones((2, 3)), ("c", "c")))
 
-  @pytest.mark.parametrize("shape", [(0, 2), (5, 0)])
+  @each("shape", [(0, 2), (5, 0)])
   def test_rejects_an_empty_axis(self, shape):
     with pytest.raises(ValueError, match=rf"got \({shape[0]}, {shape[1]}\)"):
       validation.check_shapes({}, rows=(np.ones(shape), ("rows", "dim")))
@@ -128,8 +121,8 @@ class TestCheckPool:
     sizes = validation.check_pool(**make_pool())
     assert sizes == {"pool": 6, "dim": 4, "classes": 3}
 
-  @pytest.mark.parametrize(
-    ("argument", "value", "message"),
+  @each(
+    "argument, value, message",
     [
       ("probs", np.ones((5, 3)), r"`probs` .* \[6, classes\], got \(5, 3\)"),
       ("probs", np.ones((6, 4)), r"`head.kernel` .* \[4, 4\], got \(4, 3\)"),
@@ -166,7 +159,7 @@ class TestCheckPool:
 
 
 class TestAsFloat32:
-  @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, bool])
+  @each("dtype", [np.float64, np.float16, np.int64, bool])
   def test_casts_numbers(self, dtype):
     array = validation.as_float32(np.array([0, 1, 1], dtype))
     assert array.dtype == np.float32

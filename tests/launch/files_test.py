@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.launch import scripts
+from tests.table import each
 
 SHELL = sorted(scripts.LAUNCH.glob("*.sh"))
 COMMANDS = [path for path in SHELL if path.name != "require.sh"]
@@ -31,7 +32,7 @@ def jax_extras() -> set[str]:
 
 
 class TestShell:
-  @pytest.mark.parametrize("path", SHELL, ids=name_of)
+  @each("path", SHELL)
   def test_is_clean(self, path):
     beside = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
     checker = shutil.which("shellcheck", path=beside)
@@ -46,22 +47,22 @@ class TestShell:
     )
     assert done.returncode == 0, done.stdout
 
-  @pytest.mark.parametrize("path", SHELL, ids=name_of)
+  @each("path", SHELL)
   def test_parses(self, path):
     subprocess.run(["bash", "-n", str(path)], check=True)
 
-  @pytest.mark.parametrize("path", COMMANDS, ids=name_of)
+  @each("path", COMMANDS)
   def test_stops_at_the_first_error(self, path):
     assert "\nset -euo pipefail\n" in path.read_text()
 
-  @pytest.mark.parametrize("path", COMMANDS, ids=name_of)
+  @each("path", COMMANDS)
   def test_head_tells_variables_and_an_example(self, path):
     head = path.read_text().split("\nset -euo pipefail\n")[0]
     assert "# Example" in head
     for name in required_by(path):
       assert re.search(rf"\b{name}\b", head), name
 
-  @pytest.mark.parametrize("path", COMMANDS, ids=name_of)
+  @each("path", COMMANDS)
   def test_all_it_reads_is_told_in_its_head(self, path):
     head, _, body = path.read_text().partition("\nset -euo pipefail\n")
     optional = set(re.findall(r"\$\{([A-Z][A-Z_]+):?[-?+]", body))
@@ -105,7 +106,7 @@ class TestImage:
 
 
 class TestDocs:
-  @pytest.mark.parametrize("path", SHELL, ids=name_of)
+  @each("path", SHELL)
   def test_tell_what_is_required(self, path):
     text = DOCS.read_text()
     for name in required_by(path):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.launch import scripts
+from tests.table import each
 
 WHAT = {
   "NAME": "cub",
@@ -126,13 +127,13 @@ MISTAKES = {
 
 
 class TestSchema:
-  @pytest.mark.parametrize("spot", ["0", "1"])
+  @each("spot", ["0", "1"])
   def test_manifest_is_valid(self, manifest, validator, spot):
     found = manifest("--config.seeds=(1, 11)", SPOT=spot)
     errors = [error.message for error in validator.iter_errors(found)]
     assert errors == []
 
-  @pytest.mark.parametrize("name", MISTAKES)
+  @each("name", MISTAKES)
   def test_rejects_mistakes(self, manifest, validator, name):
     broken = copy.deepcopy(manifest())
     MISTAKES[name](broken)
@@ -164,11 +165,11 @@ class TestManifest:
     job = job_of(manifest(HOSTS="8"))
     assert (job["completions"], job["parallelism"]) == (8, 8)
 
-  @pytest.mark.parametrize(("hosts", "value"), [("1", "0"), ("4", "1")])
+  @each("hosts, value", [("1", "0"), ("4", "1")])
   def test_several_hosts_are_distributed(self, manifest, hosts, value):
     assert environment_of(manifest(HOSTS=hosts))["DISTRIBUTED"] == value
 
-  @pytest.mark.parametrize("spot", ["0", "1"])
+  @each("spot", ["0", "1"])
   def test_asks_for_spot_nodes(self, manifest, spot):
     selector = pod_of(manifest(SPOT=spot))["nodeSelector"]
     assert ("cloud.google.com/gke-spot" in selector) == (spot == "1")

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.launch import scripts
+from tests.table import each
 
 # SkyPilot does not install beside our packages, so it may have its own Python.
 PYTHON = os.environ.get("SKY_PYTHON") or (
@@ -75,14 +76,14 @@ class TestSchema:
     task["resources"]["job_recovery"]["recover_on_exit_codes"] = [300]
     assert "300 is greater than the maximum" in read(task).stderr
 
-  @pytest.mark.parametrize("name", FILLED)
+  @each("name", FILLED)
   def test_rejects_a_missing_variable(self, read, task, name):
     task["envs"][name] = None
     assert f"Environment variable '{name}' is None" in read(task).stderr
 
 
 class TestRun:
-  @pytest.mark.parametrize(("nodes", "value"), [("1", "0"), ("4", "1")])
+  @each("nodes, value", [("1", "0"), ("4", "1")])
   def test_becomes_the_worker(self, task, tmp_path, nodes, value):
     log = 'echo "$DISTRIBUTED $*" >"$FAKE/worker"; exit 75'
     scripts.install(tmp_path / "launch", "worker.sh", log)

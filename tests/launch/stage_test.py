@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from tests.launch import scripts
+from tests.table import each
 
 pytest.importorskip("fsspec")
 
@@ -36,7 +37,7 @@ def source(tmp_path):
 
 
 class TestStage:
-  @pytest.mark.parametrize("slash", ["", "/"])
+  @each("slash", ["", "/"])
   def test_copies_what_is_below_the_folder(self, source, tmp_path, slash):
     target = tmp_path / "local/target"
     done = stage(f"file://{source}{slash}", target)

@@ -12,6 +12,7 @@ import pytest
 from tests import interruptible
 from tests.launch import cloud as fakes
 from tests.launch import scripts
+from tests.table import each
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ class TestEnd:
     _, stderr = process.communicate(timeout=30)
     return process.returncode, stderr
 
-  @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+  @each("number", [signal.SIGINT, signal.SIGTERM])
   def test_a_signal_deletes_and_says_so(self, cloud, number):
     status, stderr = self.interrupt(cloud, number)
     assert status == 130

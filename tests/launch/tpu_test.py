@@ -4,6 +4,7 @@ import pytest
 
 from tests.launch import cloud as fakes
 from tests.launch import scripts
+from tests.table import each
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ class TestArguments:
     )
     assert cloud.calls() == []
 
-  @pytest.mark.parametrize("name", ["WORKDIR", "DATA"])
+  @each("name", ["WORKDIR", "DATA"])
   def test_rejects_what_is_on_a_disk_that_is_deleted(self, cloud, name):
     cloud.plan()
     done = cloud.launch(**{name: "/data/cub"})
@@ -39,7 +40,7 @@ class TestArguments:
     assert "WORKDIR=gs://bucket/runs/cub" in command
     assert "DATA=gs://bucket/tfds" in command
 
-  @pytest.mark.parametrize(("hosts", "value"), [(1, "0"), (4, "1")])
+  @each("hosts, value", [(1, "0"), (4, "1")])
   def test_several_hosts_are_distributed(self, cloud, hosts, value):
     cloud.plan(lives=[["ACTIVE"]], runs=[[0]], hosts=hosts)
     cloud.launch()

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.launch import scripts
+from tests.table import each
 
 # Logs its arguments and answers SIGTERM as the program does; what is no module
 # goes to the real Python.
@@ -79,7 +80,7 @@ class TestCommand:
     host.run(DATA="/shared/tfds")
     assert "--config.dataset.path=/shared/tfds" in host.command()
 
-  @pytest.mark.parametrize("value", ["0", "1"])
+  @each("value", ["0", "1"])
   def test_is_distributed_if_asked(self, host, value):
     host.run(DISTRIBUTED=value)
     assert ("--distributed" in host.command()) == (value == "1")
@@ -109,7 +110,7 @@ class TestCommand:
 
 
 class TestEnd:
-  @pytest.mark.parametrize("status", [1, 75])
+  @each("status", [1, 75])
   def test_has_the_status_of_the_program(self, host, status):
     assert host.run(STATUS=str(status)).returncode == status
 

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.models import convolution
+from tests.table import each
 
 # Kernel shapes for 4 and for 40 input channels: one for each form.
 KERNELS = {
@@ -65,7 +65,7 @@ def lower(name, platform):
 
 
 class TestSameConv:
-  @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+  @each("dtype", ["float32", "bfloat16"])
   def test_adds_a_bias_in_its_type(self, key, dtype):
     inputs, _ = make_case((3, 3, 4, 5), 6, 5)
     module = convolution.SameConv(5, 3, stride=2, dtype=dtype)
@@ -89,34 +89,34 @@ class TestSameConv:
 
 
 class TestSameConvFunction:
-  @pytest.mark.parametrize("stride", [1, 2])
-  @pytest.mark.parametrize("size", [(5, 4), (4, 3)])
-  @pytest.mark.parametrize("name", ["depthwise", "few_channels", "grouped"])
+  @each("stride", [1, 2])
+  @each("size", [(5, 4), (4, 3)])
+  @each("name", ["depthwise", "few_channels", "grouped"])
   def test_matches_naive_loop(self, name, size, stride):
     inputs, kernel = make_case(KERNELS[name], *size)
     outputs = convolution.same_conv(inputs, kernel, stride=stride)
     expected = naive_conv(inputs, kernel, stride)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
-  @pytest.mark.parametrize("stride", [1, 2, 3])
-  @pytest.mark.parametrize("height", range(1, 6))
-  @pytest.mark.parametrize("name", KERNELS)
+  @each("stride", [1, 2, 3])
+  @each("height", range(1, 6))
+  @each("name", KERNELS)
   def test_matches_xla_at_every_padding(self, name, height, stride):
     inputs, kernel = make_case(KERNELS[name], height, 6)
     outputs = convolution.same_conv(inputs, kernel, stride=stride)
     expected = xla_conv(inputs, kernel, stride)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
 
-  @pytest.mark.parametrize("name", ["depthwise", "pointwise", "few_channels"])
+  @each("name", ["depthwise", "pointwise", "few_channels"])
   def test_is_no_convolution_on_a_cpu(self, name):
     assert "stablehlo.convolution" not in lower(name, "cpu")
 
-  @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-  @pytest.mark.parametrize("name", KERNELS)
+  @each("platform", ["tpu", "cuda"])
+  @each("name", KERNELS)
   def test_is_one_convolution_elsewhere(self, name, platform):
     assert lower(name, platform).count("stablehlo.convolution") == 1
 
-  @pytest.mark.parametrize("name", KERNELS)
+  @each("name", KERNELS)
   def test_gradients_match_xla(self, name):
     inputs, kernel = make_case(KERNELS[name], 5, 6)
 

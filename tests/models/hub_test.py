@@ -15,6 +15,7 @@ import pytest
 
 from decern_jax.models import hub, loading
 from tests import tiny
+from tests.table import each
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = pathlib.Path(__file__).parents[2]
@@ -129,18 +130,18 @@ def create(weights):
 
 
 class TestIsHubName:
-  @pytest.mark.parametrize("name", ["hf://", "hf://owner/repo"])
+  @each("name", ["hf://", "hf://owner/repo"])
   def test_is_told_by_the_prefix(self, name):
     assert hub.is_hub_name(name)
 
-  @pytest.mark.parametrize("name", ["w.safetensors", pathlib.Path("hf://a/b")])
+  @each("name", ["w.safetensors", pathlib.Path("hf://a/b")])
   def test_local_files_are_none(self, name):
     assert not hub.is_hub_name(name)
 
 
 class TestParse:
-  @pytest.mark.parametrize(
-    ("name", "file"),
+  @each(
+    "name, file",
     [
       (
         "hf://timm/vit_small_patch16_224.dino",
@@ -157,7 +158,7 @@ class TestParse:
   def test_reads_every_form(self, name, file):
     assert hub.parse(name) == file
 
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "hf://",
@@ -206,7 +207,7 @@ class TestFetch:
     }
     assert create("hf://owner/repo").fingerprint == create(newer).fingerprint
 
-  @pytest.mark.parametrize("revision", ["main", "v1"])
+  @each("revision", ["main", "v1"])
   def test_offline_reads_a_cache_that_others_filled(
     self, offline, weights, revision
   ):
@@ -223,8 +224,8 @@ class TestFetch:
     with pytest.raises(ValueError, match=re.escape(message)):
       create("hf://o/r/w.safetensors")
 
-  @pytest.mark.parametrize(
-    ("name", "message"),
+  @each(
+    "name, message",
     [
       ("owner/repos", "no such repository, or a private one; check the name"),
       ("owner/gated", "gated; ask for access on its page and set HF_TOKEN"),

@@ -7,6 +7,7 @@ import pytest
 from decern_jax import models
 from decern_jax.models import initialization, pretrained
 from tests import tiny
+from tests.table import each
 
 
 def flat(variables) -> dict[str, np.ndarray]:
@@ -36,8 +37,8 @@ class TestInitVariables:
 
 
 class TestCreateRandom:
-  @pytest.mark.parametrize(
-    ("name", "num_bands"), [("resnet18", 3), ("small_cnn", 3), ("small_cnn", 5)]
+  @each(
+    "name, num_bands", [("resnet18", 3), ("small_cnn", 3), ("small_cnn", 5)]
   )
   def test_has_the_features_of_the_loaded_model(
     self, name, num_bands, tmp_path

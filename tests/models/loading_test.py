@@ -18,6 +18,7 @@ from decern_jax.models import (
   resnet,
 )
 from tests.models import torch_models
+from tests.table import each
 
 TORCH_AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 
@@ -110,7 +111,7 @@ class TestCreate:
     file = write(without(tensors, "classifier.weight", "classifier.bias"))
     assert create_mobilenet(file).head is None
 
-  @pytest.mark.parametrize("missing", ["classifier.weight", "classifier.bias"])
+  @each("missing", ["classifier.weight", "classifier.bias"])
   def test_rejects_half_a_classifier(self, tensors, write, missing):
     with pytest.raises(ValueError, match=f"1 missing: {missing}"):
       create_mobilenet(write(without(tensors, missing)))
@@ -162,8 +163,8 @@ class TestCreate:
     with pytest.raises(ValueError, match="`image_size` >= 32, got 31"):
       loading.create("small_cnn", image_size=31)
 
-  @pytest.mark.parametrize(
-    ("name", "ignored", "has_head"),
+  @each(
+    "name, ignored, has_head",
     [
       ("resnet18", "layer1.0.bn1.num_batches_tracked", True),
       ("vit_tiny16", "head.weight", False),

@@ -9,6 +9,7 @@ import pytest
 from decern_jax.models import loading, mobilenet
 from decern_jax.ops import head
 from tests.models import precision
+from tests.table import each
 
 MODEL = mobilenet.MobileNetV2()
 RESIDUAL_BLOCKS = (3, 5, 6, 8, 9, 10, 12, 13, 15, 16)
@@ -74,7 +75,7 @@ def relative_error(values, expected):
 
 
 class TestMobileNetV2:
-  @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 38)])
+  @each("size", [(32, 32), (33, 47), (64, 38)])
   def test_matches_plain_convolutions(self, variables, size):
     images = make_images(2, *size)
     features = jax.jit(MODEL.apply)(variables, images)
@@ -112,8 +113,8 @@ class TestMobileNetV2:
 
 
 class TestTorchvisionName:
-  @pytest.mark.parametrize(
-    ("path", "name"),
+  @each(
+    "path, name",
     [
       ("params.stem.kernel", "features.0.0.weight"),
       ("params.block1.depthwise.bias", "features.1.conv.0.0.bias"),

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from decern_jax.models import loading, registry
 from tests.models import torch_models
+from tests.table import each
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +76,8 @@ def relative_error(name, form, file, pixels, expected):
 
 
 class TestParity:
-  @pytest.mark.parametrize("size", [224, 160])
-  @pytest.mark.parametrize("name", RESNETS)
+  @each("size", [224, 160])
+  @each("name", RESNETS)
   def test_resnet(self, torch, transformers, name, size, tmp_path):
     form, depths = RESNETS[name]
     dim = registry.MODELS[name].dim
@@ -95,7 +96,7 @@ class TestParity:
     )
     assert relative_error(name, "torchvision", file, pixels, expected) < 1e-4
 
-  @pytest.mark.parametrize(("name", "size", "form"), FORMATS)
+  @each("name, size, form", FORMATS)
   def test_vision_transformer(
     self, torch, transformers, name, size, form, tmp_path
   ):

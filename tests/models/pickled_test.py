@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from decern_jax.models import hub, loading, pickled
+from tests.table import each
 
 
 def command_of(error):
@@ -18,7 +19,7 @@ def command_of(error):
 
 
 class TestCheckLocal:
-  @pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
+  @each("suffix", [".pth", ".pt", ".bin"])
   def test_rejects_names_of_pickled_files(self, tmp_path, suffix):
     file = tmp_path / f"w{suffix}"
     with pytest.raises(ValueError, match=re.escape(f"got {file}: pickled")):
@@ -34,7 +35,7 @@ class TestCheckLocal:
     with pytest.raises(ValueError, match="never read here"):
       loading.create("resnet18", weights=file, image_size=32)
 
-  @pytest.mark.parametrize("folder", ["plain", 'it\'s a $HOME "folder"'])
+  @each("folder", ["plain", 'it\'s a $HOME "folder"'])
   def test_command_converts_a_file(self, tmp_path, folder):
     torch = pytest.importorskip("torch")
     file = tmp_path / folder / "small.pth"

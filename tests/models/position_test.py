@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from decern_jax.models import position
+from tests.table import each
 
 
 @pytest.fixture
@@ -13,10 +14,8 @@ def grid():
 
 
 class TestResizeGrid:
-  @pytest.mark.parametrize(
-    ("offset", "antialias"), [(0.0, False), (0.1, False), (0.0, True)]
-  )
-  @pytest.mark.parametrize("shape", [(3, 5), (4, 4), (7, 6), (8, 8), (16, 3)])
+  @each("offset, antialias", [(0.0, False), (0.1, False), (0.0, True)])
+  @each("shape", [(3, 5), (4, 4), (7, 6), (8, 8), (16, 3)])
   def test_agrees_with_pytorch(self, grid, shape, offset, antialias):
     torch = pytest.importorskip("torch")
     expected = torch.nn.functional.interpolate(
@@ -36,7 +35,7 @@ class TestResizeGrid:
     resized = position.resize_grid(grid, (7, 7), offset=0.1, antialias=True)
     np.testing.assert_array_equal(resized, grid)
 
-  @pytest.mark.parametrize("antialias", [False, True])
+  @each("antialias", [False, True])
   def test_constant_grid_stays_constant(self, grid, antialias):
     constant = np.broadcast_to(grid[:1, :1], grid.shape)
     resized = position.resize_grid(
@@ -45,7 +44,7 @@ class TestResizeGrid:
     expected = np.broadcast_to(grid[:1, :1], (4, 9, 3))
     np.testing.assert_allclose(resized, expected, rtol=1e-5)
 
-  @pytest.mark.parametrize("antialias", [False, True])
+  @each("antialias", [False, True])
   def test_offset_zero_keeps_reflections(self, grid, antialias):
     resized = position.resize_grid(grid, (4, 9), antialias=antialias)
     reflected = position.resize_grid(

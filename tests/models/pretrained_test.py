@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 
 from decern_jax.models import pretrained
+from tests.table import each
 
 
 class GroupedNet(nn.Module):
@@ -91,9 +92,7 @@ class TestReadSafetensors:
     with pytest.raises(ValueError, match=f"{tmp_path}: a folder"):
       pretrained.read_safetensors(tmp_path)
 
-  @pytest.mark.parametrize(
-    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n"]
-  )
+  @each("content", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
   def test_rejects_other_formats(self, tmp_path, content):
     file = tmp_path / "w.safetensors"
     file.write_bytes(content)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from decern_jax.models import forward, registry
+from tests.table import each
 
 
 def make_template(spec, size=32):
@@ -20,7 +21,7 @@ def make_template(spec, size=32):
 
 
 class TestModels:
-  @pytest.mark.parametrize("name", registry.MODELS)
+  @each("name", registry.MODELS)
   def test_dim_is_that_of_the_module(self, name):
     spec = registry.MODELS[name]
     features = jax.eval_shape(
@@ -29,7 +30,7 @@ class TestModels:
     assert features.shape == (2, spec.dim)
     assert features.dtype == jnp.float32
 
-  @pytest.mark.parametrize("name", registry.MODELS)
+  @each("name", registry.MODELS)
   def test_stage_dims_are_those_of_the_module(self, name):
     spec = registry.MODELS[name]
     _, stages = jax.eval_shape(
@@ -42,12 +43,12 @@ class TestModels:
       (2, dim) for dim in spec.stage_dims
     ]
 
-  @pytest.mark.parametrize("name", registry.MODELS)
+  @each("name", registry.MODELS)
   def test_variables_fit_any_image_size(self, name):
     spec = registry.MODELS[name]
     assert make_template(spec, 32) == make_template(spec, 224)
 
-  @pytest.mark.parametrize("name", registry.MODELS)
+  @each("name", registry.MODELS)
   def test_every_published_pattern_matches_a_parameter(self, name):
     spec = registry.MODELS[name]
     params = make_template(spec)["params"]
@@ -55,7 +56,7 @@ class TestModels:
     for pattern in spec.published:
       assert fnmatch.filter(paths, pattern), f"{name} has no {pattern}"
 
-  @pytest.mark.parametrize("name", registry.MODELS)
+  @each("name", registry.MODELS)
   def test_parameters_are_float32_in_every_type(self, name):
     spec = registry.MODELS[name]
     module = spec.module(dtype=jnp.bfloat16)

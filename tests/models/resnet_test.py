@@ -11,6 +11,7 @@ import pytest
 
 from decern_jax.models import pretrained, resnet
 from tests.models import precision, torch_models
+from tests.table import each
 
 WIDTH = 8
 STAGES = (2, 1, 2, 1)
@@ -65,7 +66,7 @@ def tensors(torch_model):
 
 
 class TestResNet:
-  @pytest.mark.parametrize("shape", [(64, 64), (75, 50)])
+  @each("shape", [(64, 64), (75, 50)])
   def test_features_agree_with_pytorch(
     self, torch, torch_model, tensors, form, shape
   ):
@@ -148,8 +149,8 @@ class TestResNet:
 
 
 class TestTorchvisionName:
-  @pytest.mark.parametrize(
-    ("path", "name"),
+  @each(
+    "path, name",
     [
       (("params", "conv1", "kernel"), "conv1.weight"),
       (("params", "layer1_0", "conv1", "kernel"), "layer1.0.conv1.weight"),
@@ -166,8 +167,8 @@ class TestTorchvisionName:
   def test_names_are_those_of_torchvision(self, path, name):
     assert resnet.torchvision_name(path) == name
 
-  @pytest.mark.parametrize(
-    ("stages", "use_bottleneck", "num_parameters"),
+  @each(
+    "stages, use_bottleneck, num_parameters",
     [
       ((2, 2, 2, 2), False, 11_689_512),
       ((3, 4, 6, 3), False, 21_797_672),
@@ -192,9 +193,7 @@ class TestLoading:
     assert num_ignored > 10
     load(FORMS[form], tensors)
 
-  @pytest.mark.parametrize(
-    "name", ["bn1.running_var", "layer2.0.downsample.0.weight"]
-  )
+  @each("name", ["bn1.running_var", "layer2.0.downsample.0.weight"])
   def test_rejects_missing_tensor(self, tensors, form, name):
     rest = {key: tensors[key] for key in tensors if key != name}
     with pytest.raises(ValueError, match=f"got 1 missing: {name}"):

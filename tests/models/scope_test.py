@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from decern_jax.models import registry, scope
+from tests.table import each
 
 
 def make_params(name):
@@ -26,27 +27,27 @@ def trained(name, scope_name):
 
 
 class TestTrainableMask:
-  @pytest.mark.parametrize("name", registry.MODELS)
-  @pytest.mark.parametrize("scope_name", scope.SCOPES)
+  @each("name", registry.MODELS)
+  @each("scope_name", scope.SCOPES)
   def test_has_the_structure_of_the_parameters(self, name, scope_name):
     params = make_params(name)
     mask = scope.trainable_mask(name, params, scope_name)
     assert jax.tree.structure(mask) == jax.tree.structure(params)
     assert {type(leaf) for leaf in jax.tree.leaves(mask)} == {bool}
 
-  @pytest.mark.parametrize("name", registry.MODELS)
+  @each("name", registry.MODELS)
   def test_head_is_nothing_and_all_is_everything(self, name):
     assert trained(name, "head")[0] == set()
     assert trained(name, "all")[1] == set()
 
-  @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet101"])
+  @each("name", ["resnet18", "resnet50", "resnet101"])
   def test_published_resnet_trains_its_last_stage(self, name):
     free, frozen = trained(name, "published")
     assert all(path.startswith("layer4_") for path in free)
     assert not any(path.startswith("layer4_") for path in frozen)
     assert {"layer4_0.bn1.scale", "layer4_0.downsample_0.kernel"} <= free
 
-  @pytest.mark.parametrize("name", ["vit_tiny16", "vit_small16", "vit_base16"])
+  @each("name", ["vit_tiny16", "vit_small16", "vit_base16"])
   def test_published_transformer_trains_its_last_norms(self, name):
     assert trained(name, "published")[0] == {
       f"{layer}.{leaf}"
@@ -54,9 +55,7 @@ class TestTrainableMask:
       for leaf in ("scale", "bias")
     }
 
-  @pytest.mark.parametrize(
-    "name", [name for name in registry.MODELS if name.startswith("dinov2")]
-  )
+  @each("name", [name for name in registry.MODELS if name.startswith("dinov2")])
   def test_published_dinov2_is_frozen(self, name):
     assert trained(name, "published")[0] == set()
 

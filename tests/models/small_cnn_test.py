@@ -12,6 +12,7 @@ from decern_jax.data import rendered
 from decern_jax.models import loading, pretrained, small_cnn
 from decern_jax.models.small_cnn import SmallCNN
 from tests.models import precision, torch_models
+from tests.table import each
 
 WEIGHTS = pathlib.Path(small_cnn.__file__).parent / "weights"
 
@@ -39,7 +40,7 @@ class TestSmallCNN:
     features, _ = SmallCNN().init_with_output(key, images)
     assert features.shape == (3, small_cnn.FEATURE_DIM)
 
-  @pytest.mark.parametrize("shape", [(1, 33, 32, 3), (2, 40, 96, 3)])
+  @each("shape", [(1, 33, 32, 3), (2, 40, 96, 3)])
   def test_takes_images_of_other_sizes(self, shape, key):
     features, _ = SmallCNN().init_with_output(key, jnp.zeros(shape))
     assert features.shape == (shape[0], small_cnn.FEATURE_DIM)

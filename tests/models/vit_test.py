@@ -10,6 +10,7 @@ import pytest
 
 from decern_jax.models import pretrained, registry, vit, vit_naming
 from tests.models import precision, torch_models
+from tests.table import each
 
 SIZES = {
   "width": 24,
@@ -107,7 +108,7 @@ def load(kind, tensors, naming):
 
 
 class TestVisionTransformer:
-  @pytest.mark.parametrize("shape", [(24, 24), (16, 16), (40, 33)])
+  @each("shape", [(24, 24), (16, 16), (40, 33)])
   def test_features_agree_with_pytorch(
     self, torch, torch_model, saved, kind, shape
   ):
@@ -176,8 +177,8 @@ class TestNaming:
     found = pretrained.find_naming(dino, template, namings)
     assert found is vit_naming.dino_name
 
-  @pytest.mark.parametrize(
-    ("path", "name"),
+  @each(
+    "path, name",
     [
       (("params", "cls_token"), "cls_token"),
       (("params", "pos_embed"), "pos_embed"),
@@ -272,8 +273,8 @@ class TestFromTimmRegisters:
 
 
 class TestPublishedSizes:
-  @pytest.mark.parametrize(
-    ("name", "num_parameters"),
+  @each(
+    "name, num_parameters",
     [
       ("vit_tiny16", 5_524_416),
       ("vit_small16", 21_665_664),

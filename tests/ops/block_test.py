@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops import block
+from tests.table import each
 
 
 class TestFoldBlocks:
-  @pytest.mark.parametrize("num_rows", [0, 1, 3, 4, 9, 10])
-  @pytest.mark.parametrize("block_size", [1, 3, 4, 10, 64])
+  @each("num_rows", [0, 1, 3, 4, 9, 10])
+  @each("block_size", [1, 3, 4, 10, 64])
   def test_every_row_that_counts_is_fresh_once(self, num_rows, block_size):
     def step(visits, start, fresh):
       old = block.rows_at(visits, start, len(fresh))

@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops import calibration
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.kmeans import Clusters
 from tests import oracle
+from tests.table import each
 
 
 def make_clusters(*, rows=60, num_clusters=8, dim=5, seed=0):
@@ -42,7 +42,7 @@ def pick(features, centers, assignments, anchors, *, pickable=None, **options):
 
 
 class TestCalibratedPick:
-  @pytest.mark.parametrize("gamma", [0.0, 0.3, 0.8, 1.0])
+  @each("gamma", [0.0, 0.3, 0.8, 1.0])
   def test_matches_naive_loop(self, gamma):
     arguments = make_clusters()
     expected = oracle.calibrated_pick(*arguments, gamma=gamma)
@@ -83,12 +83,12 @@ class TestCalibratedPick:
     assert [p is None for p in found] == [p is None for p in expected]
     assert np.mean(np.equal(found, expected)) > 0.99
 
-  @pytest.mark.parametrize("block_size", [1, 60, 1000])
+  @each("block_size", [1, 60, 1000])
   def test_is_independent_of_block_size(self, block_size):
     arguments = make_clusters()
     assert pick(*arguments, block_size=block_size) == pick(*arguments)
 
-  @pytest.mark.parametrize("scale", [1e-3, 1e4])
+  @each("scale", [1e-3, 1e4])
   def test_ignores_lengths(self, scale):
     features, centers, assignments, anchors = make_clusters()
     found = pick(scale * features, centers / scale, assignments, anchors)

@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.ops import decern
 from decern_jax.ops.anchors import Anchors
 from tests import oracle
+from tests.table import each
 
 ANCHORS = np.random.default_rng(9).normal(size=(3, 6)).astype(np.float32)
 
@@ -72,7 +72,7 @@ def naive_selection(features, scores, *, budget) -> np.ndarray:
 
 
 class TestSelectByScore:
-  @pytest.mark.parametrize("seed", range(4))
+  @each("seed", range(4))
   def test_matches_naive_composition_on_distant_groups(self, seed):
     features, scores = make_groups(seed=seed)
     rows = oracle.candidates(scores, budget=5)
@@ -96,7 +96,7 @@ class TestSelectByScore:
       found, np.argsort(-scores)[: num_candidates + 7]
     )
 
-  @pytest.mark.parametrize("value", [0.0, 0.1, 4.0])
+  @each("value", [0.0, 0.1, 4.0])
   def test_constant_scores_give_distinct_positions(self, value):
     features, scores = make_groups()
     found = select(features, np.full_like(scores, value), budget=5)
@@ -130,7 +130,7 @@ class TestSelectByScore:
     found = select(np.ones((80, 6)), scores, budget=5)
     assert len(np.unique(found)) == 5
 
-  @pytest.mark.parametrize("garbage", [1e30, np.nan])
+  @each("garbage", [1e30, np.nan])
   def test_is_independent_of_rows_that_do_not_exist(self, garbage):
     features, scores = make_groups()
     valid = np.arange(80) % 4 != 2

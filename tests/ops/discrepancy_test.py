@@ -5,10 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops import discrepancy
 from tests import oracle
+from tests.table import each
 
 
 @functools.cache
@@ -34,8 +34,8 @@ def score(problem: oracle.Problem, *, valid=None, **options) -> np.ndarray:
 
 
 class TestDiscrepancyConfusion:
-  @pytest.mark.parametrize(
-    ("dim", "classes"),
+  @each(
+    "dim, classes",
     [(1, 3), (7, 2), (37, 5), (100, 3), (101, 2), (333, 17), (1024, 5)],
   )
   def test_matches_naive_loop(self, dim, classes):
@@ -44,14 +44,14 @@ class TestDiscrepancyConfusion:
       score(problem), oracle.discrepancy_confusion(problem), rtol=1e-5
     )
 
-  @pytest.mark.parametrize("sharpness", [0.0, 10.0, 40.0])
+  @each("sharpness", [0.0, 10.0, 40.0])
   def test_matches_from_uniform_to_saturated(self, sharpness):
     problem = oracle.make_problem(dim=128, sharpness=sharpness)
     np.testing.assert_allclose(
       score(problem), oracle.discrepancy_confusion(problem), rtol=1e-5
     )
 
-  @pytest.mark.parametrize("bins", [(1, 1), (7, 3), (40, 40)])
+  @each("bins", [(1, 1), (7, 3), (40, 40)])
   def test_matches_with_other_numbers_of_bins(self, bins):
     problem = oracle.make_problem(dim=61)
     options = dict(zip(("num_bins", "num_top_bins"), bins, strict=True))
@@ -108,22 +108,20 @@ class TestDiscrepancyConfusion:
     np.testing.assert_array_equal(score(problem), [2.0])
     np.testing.assert_array_equal(oracle.discrepancy_confusion(problem), [2.0])
 
-  @pytest.mark.parametrize("sharpness", [300.0, 3000.0])
+  @each("sharpness", [300.0, 3000.0])
   def test_is_finite_where_every_other_class_underflows(self, sharpness):
     scores = score(oracle.make_problem(sharpness=sharpness))
     assert np.isfinite(scores).all()
     assert (scores >= 0.0).all()
 
-  @pytest.mark.parametrize(
-    ("block_size", "tile_size"), [(1, 5), (7, 1), (40, 4), (1000, 9)]
-  )
+  @each("block_size, tile_size", [(1, 5), (7, 1), (40, 4), (1000, 9)])
   def test_is_independent_of_block_and_tile(self, block_size, tile_size):
     problem = oracle.make_problem()
     found = score(problem, block_size=block_size, tile_size=tile_size)
     np.testing.assert_allclose(found, score(problem), rtol=2e-6)
 
-  @pytest.mark.parametrize(
-    ("chunk_rows", "is_padded"),
+  @each(
+    "chunk_rows, is_padded",
     [(1, False), (11, False), (11, True), (20, True), (39, True)],
   )
   def test_is_independent_of_chunks(self, monkeypatch, chunk_rows, is_padded):
@@ -133,7 +131,7 @@ class TestDiscrepancyConfusion:
     monkeypatch.setattr(discrepancy, "CHUNK_ROWS", chunk_rows)
     np.testing.assert_allclose(score(problem, valid=valid), expected, rtol=2e-6)
 
-  @pytest.mark.parametrize("num_valid", [0, 1, 16, 17, 39, 40])
+  @each("num_valid", [0, 1, 16, 17, 39, 40])
   def test_counts_the_valid_rows_alone(self, num_valid):
     problem = oracle.make_problem()
     valid = np.zeros(40, bool)
@@ -142,7 +140,7 @@ class TestDiscrepancyConfusion:
     np.testing.assert_array_equal(scores[~valid], 0.0)
     np.testing.assert_allclose(scores[valid], score(problem)[valid], rtol=2e-6)
 
-  @pytest.mark.parametrize("garbage", [1e30, np.inf, np.nan])
+  @each("garbage", [1e30, np.inf, np.nan])
   def test_is_independent_of_padding(self, garbage):
     problem = oracle.make_problem()
     valid = np.arange(40) % 3 != 0

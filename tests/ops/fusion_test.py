@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops import fusion
 from decern_jax.ops.saliency import upsampling_bins
 from tests import oracle
+from tests.table import each
 
 
 class TestFusionRatio:
@@ -18,7 +18,7 @@ class TestFusionRatio:
 
 
 class TestSplitBins:
-  @pytest.mark.parametrize("dim", [7, 100, 333])
+  @each("dim", [7, 100, 333])
   def test_holds_every_coordinate_once(self, dim):
     rows = np.random.default_rng(0).normal(size=(3, dim)).astype(np.float32)
     split = np.asarray(fusion.split_bins(jnp.asarray(rows), 100))
@@ -30,7 +30,7 @@ class TestSplitBins:
 
 
 class TestAnchorShifts:
-  @pytest.mark.parametrize("dim", [7, 37, 100, 333])
+  @each("dim", [7, 37, 100, 333])
   def test_gives_the_logits_of_fused_features(self, dim):
     problem = oracle.make_problem(dim=dim)
     anchors = problem.anchors.features

@@ -2,13 +2,13 @@
 
 import jax
 import numpy as np
-import pytest
 
 from decern_jax.ops import head
+from tests.table import each
 
 
 class TestLogits:
-  @pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
+  @each("batch", [(), (5,), (2, 3)])
   def test_matches_definition(self, batch):
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(7, 4)), rng.normal(size=4)

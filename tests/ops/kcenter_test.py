@@ -5,10 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops import kcenter
+from tests.table import each
 
 # Under `jax.jit`, as every caller has it.
 jitted = functools.partial(jax.jit, static_argnames="budget")(
@@ -45,8 +45,8 @@ def naive(points, covered, candidates, budget) -> list[int]:
 
 
 class TestGreedyKCenter:
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
-  @pytest.mark.parametrize("num_covered", [0, 1, 150])
+  @each("num_devices", [1, 2, 4, 8])
+  @each("num_covered", [0, 1, 150])
   def test_matches_naive_loop(self, num_devices, num_covered):
     points = make_points()
     covered = np.arange(203) < num_covered
@@ -78,7 +78,7 @@ class TestGreedyKCenter:
     found = greedy(points, np.zeros(4, bool), candidates, 3)
     np.testing.assert_array_equal(found, [2, 1, 0])
 
-  @pytest.mark.parametrize("offset", [0.0, 3.7])
+  @each("offset", [0.0, 3.7])
   def test_equal_points_come_last_in_the_order_of_positions(self, offset):
     points = np.repeat(make_points(4, 6), 3, axis=0) + offset
     covered = np.arange(12) == 0
@@ -87,7 +87,7 @@ class TestGreedyKCenter:
     np.testing.assert_array_equal(found[:3] % 3, 0)
     np.testing.assert_array_equal(found[3:], [1, 2, 4, 5, 7, 8, 10, 11])
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_rows_that_do_not_count_change_nothing(self, num_devices):
     points = make_points()
     covered = np.arange(203) % 5 == 0

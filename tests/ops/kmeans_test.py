@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from decern_jax.ops import kmeans
+from tests.table import each
 
 
 def make_points(*, rows=60, dim=3, seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +94,7 @@ def assert_matches(clusters: kmeans.Clusters, expected) -> None:
 
 
 class TestWeightedKmeans:
-  @pytest.mark.parametrize(
+  @each(
     "options",
     [
       {"tolerance": 0.0},
@@ -117,7 +118,7 @@ class TestWeightedKmeans:
     ]
     assert steps[0] > steps[1] > 3
 
-  @pytest.mark.parametrize("num_empty", [1, 4])
+  @each("num_empty", [1, 4])
   def test_empty_clusters_move_to_the_farthest_points(
     self, start_at, num_empty
   ):
@@ -141,7 +142,7 @@ class TestWeightedKmeans:
     assert np.isfinite(found.centers).all()
     np.testing.assert_allclose(found.inertia, 0.5)
 
-  @pytest.mark.parametrize("block_size", [1, 1000])
+  @each("block_size", [1, 1000])
   def test_is_independent_of_block_size(self, start_at, block_size):
     points, weights = make_points()
     start_at(points[:7])
@@ -159,7 +160,7 @@ class TestWeightedKmeans:
     nearest = squared_distances(points, np.asarray(found.centers)).argmin(1)
     np.testing.assert_array_equal(found.assignments, nearest)
 
-  @pytest.mark.parametrize("num_clusters", [4, 12])
+  @each("num_clusters", [4, 12])
   def test_ends_with_fewer_distinct_points_than_clusters(self, num_clusters):
     points, weights = make_points(rows=3)
     points, weights = np.repeat(points, 4, axis=0), np.repeat(weights, 4)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.fusion import fusion_ratio
@@ -16,6 +15,7 @@ from decern_jax.ops.label_discrepancy import (
 )
 from tests import oracle
 from tests.strategies import label_oracle
+from tests.table import each
 
 POOL, DIM, CLASSES = 40, 137, 5
 RNG = np.random.default_rng(0)
@@ -78,7 +78,7 @@ class TestLabelAnchors:
     found = label_anchors(jnp.asarray(FEATURES), jnp.asarray(PROBS), labels)
     assert not any(np.asarray(mean).any() for mean in found)
 
-  @pytest.mark.parametrize("num_devices", [2, 8])
+  @each("num_devices", [2, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     def anchors(features, probs, labels):
       return label_anchors(features, probs, labels, axis_name="pool")
@@ -136,7 +136,7 @@ class TestLabelTopBins:
 
 
 class TestLabelDiscrepancyConfusion:
-  @pytest.mark.parametrize("block_size", [1, 7, 16, 64])
+  @each("block_size", [1, 7, 16, 64])
   def test_matches_naive_loop(self, block_size):
     expected = label_oracle.discrepancy_confusion(
       FEATURES, PROBS, ANCHORS, KERNEL, BIAS
@@ -145,7 +145,7 @@ class TestLabelDiscrepancyConfusion:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert np.ptp(expected) > 0.1
 
-  @pytest.mark.parametrize("scale", [0.01, 10.0, 100.0])
+  @each("scale", [0.01, 10.0, 100.0])
   def test_matches_naive_loop_whatever_the_scale(self, scale):
     features = np.float32(scale * FEATURES)
     probs = np.float32(label_oracle.sigmoid(features @ KERNEL + BIAS))
@@ -163,7 +163,7 @@ class TestLabelDiscrepancyConfusion:
     expected = np.where(VALID, score(), 0.0)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
-  @pytest.mark.parametrize("num_devices", [2, 8])
+  @each("num_devices", [2, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     def scores(features, probs, valid):
       return label_discrepancy_confusion(

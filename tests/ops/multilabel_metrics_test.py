@@ -9,6 +9,7 @@ from sklearn import metrics
 
 from decern_jax.ops import multilabel_metrics
 from decern_jax.ops.multilabel_metrics import summarize
+from tests.table import each
 
 ROWS, CLASSES = 61, 7
 COUNTS = np.arange(CLASSES) + 5
@@ -53,7 +54,7 @@ def naive_ranking_loss(scores, labels) -> float:
 
 
 class TestSummarize:
-  @pytest.mark.parametrize("part", PARTS)
+  @each("part", PARTS)
   def test_matches_sklearn(self, part):
     probs, labels = part
     found = summarize(probs, labels, train_counts=COUNTS)
@@ -79,7 +80,7 @@ class TestSummarize:
     for name, value in expected.items():
       assert found[name] == pytest.approx(value, rel=1e-12), name
 
-  @pytest.mark.parametrize("part", PARTS)
+  @each("part", PARTS)
   def test_matches_naive_thresholds_and_pairs(self, part):
     probs, labels = part
     found = summarize(probs, labels, train_counts=COUNTS)
@@ -89,7 +90,7 @@ class TestSummarize:
     expected = naive_ranking_loss(probs, labels)
     assert found["ranking_loss"] == pytest.approx(expected)
 
-  @pytest.mark.parametrize("garbage", [np.nan, -7.0, 0.7])
+  @each("garbage", [np.nan, -7.0, 0.7])
   def test_is_exact_whatever_the_padding(self, garbage):
     probs, labels = make_part(0)
     expected = summarize(probs, labels, train_counts=COUNTS)
@@ -187,8 +188,8 @@ class TestSummarize:
     found = summarize(probs, labels, train_counts=COUNTS)
     assert json.loads(json.dumps(found)) == found
 
-  @pytest.mark.parametrize(
-    ("change", "match"),
+  @each(
+    "change, match",
     [
       ({"labels": np.zeros((ROWS, 3))}, r"\(61, 7\) and \(61, 3\)"),
       ({"probs": np.zeros(ROWS), "labels": np.zeros(ROWS)}, r"\(61,\)"),
@@ -247,8 +248,8 @@ class TestRankingLoss:
 
 
 class TestRarestLabels:
-  @pytest.mark.parametrize(
-    ("counts", "expected"),
+  @each(
+    "counts, expected",
     [
       ([5], [0]),
       ([5, 4], [1]),

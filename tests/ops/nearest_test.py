@@ -5,10 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops import nearest
+from tests.table import each
 
 jitted_distinct = functools.partial(jax.jit, static_argnames="budget")(
   nearest.nearest_distinct
@@ -80,7 +80,7 @@ class TestSquaresByProducts:
 
 
 class TestCoveredDistances:
-  @pytest.mark.parametrize("num_covered", [1, 130])
+  @each("num_covered", [1, 130])
   def test_is_the_distance_to_the_nearest(self, num_covered):
     points = make_points()
     covered = np.arange(203) >= 203 - num_covered
@@ -109,8 +109,8 @@ class TestNearestDistinct:
       jitted_distinct(points, centers, candidates, budget=budget)
     )
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
-  @pytest.mark.parametrize(("num_centers", "budget"), [(9, 9), (4, 11), (9, 3)])
+  @each("num_devices", [1, 2, 4, 8])
+  @each("num_centers, budget", [(9, 9), (4, 11), (9, 3)])
   def test_matches_naive_loop(self, num_devices, num_centers, budget):
     points, centers = make_points(), make_points(num_centers, seed=1)
     candidates = np.arange(203) % 3 > 0
@@ -132,7 +132,7 @@ class TestNearestDistinct:
     found = self.take(points, points[:2], candidates, 4)
     np.testing.assert_array_equal(found, [1, 2, 4, 5])
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_rows_that_are_no_candidates_change_nothing(self, num_devices):
     points, centers = make_points(), make_points(6, seed=1)
     candidates = np.arange(203) % 5 == 1

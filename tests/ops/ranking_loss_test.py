@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.ranking_loss import mirrored_ranking_loss
+from tests.table import each
 
 RNG = np.random.default_rng(0)
 
@@ -38,14 +38,14 @@ def make_batch(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TestMirroredRankingLoss:
-  @pytest.mark.parametrize("size", [1, 2, 3, 8, 127, 128])
-  @pytest.mark.parametrize("margin", [0.5, 1.0])
+  @each("size", [1, 2, 3, 8, 127, 128])
+  @each("margin", [0.5, 1.0])
   def test_matches_naive_pairs(self, size, margin):
     batch = make_batch(size)
     found = jax.jit(mirrored_ranking_loss)(*batch, margin=margin)
     np.testing.assert_allclose(found, naive_loss(*batch, margin), rtol=1e-5)
 
-  @pytest.mark.parametrize("num_rows", [0, 1, 2, 7, 8])
+  @each("num_rows", [0, 1, 2, 7, 8])
   def test_rows_past_the_batch_never_matter(self, num_rows):
     predicted, losses = make_batch(8)
     predicted[num_rows:] = 1e6
@@ -55,7 +55,7 @@ class TestMirroredRankingLoss:
     expected = naive_loss(predicted[:num_rows], losses[:num_rows], 1.0)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
-  @pytest.mark.parametrize("size", [2, 8, 128])
+  @each("size", [2, 8, 128])
   def test_matches_the_published_definition(self, size):
     batch = make_batch(size)
     found = mirrored_ranking_loss(*map(jnp.asarray, batch))

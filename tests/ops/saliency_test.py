@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops import saliency
 from decern_jax.ops.head import LinearHead, logits
 from tests import oracle
+from tests.table import each
 
 # Fewer coordinates than bins, as many, more, a multiple, and odd ones.
 WIDTHS = (1, 7, 37, 99, 100, 101, 200, 333, 1024)
@@ -18,7 +18,7 @@ def device_head(problem: oracle.Problem) -> LinearHead:
 
 
 class TestPoolingWeights:
-  @pytest.mark.parametrize("dim", WIDTHS)
+  @each("dim", WIDTHS)
   def test_averages_from_floor_to_ceiling(self, dim):
     values = np.random.default_rng(0).normal(size=dim)
     pooled = saliency.pooling_weights(dim, 100) @ values
@@ -33,7 +33,7 @@ class TestPoolingWeights:
 
 
 class TestUpsamplingBins:
-  @pytest.mark.parametrize("dim", WIDTHS)
+  @each("dim", WIDTHS)
   def test_rises_from_the_first_bin(self, dim):
     bins = saliency.upsampling_bins(dim, 100)
     assert bins[0] == 0
@@ -44,9 +44,8 @@ class TestUpsamplingBins:
     bins = saliency.upsampling_bins(100, 100)
     np.testing.assert_array_equal(bins, np.arange(100))
 
-  @pytest.mark.parametrize(
-    ("dim", "coordinate", "expected"),
-    # What torch.nn.functional.interpolate reads; float64 gives its neighbour.
+  @each(
+    "dim, coordinate, expected",
     [(115, 69, 59), (135, 81, 59), (198, 99, 49), (230, 138, 59)],
   )
   def test_rounds_as_float32_does(self, dim, coordinate, expected):
@@ -63,7 +62,7 @@ class TestResiduals:
     actual = saliency.residuals(jnp.asarray(z), jnp.asarray(targets))
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
-  @pytest.mark.parametrize("gap", [30.0, 100.0, 1000.0])
+  @each("gap", [30.0, 100.0, 1000.0])
   def test_keeps_all_digits_where_the_softmax_saturates(self, gap):
     z = jnp.array([[gap, 0.0, 1.0, -1.0]])
     others = oracle.softmax(np.array([0.0, 1.0, -1.0]))
@@ -99,7 +98,7 @@ class TestTopBins:
     assert bins[:, :4].all()
     assert not bins[:, 4:].any()
 
-  @pytest.mark.parametrize("num_top_bins", [1, 10, 100])
+  @each("num_top_bins", [1, 10, 100])
   def test_marks_as_many_as_asked(self, num_top_bins):
     problem = oracle.make_problem()
     head = device_head(problem)
@@ -117,14 +116,14 @@ class TestSaliencyMask:
       num_top_bins=num_top_bins,
     )
 
-  @pytest.mark.parametrize("dim", WIDTHS)
+  @each("dim", WIDTHS)
   def test_matches_the_official_steps(self, dim):
     problem = oracle.make_problem(dim=dim, pool=30)
     np.testing.assert_array_equal(
       self.mask(problem), oracle.saliency_mask(problem)
     )
 
-  @pytest.mark.parametrize("bins", [(1, 1), (7, 3), (50, 50), (300, 20)])
+  @each("bins", [(1, 1), (7, 3), (50, 50), (300, 20)])
   def test_matches_with_other_numbers_of_bins(self, bins):
     problem = oracle.make_problem(dim=61)
     options = dict(zip(("num_bins", "num_top_bins"), bins, strict=True))

@@ -5,11 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.ops import block, seeding
 from tests import oracle
+from tests.table import each
 
 # Whole numbers: their sums are exact whatever the number of shards.
 MASS = np.float32([0, 0, 3, 1, 0, 5, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0])
@@ -39,7 +39,7 @@ class TestSampleRows:
     mass = np.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, 0.0])
     np.testing.assert_array_equal(draw(mass, 1000), 2)
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     def sample(mass):
       key = jax.random.key(0)
@@ -95,7 +95,7 @@ def is_row_of(rows, points) -> np.ndarray:
 
 
 class TestGreedyCenters:
-  @pytest.mark.parametrize("block_size", [7, 64])
+  @each("block_size", [7, 64])
   def test_matches_naive_loop(self, block_size):
     rng = np.random.default_rng(0)
     points = rng.normal(size=(50, 4)).astype(np.float32)
@@ -119,7 +119,7 @@ class TestGreedyCenters:
     assert is_row_of(centers, points[:6]).all()
     assert len(np.unique(centers, axis=0)) == 6
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_fewer_points_than_centers_repeat_points_that_count(
     self, num_devices
   ):

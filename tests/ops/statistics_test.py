@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.ops import statistics
 from tests import oracle
+from tests.table import each
 
 
 def moments_of(scores, valid=None) -> statistics.Moments:
@@ -17,7 +17,7 @@ def moments_of(scores, valid=None) -> statistics.Moments:
 
 
 class TestMoments:
-  @pytest.mark.parametrize("shift", [0.0, 100.0])
+  @each("shift", [0.0, 100.0])
   def test_matches_scipy(self, shift):
     scores = np.random.default_rng(0).gamma(2.0, size=500) + shift
     scores = scores.astype(np.float32)
@@ -27,8 +27,8 @@ class TestMoments:
     np.testing.assert_allclose(std, scores.std(), rtol=1e-5)
     np.testing.assert_allclose(skewness, stats.skew(scores), rtol=1e-4)
 
-  @pytest.mark.parametrize("value", [0.0, 0.1, 3.0, 1e6])
-  @pytest.mark.parametrize("size", [1, 7, 1000])
+  @each("value", [0.0, 0.1, 3.0, 1e6])
+  @each("size", [1, 7, 1000])
   def test_constant_scores_have_zero_skewness(self, value, size):
     found = moments_of(np.full(size, value))
     np.testing.assert_allclose(found.mean, value, rtol=1e-6)
@@ -48,7 +48,7 @@ class TestMoments:
       skewness, stats.skew(np.float64(scores)), rtol=1e-2
     )
 
-  @pytest.mark.parametrize("garbage", [0.0, 1e9, np.nan, -np.inf])
+  @each("garbage", [0.0, 1e9, np.nan, -np.inf])
   def test_is_independent_of_padding(self, garbage):
     scores = np.random.default_rng(0).gamma(2.0, size=50)
     padded = np.concatenate([scores, np.full(13, garbage)])
@@ -58,7 +58,7 @@ class TestMoments:
   def test_no_valid_score_gives_zeros(self):
     assert tuple(moments_of(np.ones(4), np.zeros(4, bool))) == (0.0, 0.0, 0.0)
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     scores = np.random.default_rng(0).gamma(2.0, size=64).astype(np.float32)
     valid = np.arange(64) % 5 != 0
@@ -71,7 +71,7 @@ class TestMoments:
 
 
 class TestUncertaintyThreshold:
-  @pytest.mark.parametrize("gamma", [-1.0, 0.0, 0.5])
+  @each("gamma", [-1.0, 0.0, 0.5])
   def test_matches_definition(self, gamma):
     scores = np.random.default_rng(0).gamma(2.0, size=300).astype(np.float32)
     actual = jax.jit(statistics.uncertainty_threshold)(

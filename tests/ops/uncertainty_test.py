@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.ops import uncertainty
 from tests import oracle
+from tests.table import each
 
 PROBS = oracle.softmax(np.random.default_rng(0).normal(size=(6, 4)))
 
@@ -22,7 +22,7 @@ class TestEntropy:
   def test_a_sure_prediction_has_none(self):
     assert uncertainty.entropy(jnp.array([0.0, 1.0, 0.0])) == 0.0
 
-  @pytest.mark.parametrize("classes", [2, 5])
+  @each("classes", [2, 5])
   def test_is_largest_for_equal_classes(self, classes):
     probs = jnp.full(classes, 1.0 / classes)
     np.testing.assert_allclose(
@@ -99,12 +99,12 @@ BINARY = [
 
 
 class TestBinaryForms:
-  @pytest.mark.parametrize("function", BINARY)
+  @each("function", BINARY)
   def test_the_order_of_labels_does_not_matter(self, function):
     found = binary(function, LABEL_PROBS[:, ::-1])
     np.testing.assert_allclose(found, binary(function), rtol=1e-5)
 
-  @pytest.mark.parametrize("function", BINARY)
+  @each("function", BINARY)
   def test_yes_and_no_are_alike(self, function):
     found = binary(function, 1.0 - LABEL_PROBS)
     np.testing.assert_allclose(found, binary(function), rtol=1e-4)

@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.pretraining import journal
 from decern_jax.report import pretraining_figure
+from tests.table import each
 
 
 def make_records(count=3, *, metric="knn_accuracy"):
@@ -34,9 +35,7 @@ class TestRead:
   def test_without_a_file_is_empty(self, tmp_path):
     assert journal.read(tmp_path) == []
 
-  @pytest.mark.parametrize(
-    "content", ["no json\n", "[1]\n", '{"epoch": 1}\n', '{"round": 0}\n']
-  )
+  @each("content", ["no json\n", "[1]\n", '{"epoch": 1}\n', '{"round": 0}\n'])
   def test_refuses_anything_else(self, tmp_path, content):
     (tmp_path / journal.FILE_NAME).write_text(content)
     with pytest.raises(ValueError, match="Expected .* in .*epochs.jsonl, got"):
@@ -55,7 +54,7 @@ class TestWrite:
 
 
 class TestDraw:
-  @pytest.mark.parametrize("has_probe", [True, False])
+  @each("has_probe", [True, False])
   def test_writes_a_picture_with_two_colors_of_lines(self, tmp_path, has_probe):
     records = make_records(6)
     if not has_probe:

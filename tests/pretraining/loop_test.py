@@ -20,6 +20,7 @@ from tests.pretraining.tiny_pretraining import (
   STEPS_OF_EPOCH,
   make_setup,
 )
+from tests.table import each
 
 COSTS = ("seconds", "images_per_second")
 
@@ -102,7 +103,7 @@ class TestRun:
     assert records[-1]["learning_rate"] < records[1]["learning_rate"]
 
   @each_objective
-  @pytest.mark.parametrize("num_steps", [0, 1, 3, 7])
+  @each("num_steps", [0, 1, 3, 7])
   def test_ends_as_the_uninterrupted(
     self, tmp_path, stop_after, objective, num_steps
   ):
@@ -148,7 +149,7 @@ class TestRun:
     assert len(stopped) == NUM_EPOCHS + 1
     assert_same((state, without_costs(tmp_path)), expected)
 
-  @pytest.mark.parametrize("num_devices", [8, 2])
+  @each("num_devices", [8, 2])
   def test_is_independent_of_shard_count(self, tmp_path, num_devices):
     """The loss of the first step; Adam makes the rounding grow."""
     setup = make_setup()._replace(mesh=make_mesh(num_devices), num_workers=1)
@@ -171,9 +172,7 @@ class TestRun:
     blind = setup._replace(train=setup.train._replace(labels=None))
     assert_same(run(blind, tmp_path), uninterrupted("simclr"))
 
-  @pytest.mark.parametrize(
-    ("every", "epochs"), [(1, [0, 1, 2, 3]), (2, [0, 2, 3]), (9, [0, 3])]
-  )
+  @each("every, epochs", [(1, [0, 1, 2, 3]), (2, [0, 2, 3]), (9, [0, 3])])
   def test_probes_when_it_is_due(self, tmp_path, every, epochs):
     setup = make_setup()._replace(probe=mean_weight, probe_epochs=every)
     state, records = run(setup, tmp_path)
@@ -191,7 +190,7 @@ class TestRun:
     assert saved_steps(tmp_path) == [5]
     assert_same(run(setup, tmp_path), uninterrupted("simclr"))
 
-  @pytest.mark.parametrize("checkpoint_seconds", [0.0, 3600.0])
+  @each("checkpoint_seconds", [0.0, 3600.0])
   def test_refuses_a_loss_that_is_not_finite(
     self, tmp_path, checkpoint_seconds
   ):

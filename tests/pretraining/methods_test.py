@@ -4,11 +4,11 @@ import functools
 
 import jax
 import numpy as np
-import pytest
 
 from decern_jax.pretraining import methods, objectives
 from tests.pretraining import tiny_pretraining as tiny_run
 from tests.pretraining.tiny_pretraining import BATCH, NARROW, OBJECTIVES
+from tests.table import each
 
 SAME = 1e-5
 
@@ -131,7 +131,7 @@ class TestMocoV2:
       atol=1e-4,
     )
 
-  @pytest.mark.parametrize("step", [0, 1, 2, 5])
+  @each("step", [0, 1, 2, 5])
   def test_keys_replace_the_oldest(self, step):
     params, inputs = make_inputs("moco_v2", step=step)
     _, outcome = self.compute(params, inputs)

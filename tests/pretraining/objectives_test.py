@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from decern_jax.pretraining import objectives
+from tests.table import each
 
 TEMPERATURES = pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
 
@@ -74,7 +75,7 @@ class TestNormalize:
 
 class TestNtXent:
   @TEMPERATURES
-  @pytest.mark.parametrize("size", [2, 7])
+  @each("size", [2, 7])
   def test_matches_naive_loop(self, temperature, size):
     first, second = draw(2, size)
     found = objectives.nt_xent(first, second, temperature=temperature)
@@ -101,8 +102,8 @@ class TestNtXent:
 
 
 class TestBarlowTwins:
-  @pytest.mark.parametrize("weight", [0.0, 0.0051, 1.0])
-  @pytest.mark.parametrize("size", [3, 20])
+  @each("weight", [0.0, 0.0051, 1.0])
+  @each("size", [3, 20])
   def test_matches_naive_loop(self, weight, size):
     first, second = draw(2, size)
     found = objectives.barlow_twins(first, second, off_diagonal_weight=weight)

@@ -1,11 +1,11 @@
 """Tests of decern_jax/pretraining/probe.py."""
 
 import numpy as np
-import pytest
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from decern_jax.pretraining import probe
+from tests.table import each
 
 NUM_CLASSES = 4
 
@@ -62,7 +62,7 @@ class TestNearestVotes:
     found = probe.nearest_votes(features, labels, **OPTIONS)
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-6)
 
-  @pytest.mark.parametrize("count", [2, 3])
+  @each("count", [2, 3])
   def test_takes_as_many_votes_as_there_are(self, count):
     features, _ = draw(count)
     labels = several(features).astype(np.float32)

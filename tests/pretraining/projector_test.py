@@ -2,9 +2,9 @@
 
 import jax
 import numpy as np
-import pytest
 
 from decern_jax.pretraining.projector import Projector
+from tests.table import each
 
 ROWS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
 
@@ -40,8 +40,8 @@ class TestProjector:
     expected = hidden @ np.asarray(second["kernel"]) + second["bias"]
     np.testing.assert_allclose(project(projector, params), expected, rtol=1e-4)
 
-  @pytest.mark.parametrize(
-    ("widths", "use_norm", "names"),
+  @each(
+    "widths, use_norm, names",
     [
       ((7,), True, {"layer1"}),
       ((7, 7, 7), True, {"layer1", "layer2", "layer3", "norm1", "norm2"}),

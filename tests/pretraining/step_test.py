@@ -12,6 +12,7 @@ from decern_jax.pretraining import step
 from tests import tasks
 from tests.pretraining import tiny_pretraining as tiny_run
 from tests.pretraining.tiny_pretraining import OBJECTIVES, RECIPE
+from tests.table import each
 
 each_objective = pytest.mark.parametrize("objective", OBJECTIVES)
 
@@ -108,8 +109,8 @@ class TestLossAndGradient:
 
 
 class TestPretrainStep:
-  @pytest.mark.parametrize(
-    ("objective", "optimizer"),
+  @each(
+    "objective, optimizer",
     [("barlow_twins", "adamw"), ("simclr", "adamw"), ("simclr", "lars")],
   )
   def test_lowers_the_loss_of_a_batch(self, objective, optimizer):
@@ -154,7 +155,7 @@ class TestPretrainStep:
 
 
 class TestOptimizer:
-  @pytest.mark.parametrize("optimizer", step.OPTIMIZERS)
+  @each("optimizer", step.OPTIMIZERS)
   def test_decays_kernels_alone(self, optimizer):
     """With two rates of decay, all but kernels move alike."""
     params = tiny_run.create("simclr").params
@@ -170,7 +171,7 @@ class TestOptimizer:
       differs = not np.allclose(leaf, moved[1][path], rtol=1e-4, atol=0)
       assert differs == path.endswith("kernel"), path
 
-  @pytest.mark.parametrize("optimizer", step.OPTIMIZERS)
+  @each("optimizer", step.OPTIMIZERS)
   def test_moves_against_the_gradient_by_the_rate_of_the_step(self, optimizer):
     params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2)}
     params = jax.tree.map(lambda leaf: leaf.astype(np.float32), params)
@@ -202,7 +203,7 @@ class TestCreate:
     queue = tiny_run.create("moco_v2").momentum["queue"]
     np.testing.assert_allclose(np.linalg.norm(queue, axis=1), 1, rtol=1e-5)
 
-  @pytest.mark.parametrize("objective", ["simclr", "barlow_twins"])
+  @each("objective", ["simclr", "barlow_twins"])
   def test_only_moco_has_a_second_network(self, objective):
     assert tiny_run.create(objective).momentum == {}
 

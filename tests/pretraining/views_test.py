@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.pretraining import views
 from decern_jax.pretraining.views import Views, check_views, make_views
+from tests.table import each
 
 PLAIN = Views(
   image_size=40,
@@ -41,8 +42,8 @@ def make(image, seed=0, **changes) -> np.ndarray:
 
 
 class TestMakeViews:
-  @pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
-  @pytest.mark.parametrize("sides", [(20, 30), (70, 50), (32, 32)])
+  @each("channels", [1, 2, 3, 4, 12])
+  @each("sides", [(20, 30), (70, 50), (32, 32)])
   def test_has_two_squares_of_the_bands(self, channels, sides):
     image = draw(*sides, channels)
     found = make_views(image, np.random.default_rng(0), views=ALL)
@@ -64,7 +65,7 @@ class TestMakeViews:
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
-  @pytest.mark.parametrize("channels", [3, 12])
+  @each("channels", [3, 12])
   def test_flips(self, channels):
     image = draw(40, 40, channels)
     mirrored = make(image, horizontal_flip=1.0)[0]
@@ -88,7 +89,7 @@ class TestMakeViews:
     for band in range(3):
       np.testing.assert_allclose(view[..., band], luma, atol=0.6)
 
-  @pytest.mark.parametrize("channels", [1, 2, 12])
+  @each("channels", [1, 2, 12])
   def test_other_bands_are_never_gray(self, channels):
     image = draw(40, 40, channels)
     for view in make(image, grayscale=1.0):
@@ -100,7 +101,7 @@ class TestMakeViews:
     assert abs(view.mean() - image.mean()) < 1
     assert view.std() < image.std()
 
-  @pytest.mark.parametrize("channels", [3, 12])
+  @each("channels", [3, 12])
   def test_jitter_has_the_chance_that_is_set(self, channels):
     image = draw(40, 40, channels)
     changed = [
@@ -150,7 +151,7 @@ class TestMapColors:
     found = self.map(draw(), saturation=0.0)
     assert np.ptp(found, axis=-1).max() == 0
 
-  @pytest.mark.parametrize("turn", [-0.1, 0.05, 0.2])
+  @each("turn", [-0.1, 0.05, 0.2])
   def test_hue_turns_and_luma_stays(self, turn):
     rng = np.random.default_rng(0)
     image = rng.integers(100, 150, (30, 30, 3)).astype(np.uint8)
@@ -171,8 +172,8 @@ class TestCheckViews:
   def test_returns_what_is_right(self):
     assert check_views(ALL) is ALL
 
-  @pytest.mark.parametrize(
-    ("change", "message"),
+  @each(
+    "change, message",
     [
       ({"image_size": 16}, "32 <= `dataset.image_size`, got 16"),
       ({"interpolation": "cubic"}, "Unknown interpolation 'cubic'"),

@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.report import comparison
 from tests.report import made_up
+from tests.table import each
 
 CURVES = {"random": {1: (0.3, 0.5), 11: (0.2, 0.4)}, "margin": {1: (0.3, 0.6)}}
 
@@ -102,7 +103,7 @@ class TestCollect:
         path.write_text(json.dumps(settings))
     assert [*collect(folder).runs] == ["margin", "random"]
 
-  @pytest.mark.parametrize("num_rounds", [1, 3])
+  @each("num_rounds", [1, 3])
   def test_rejects_other_numbers_of_rounds(self, folder, num_rounds):
     add(folder / "other", curve=(0.3, 0.5, 0.7)[:num_rounds])
     with pytest.raises(ValueError, match=f"num_rounds: 2 and {num_rounds}"):

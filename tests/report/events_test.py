@@ -8,6 +8,7 @@ import pytest
 
 from decern_jax.report import events
 from tests.event_file import path_in, read, read_scalars
+from tests.table import each
 
 METRICS = {
   "accuracy": 0.5,
@@ -102,7 +103,7 @@ class TestOpenWriter:
     keys = [(tag, step) for tag, step, _ in read_scalars(tmp_path)]
     assert len(keys) == len(set(keys)) == len(expected(*found))
 
-  @pytest.mark.parametrize("cut", [1, 20, 100])
+  @each("cut", [1, 20, 100])
   def test_what_a_kill_cut_off_is_replaced(self, tmp_path, cut):
     write(tmp_path, record(0), record(1))
     path = path_in(tmp_path)

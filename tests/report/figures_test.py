@@ -9,6 +9,7 @@ import pytest
 
 from decern_jax.report import figures
 from decern_jax.report.figures import NUM_COLUMNS, THUMBNAIL
+from tests.table import each
 
 
 def curve(*accuracies, num_labeled=None) -> list[dict]:
@@ -133,7 +134,7 @@ class TestLearningCurve:
     for left, right in itertools.pairwise(boxes):
       assert left.x1 < right.x0
 
-  @pytest.mark.parametrize("accuracies", [(0.4,), (1.0, 1.0), (0.0, 1.0)])
+  @each("accuracies", [(0.4,), (1.0, 1.0), (0.0, 1.0)])
   def test_cuts_nothing_off(self, png, drawn, accuracies):
     figures.learning_curve({"decern": [curve(*accuracies)] * 2}, png)
     (picture,) = drawn
@@ -190,7 +191,7 @@ class TestContactSheet:
     order = sorted(names, key=lambda name: find(sheet, name)[0][1])
     assert order == ["1.png", "2.png", "0.png"]
 
-  @pytest.mark.parametrize("scores", [None, [0.5, 0.5, 0.5]])
+  @each("scores", [None, [0.5, 0.5, 0.5]])
   def test_keeps_the_order_without_scores_or_among_equal(self, png, scores):
     names = ["2.png", "0.png", "1.png"]
     sheet = self.draw(png, chosen(0, names, scores))
@@ -225,8 +226,8 @@ class TestContactSheet:
     figures.contact_sheet([], read, png)
     assert not png.exists()
 
-  @pytest.mark.parametrize("num_rounds", [1, 2, 30])
-  @pytest.mark.parametrize("num_selected", [1, 9999])
+  @each("num_rounds", [1, 2, 30])
+  @each("num_selected", [1, 9999])
   def test_labels_stand_beside_their_rows(self, png, num_rounds, num_selected):
     names = ["0.png"] * num_selected
     sheet = self.draw(png, *(chosen(i, names) for i in range(num_rounds)))
@@ -249,9 +250,7 @@ class TestContactSheet:
 
 
 class TestThumbnail:
-  @pytest.mark.parametrize(
-    "shape", [(10, 10), (1, 50), (900, 30), (108, 108), (2000, 3000)]
-  )
+  @each("shape", [(10, 10), (1, 50), (900, 30), (108, 108), (2000, 3000)])
   def test_is_a_square_of_one_size(self, shape):
     image = np.full((*shape, 3), 7, np.uint8)
     small = figures.thumbnail(image)
@@ -259,7 +258,7 @@ class TestThumbnail:
     assert small.dtype == np.uint8
     assert (small == 7).all()
 
-  @pytest.mark.parametrize("transpose", [False, True])
+  @each("transpose", [False, True])
   def test_shows_the_center_of_a_long_image(self, transpose):
     image = np.zeros((30, 90, 3), np.uint8)
     image[:, 30:60] = 200

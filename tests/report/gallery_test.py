@@ -9,6 +9,7 @@ import pytest
 from decern_jax.report import gallery, selection_figures, summary
 from decern_jax.report.gallery import PoolView
 from tests.report import made_up
+from tests.table import each
 
 CURVES = {"random": {1: (0.3, 0.5, 0.6), 2: (0.2, 0.3, 0.4)}}
 CURVES["margin"] = CURVES["random"]
@@ -61,8 +62,8 @@ class TestDraw:
       "Selected by random",
     ]
 
-  @pytest.mark.parametrize(
-    ("known", "title"),
+  @each(
+    "known, title",
     [
       ({"labels": np.array(made_up.LABELS)}, "Selected classes"),
       ({"features": np.eye(12)}, "Where in the pool"),
@@ -175,7 +176,7 @@ class TestCheckPool:
     with pytest.raises(ValueError, match="none of 'train/00.png'"):
       gallery.check_pool(runs, PoolView(made_up.IDS[1:]))
 
-  @pytest.mark.parametrize("name", ["labels", "features"])
+  @each("name", ["labels", "features"])
   def test_rejects_rows_of_other_images(self, runs, name):
     pool = PoolView(made_up.IDS, **{name: np.zeros((11, 2))})
     with pytest.raises(ValueError, match=f"`{name}` of 12 images, got 11"):

@@ -1,16 +1,16 @@
 """Tests of decern_jax/report/intervals.py."""
 
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.ops import multilabel_metrics
 from decern_jax.report import intervals
+from tests.table import each
 
 
 class TestWilson:
-  @pytest.mark.parametrize("count", [1, 7, 200, 10_000])
-  @pytest.mark.parametrize("share", [0.0, 0.25, 0.9, 1.0])
+  @each("count", [1, 7, 200, 10_000])
+  @each("share", [0.0, 0.25, 0.9, 1.0])
   def test_is_that_of_scipy(self, share, count):
     hits = round(share * count)
     expected = stats.binomtest(hits, count).proportion_ci(method="wilson")

@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.report import notes, summary
 from tests.report import made_up
+from tests.table import each
 
 SEEDS = (1, 11, 111, 1111, 11111, 2)
 
@@ -85,9 +86,7 @@ class TestNotesOn:
     assert "margin lacks seeds 2, 11: " in text
     assert "random lacks" not in text
 
-  @pytest.mark.parametrize(
-    ("num_seeds", "start"), [(1, "1 seed only"), (4, "4 seeds only")]
-  )
+  @each("num_seeds, start", [(1, "1 seed only"), (4, "4 seeds only")])
   def test_tells_that_seeds_are_few(self, note, num_seeds, start):
     text = note(curves("random", "margin", num_seeds=num_seeds))
     assert f"\n{start}: a claim needs at least 5." in text
@@ -108,7 +107,7 @@ class TestNotesOn:
     assert "Equal in every seed: entropy and margin. " in text
     assert "p is given as 1" in text
 
-  @pytest.mark.parametrize(("num_seeds", "is_noted"), [(5, True), (6, False)])
+  @each("num_seeds, is_noted", [(5, True), (6, False)])
   def test_tells_why_signed_ranks_are_missing(self, note, num_seeds, is_noted):
     text = note(curves("random", "margin", num_seeds=num_seeds))
     assert ("signed-rank test is left out" in text) == is_noted

@@ -7,6 +7,7 @@ import pytest
 from decern_jax.report import page_tables, summary
 from decern_jax.report.pairs import PairResult
 from tests.report import made_up
+from tests.table import each
 
 
 def cells(text: str) -> list[list[str]]:
@@ -150,14 +151,14 @@ class TestPoints:
 
 
 class TestPValue:
-  @pytest.mark.parametrize(
-    ("p", "text"),
+  @each(
+    "p, text",
     [(None, "–"), (0.0, "&lt; 0.001"), (0.0123, "0.012"), (1.0, "1.000")],
   )
   def test_has_three_digits(self, p, text):
     assert page_tables.p_value(p) == text
 
-  @pytest.mark.parametrize(("p", "is_bold"), [(0.049, True), (0.05, False)])
+  @each("p, is_bold", [(0.049, True), (0.05, False)])
   def test_is_bold_where_it_is_significant(self, p, is_bold):
     text = page_tables.p_value(p, mark=True)
     assert ("<strong>" in text) == is_bold

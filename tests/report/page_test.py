@@ -9,6 +9,7 @@ import pytest
 from decern_jax.report import page, summary
 from decern_jax.report.gallery import Picture
 from tests.report import made_up
+from tests.table import each
 
 VOID = {"meta", "img", "br"}
 PICTURE = Picture("A <b>", 'Shows "x" & y.', "image/png", b"\x89PNG not really")
@@ -148,14 +149,13 @@ class TestVerdict:
       "5.0 points above random; too few seeds for a test."
     )
 
-  @pytest.mark.parametrize(
+  @each(
     "curves",
     [
       {"random": {1: (0.3, 0.5)}, "margin": {1: (0.3, 0.4)}},
       {"margin": {1: (0.3, 0.5)}},
       {"random": {1: (0.3, 0.5)}, "margin": {2: (0.3, 0.6)}},
     ],
-    ids=["random is best", "no random", "no common seed"],
   )
   def test_compares_with_nothing_where_it_cannot(self, render, curves):
     assert re.fullmatch(

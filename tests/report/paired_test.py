@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from decern_jax.report import paired
+from tests.table import each
 
 SEEDS = (1, 11, 111, 1111, 11111, 2, 22)
 
@@ -22,7 +23,7 @@ def samples(count: int) -> tuple[dict[int, float], dict[int, float]]:
 
 
 class TestPairedDifference:
-  @pytest.mark.parametrize("count", [2, 3, 5, 7])
+  @each("count", [2, 3, 5, 7])
   def test_matches_scipy(self, count):
     first, second = samples(count)
     found = paired.paired_difference(first, second)
@@ -71,7 +72,7 @@ class TestPairedDifference:
     found = paired.paired_difference({1: 0.5}, {2: 0.5})
     assert found == (0, None, None, None, None, None)
 
-  @pytest.mark.parametrize("count", [2, 7])
+  @each("count", [2, 7])
   def test_no_difference_has_p_of_one(self, count):
     first, _ = samples(count)
     found = paired.paired_difference(first, first)
@@ -84,7 +85,7 @@ class TestSignedRanks:
     first = dict(enumerate(differences))
     return paired.paired_difference(first, dict.fromkeys(first, 0)).wilcoxon_p
 
-  @pytest.mark.parametrize("count", [5, 6])
+  @each("count", [5, 6])
   def test_begin_with_six_seeds(self, count):
     found = self.wilcoxon_p(range(1, count + 1))
     # All signs alike: 2 of the 2⁶ ways to give signs are as extreme.
@@ -158,7 +159,7 @@ def make_curves(num_seeds: int) -> dict[str, dict[int, np.ndarray]]:
 
 
 class TestPenaltyMatrix:
-  @pytest.mark.parametrize("num_seeds", [2, 5])
+  @each("num_seeds", [2, 5])
   def test_matches_naive_loop(self, num_seeds):
     curves = make_curves(num_seeds)
     expected = np.zeros((4, 4))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from decern_jax.report import predictions
+from tests.table import each
 
 CLASSES = ("ant", "bee", "cat")
 PROBS = np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], np.float32)
@@ -39,7 +40,7 @@ class TestWrite:
     expected = b"path,class_1,prob_1\r\na.png,bee,0.7\r\n"
     assert path.read_bytes() == expected
 
-  @pytest.mark.parametrize("top", [3, 4, 1000])
+  @each("top", [3, 4, 1000])
   def test_no_more_columns_than_classes(self, path, top):
     predictions.write(path, ["a.png", "b.png"], PROBS, CLASSES, top=top)
     header, first, _ = read_back(path)
@@ -60,7 +61,7 @@ class TestWrite:
     expected = -np.sort(-probs, axis=1)
     assert (np.array(found).astype(np.float32) == expected).all()
 
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "a,b.png",
@@ -105,7 +106,7 @@ class TestCheckWritable:
     predictions.check_writable(path)
     assert path.read_text() == "old"
 
-  @pytest.mark.parametrize("name", ["missing/x.csv", "file/x.csv"])
+  @each("name", ["missing/x.csv", "file/x.csv"])
   def test_rejects_a_folder_that_is_none(self, tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=f"can be written, got .*/{name}"):

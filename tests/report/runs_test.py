@@ -7,6 +7,7 @@ import pytest
 from decern_jax.report import runs
 from decern_jax.runs import workdir
 from tests.report import made_up
+from tests.table import each
 
 CURVES = {"random": {1: (0.3, 0.5), 2: (0.2, 0.4)}, "margin": {1: (0.3, 0.6)}}
 
@@ -38,7 +39,7 @@ class TestFind:
     (copy / workdir.CONFIG_FILE).write_text("{}")
     assert len(self.names(folder)) == 3
 
-  @pytest.mark.parametrize("name", ["missing", "empty", "file"])
+  @each("name", ["missing", "empty", "file"])
   def test_rejects_a_folder_without_runs(self, tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
@@ -55,7 +56,7 @@ class TestRead:
     assert run.num_labeled == [10, 20]
     assert run.is_finished
 
-  @pytest.mark.parametrize("done", [0, 1])
+  @each("done", [0, 1])
   def test_a_run_may_be_under_way(self, tmp_path, done):
     found = made_up.make_records((0.3, 0.6))[:done]
     folder = made_up.write_run(
@@ -67,15 +68,15 @@ class TestRead:
     assert not run.is_finished
     assert run.progress == f"{os.fspath(folder)} ({done} of 2 rounds)"
 
-  @pytest.mark.parametrize("text", ["{", "[]", "7"])
-  @pytest.mark.parametrize("file", [workdir.CONFIG_FILE, workdir.DATA_FILE])
+  @each("text", ["{", "[]", "7"])
+  @each("file", [workdir.CONFIG_FILE, workdir.DATA_FILE])
   def test_rejects_a_file_that_is_no_mapping(self, folder, text, file):
     path = folder / "random/seed1" / file
     path.write_text(text)
     with pytest.raises(ValueError, match=f"random/seed1/{file}, got "):
       runs.read(runs.find([path.parent])[0])
 
-  @pytest.mark.parametrize("name", ["seed", "num_rounds"])
+  @each("name", ["seed", "num_rounds"])
   def test_rejects_settings_of_something_else(self, folder, name):
     path = folder / "random/seed1" / workdir.CONFIG_FILE
     path.write_text(path.read_text().replace(f'"{name}"', '"other"'))

@@ -9,6 +9,7 @@ import pytest
 from sklearn import decomposition
 
 from decern_jax.report import selection_figures
+from tests.table import each
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ class TestPoolMap:
     colors = [tuple(c.get_facecolor()[0]) for c in axes.collections[:3]]
     assert len(set(colors)) == 3
 
-  @pytest.mark.parametrize("count", [1, 2, 4, 7])
+  @each("count", [1, 2, 4, 7])
   def test_has_a_panel_for_each_strategy(self, png, drawn, count):
     names = [f"strategy{i}" for i in range(count)]
     panels = self.draw(png, drawn, *names)

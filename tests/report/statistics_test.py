@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from decern_jax.report import statistics
+from tests.table import each
 
 
 class TestAreaUnderBudgetCurve:
@@ -32,7 +33,7 @@ class TestLabelsToReach:
     found = statistics.labels_to_reach([10, 20, 40], [0.2, 0.4, 0.8], 0.5)
     assert found == pytest.approx(25.0)
 
-  @pytest.mark.parametrize(("target", "labels"), [(0.4, 20.0), (0.8, 40.0)])
+  @each("target, labels", [(0.4, 20.0), (0.8, 40.0)])
   def test_is_a_round_that_has_the_target(self, target, labels):
     found = statistics.labels_to_reach([10, 20, 40], [0.2, 0.4, 0.8], target)
     assert found == pytest.approx(labels)

@@ -5,6 +5,7 @@ import pytest
 
 from decern_jax.report import comparison, paired, summary
 from tests.report import made_up
+from tests.table import each
 
 
 def summarize(folder, curves=None, **settings) -> summary.Summary:
@@ -13,13 +14,13 @@ def summarize(folder, curves=None, **settings) -> summary.Summary:
 
 
 def result(found: summary.Summary, name: str) -> summary.StrategyResult:
-  return next(each for each in found.strategies if each.name == name)
+  return next(one for one in found.strategies if one.name == name)
 
 
 def summarize_records(folder, *found) -> summary.StrategyResult:
   """Returns the result of runs of one strategy, given by their records."""
-  for seed, each in enumerate(found):
-    made_up.write_run(folder / str(seed), "random", seed, each)
+  for seed, one in enumerate(found):
+    made_up.write_run(folder / str(seed), "random", seed, one)
   runs = comparison.collect([folder], options=made_up.OPTIONS)
   return summary.summarize(runs).strategies[0]
 
@@ -155,15 +156,15 @@ class TestCosts:
     found[0][1]["memory"] = {"select": 99}
     assert summarize_records(tmp_path, *found).selection_bytes == 9
 
-  @pytest.mark.parametrize("others", [{}, {"memory": {"select": None}}])
+  @each("others", [{}, {"memory": {"select": None}}])
   def test_memory_may_be_unknown(self, tmp_path, others):
     found = made_up.make_records((0.3, 0.5), **others)
     assert summarize_records(tmp_path, found).selection_bytes is None
 
 
 class TestIsFrozen:
-  @pytest.mark.parametrize(
-    ("scope", "model", "is_frozen"),
+  @each(
+    "scope, model, is_frozen",
     [
       ("head", "vit_small16", True),
       ("published", "vit_small16", False),

@@ -6,6 +6,7 @@ import pytest
 from decern_jax.runs import acquisition
 from decern_jax.training import learner, rounds
 from tests import tasks
+from tests.table import each
 from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, Spy, advance
 
 
@@ -27,8 +28,8 @@ def states(task, parts) -> list[rounds.RoundState]:
 class TestNeeds:
   """What `advance` computes for a strategy that declares its needs."""
 
-  @pytest.mark.parametrize(
-    ("needs", "asks_for_candidates", "asks_for_labeled"),
+  @each(
+    "needs, asks_for_candidates, asks_for_labeled",
     [
       ((), False, False),
       (("head",), False, False),
@@ -98,14 +99,14 @@ class TestCandidates:
     draws = [self.draw(few, parts, states[1]) for _ in range(2)]
     np.testing.assert_array_equal(*draws)
 
-  @pytest.mark.parametrize("num_candidates", [None, POOL - INITIAL, 1000])
+  @each("num_candidates", [None, POOL - INITIAL, 1000])
   def test_are_all_where_there_are_no_more(self, task, parts, num_candidates):
     state = acquisition.init(task, seed=1)
     changed = task._replace(num_candidates=num_candidates)
     candidates = self.draw(changed, parts, state)
     np.testing.assert_array_equal(candidates, ~state.labeled)
 
-  @pytest.mark.parametrize("strategy", tasks.SOME_STRATEGIES)
+  @each("strategy", tasks.SOME_STRATEGIES)
   def test_are_all_that_a_strategy_selects_from(
     self, few, parts, states, strategy
   ):

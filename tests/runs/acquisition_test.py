@@ -12,6 +12,7 @@ from decern_jax.runs import acquisition
 from decern_jax.strategies import STRATEGIES
 from decern_jax.training import learner
 from tests import tasks
+from tests.table import each
 from tests.tasks import (
   BUDGET,
   INITIAL,
@@ -48,8 +49,8 @@ class TestTask:
 
 
 class TestInitByStrategy:
-  @pytest.mark.parametrize("name", ["kmeans", "typiclust"])
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("name", ["kmeans", "typiclust"])
+  @each("is_multi_label", [False, True])
   def test_selects_without_any_label(self, task, parts, name, is_multi_label):
     select = STRATEGIES[name].form(is_multi_label=is_multi_label)
     states = [
@@ -183,7 +184,7 @@ class TestAdvance:
       round(records[0]["val"]["accuracy"] * NUM_VAL)
     )
 
-  @pytest.mark.parametrize("strategy", tasks.SOME_STRATEGIES)
+  @each("strategy", tasks.SOME_STRATEGIES)
   def test_every_strategy_labels_new_examples(self, task, parts, strategy):
     states, records = tasks.run(task._replace(num_rounds=3), parts, strategy)
     assert [int(state.labeled.sum()) for state in states] == [4, 9, 14, 14]
@@ -233,7 +234,7 @@ class TestAdvance:
     ids = [short.ids[position] for position in asked[0][1]]
     assert ids == found[0]["selected"]
 
-  @pytest.mark.parametrize("num_candidates", [None, 20])
+  @each("num_candidates", [None, 20])
   def test_asks_for_features_of_candidates_and_of_what_is_labeled(
     self, task, parts, num_candidates
   ):

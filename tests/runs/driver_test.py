@@ -10,6 +10,7 @@ from decern_jax.io import checkpoint
 from decern_jax.runs import driver, records
 from decern_jax.runs.driver import Experiment
 from decern_jax.training.rounds import RoundState, make_state
+from tests.table import each
 
 NUM_ROUNDS = 6
 POOL = 40
@@ -173,7 +174,7 @@ class TestResume:
     assert counter.lines_before == counter.asked
     return counter
 
-  @pytest.mark.parametrize("round_num", range(NUM_ROUNDS))
+  @each("round_num", range(NUM_ROUNDS))
   def test_after_a_stop_before_the_record(
     self, tmp_path, uninterrupted, round_num
   ):
@@ -182,7 +183,7 @@ class TestResume:
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))
 
-  @pytest.mark.parametrize("round_num", range(NUM_ROUNDS))
+  @each("round_num", range(NUM_ROUNDS))
   def test_after_a_stop_within_the_record(
     self, tmp_path, uninterrupted, round_num, monkeypatch
   ):
@@ -203,7 +204,7 @@ class TestResume:
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))
 
-  @pytest.mark.parametrize("round_num", range(NUM_ROUNDS))
+  @each("round_num", range(NUM_ROUNDS))
   def test_after_a_stop_between_record_and_save(
     self, tmp_path, uninterrupted, round_num, monkeypatch
   ):
@@ -222,7 +223,7 @@ class TestResume:
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))
 
-  @pytest.mark.parametrize("round_num", [0, 3, NUM_ROUNDS - 1])
+  @each("round_num", [0, 3, NUM_ROUNDS - 1])
   def test_after_a_stop_of_the_listener(
     self, tmp_path, uninterrupted, round_num
   ):
@@ -268,9 +269,7 @@ class TestFallback:
     counter = self.resume(finished, uninterrupted)
     assert counter.asked == list(range(NUM_ROUNDS))
 
-  @pytest.mark.parametrize(
-    ("num_lines", "first"), [(5, 5), (4, 4), (3, 0), (0, 0)]
-  )
+  @each("num_lines, first", [(5, 5), (4, 4), (3, 0), (0, 0)])
   def test_to_the_last_step_that_has_its_records(
     self, finished, uninterrupted, num_lines, first
   ):

@@ -14,6 +14,7 @@ from decern_jax.cli import main
 from decern_jax.models import pretrained
 from decern_jax.runs import driver, experiment, model_file
 from tests import tiny
+from tests.table import each
 
 SAVE = model_file.save
 
@@ -132,9 +133,7 @@ class TestLoad:
       "interpolation": "bilinear",
     }
 
-  @pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "data.json"]
-  )
+  @each("name", ["model.safetensors", "config.json", "data.json"])
   def test_rejects_a_folder_without_a_file(self, copy, name):
     (copy / name).unlink()
     with pytest.raises(
@@ -147,8 +146,8 @@ class TestLoad:
     with pytest.raises(ValueError, match=message):
       model_file.load(tmp_path / "nowhere")
 
-  @pytest.mark.parametrize(
-    ("file", "name"),
+  @each(
+    "file, name",
     [
       ("config.json", "model.dtype"),
       ("config.json", "model.name"),
@@ -167,7 +166,7 @@ class TestLoad:
     ):
       model_file.load(copy)
 
-  @pytest.mark.parametrize("content", ["{", "[1]", "\0"])
+  @each("content", ["{", "[1]", "\0"])
   def test_rejects_settings_that_are_none(self, copy, content):
     (copy / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"settings in .*/run/config\.json"):

@@ -16,6 +16,7 @@ from decern_jax.data import rendered_land_cover, specs
 from decern_jax.runs import driver, experiment, model_file, records
 from decern_jax.training import train_step
 from tests import tiny
+from tests.table import each
 
 LABELS = ("water", "land", "road")
 NUM_IMAGES = 40
@@ -69,7 +70,7 @@ def run(config, workdir, num_rounds=3) -> list[records.Record]:
 
 
 class TestRun:
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "decern_multilabel",
@@ -140,7 +141,7 @@ def fake_source(self, split, **unused):
 class TestPaperConfigs:
   """Those of both papers, on data made in the form of their own."""
 
-  @pytest.mark.parametrize("name", ["uc_merced", "bigearthnet"])
+  @each("name", ["uc_merced", "bigearthnet"])
   def test_fine_tunes_as_many_steps_in_every_round(
     self, name, folder, tmp_path, monkeypatch
   ):

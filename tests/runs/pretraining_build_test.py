@@ -10,6 +10,7 @@ from decern_jax.data import sources
 from decern_jax.runs import pretraining_build
 from tests import tiny
 from tests.pretraining import tiny_pretraining as tiny_run
+from tests.table import each
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ class TestBuild:
     assert digest["model"] != other_digest["model"]
     assert digest["data"] == other_digest["data"]
 
-  @pytest.mark.parametrize("is_packaged", [True, False])
+  @each("is_packaged", [True, False])
   def test_starts_from_weights(self, make_config, tmp_path, is_packaged):
     path = tiny.write_weights(tmp_path / "weights.safetensors")
     weights = None if is_packaged else str(path)
@@ -71,7 +72,7 @@ class TestBuild:
     setup, _ = pretraining_build.build(make_config(probe__every_epochs=0))
     assert setup.probe is None
 
-  @pytest.mark.parametrize("num_val", [0, 3])
+  @each("num_val", [0, 3])
   def test_probe_never_reads_a_test_image(
     self, make_config, monkeypatch, num_val
   ):

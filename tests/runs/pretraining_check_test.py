@@ -4,6 +4,7 @@ import pytest
 
 from configs import pretrain_common
 from decern_jax.runs import pretraining_check
+from tests.table import each
 
 
 def make_config(**changes):
@@ -15,12 +16,12 @@ def make_config(**changes):
 
 
 class TestCheck:
-  @pytest.mark.parametrize("objective", ["simclr", "barlow_twins", "moco_v2"])
+  @each("objective", ["simclr", "barlow_twins", "moco_v2"])
   def test_accepts_the_defaults(self, objective):
     pretraining_check.check(make_config(pretrain__objective=objective))
 
-  @pytest.mark.parametrize(
-    ("change", "message"),
+  @each(
+    "change, message",
     [
       (
         {"pretrain__objective": "byol"},
@@ -76,8 +77,8 @@ class TestCheck:
 
 
 class TestProjector:
-  @pytest.mark.parametrize(
-    ("objective", "widths", "use_norm"),
+  @each(
+    "objective, widths, use_norm",
     [
       ("simclr", (2048, 128), True),
       ("barlow_twins", (2048, 2048, 2048), True),
@@ -103,9 +104,7 @@ class TestStepsPerEpoch:
       make_config(), num_examples=num_examples, num_devices=num_devices
     )
 
-  @pytest.mark.parametrize(
-    ("num_examples", "steps"), [(128, 1), (255, 1), (256, 2)]
-  )
+  @each("num_examples, steps", [(128, 1), (255, 1), (256, 2)])
   def test_drops_what_fills_no_batch(self, num_examples, steps):
     assert self.count(num_examples) == steps
 

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from decern_jax.runs import records
+from tests.table import each
 
 
 def record(round_num: int, **others) -> records.Record:
@@ -16,8 +17,8 @@ def record(round_num: int, **others) -> records.Record:
 
 
 def write(workdir, *found) -> None:
-  for each in found:
-    records.append(workdir, each)
+  for one in found:
+    records.append(workdir, one)
 
 
 def add_bytes(workdir, data: bytes) -> None:
@@ -43,7 +44,7 @@ class TestRead:
     write(tmp_path, *found)
     assert records.read(tmp_path) == found
 
-  @pytest.mark.parametrize("cut", [1, 2, 5, 20])
+  @each("cut", [1, 2, 5, 20])
   def test_ends_before_a_line_cut_off(self, tmp_path, cut):
     write(tmp_path, record(0), record(1))
     path = records.path_in(tmp_path)
@@ -52,7 +53,7 @@ class TestRead:
     expected = [record(0), record(1)] if cut == 1 else [record(0)]
     assert records.read(tmp_path) == expected
 
-  @pytest.mark.parametrize(
+  @each(
     "line",
     [
       b"\0\0\0\0\n",
@@ -71,7 +72,7 @@ class TestRead:
     write(tmp_path, record(1))
     assert records.read(tmp_path) == [record(0)]
 
-  @pytest.mark.parametrize("later", [0, 2, -1])
+  @each("later", [0, 2, -1])
   def test_ends_before_a_round_out_of_order(self, tmp_path, later):
     write(tmp_path, record(0), record(later), record(1))
     assert records.read(tmp_path) == [record(0)]
@@ -102,7 +103,7 @@ class TestTruncate:
     records.truncate(tmp_path, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]
 
-  @pytest.mark.parametrize("rest", [b"", b'{"round": 1, "sel', b"\xc3"])
+  @each("rest", [b"", b'{"round": 1, "sel', b"\xc3"])
   def test_prepares_the_file_for_the_next_round(self, tmp_path, rest):
     write(tmp_path, record(0))
     path = records.path_in(tmp_path)
@@ -121,7 +122,7 @@ class TestAppend:
       '{"round": 1, "selected": ["train/a/1.jpg"]}\n'
     )
 
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "train/Äpfel/日本.jpg",
@@ -143,7 +144,7 @@ class TestAppend:
     write(tmp_path, record(0, scores=scores))
     assert records.read(tmp_path)[0]["scores"] == scores
 
-  @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+  @each("value", [float("nan"), float("inf")])
   def test_rejects_what_json_cannot_hold(self, tmp_path, value):
     with pytest.raises(ValueError, match=r"JSON compliant"):
       records.append(tmp_path, record(0, scores=[value]))

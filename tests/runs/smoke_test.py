@@ -16,6 +16,7 @@ import pytest
 
 from decern_jax.runs import model_file, records
 from tests import event_file, tiny
+from tests.table import each
 
 NUM_ROUNDS = 3
 ENVIRONMENT = {
@@ -216,8 +217,8 @@ def run_in_terminal(folder: pathlib.Path, *flags: str) -> list[str]:
 
 
 class TestRefusal:
-  @pytest.mark.parametrize(
-    ("flags", "message"),
+  @each(
+    "flags, message",
     [
       (["--lr=1"], "Unknown command line flag 'lr'"),
       (["--config.seeds=(3, 3)"], r"distinct `seeds`, .*got \(3, 3\)"),

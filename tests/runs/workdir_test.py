@@ -10,6 +10,7 @@ import pytest
 from configs import common
 from decern_jax.runs import workdir
 from decern_jax.runs.workdir import CONFIG_FILE, DATA_FILE, check_free, claim
+from tests.table import each
 
 CONFIG = {
   "num_rounds": 8,
@@ -50,8 +51,8 @@ def changed(**values) -> dict:
   for name, value in values.items():
     section = config
     *path, last = name.split("__")
-    for each in path:
-      section = section[each]
+    for part in path:
+      section = section[part]
     section[last] = value
   return config
 
@@ -76,8 +77,8 @@ class TestIdentity:
   def test_differs_by_seed(self):
     assert workdir.identity(CONFIG, 1) != workdir.identity(CONFIG, 11)
 
-  @pytest.mark.parametrize(
-    ("name", "value"),
+  @each(
+    "name, value",
     [
       ("num_rounds", 9),
       ("dataset__path", "others"),
@@ -106,7 +107,7 @@ class TestDefaultPath:
     path = workdir.default_path("photos", changed(num_rounds=3), CONFIG)
     assert os.fspath(path) == "runs/photos/decern-65e27fa8"
 
-  @pytest.mark.parametrize(
+  @each(
     "change",
     [
       {"num_rounds": 9},
@@ -151,7 +152,7 @@ class TestCheckFree:
     with pytest.raises(ValueError, match="num_rounds: 8 there, 9 now"):
       check_free(tmp_path, {**SETTINGS, "num_rounds": 9}, file_name=CONFIG_FILE)
 
-  @pytest.mark.parametrize("below", ["file", "file/deeper"])
+  @each("below", ["file", "file/deeper"])
   def test_refuses_a_folder_that_cannot_be_made(self, tmp_path, below):
     (tmp_path / "file").write_text("")
     folder = tmp_path / below
@@ -218,9 +219,7 @@ class TestClaim:
       claim(tmp_path, {"names": []}, file_name=DATA_FILE)
     assert len(str(refusal.value)) < 600
 
-  @pytest.mark.parametrize(
-    "text", ["", '{"seed": 1', "null", "[1]", "3", '"a"']
-  )
+  @each("text", ["", '{"seed": 1', "null", "[1]", "3", '"a"'])
   def test_refuses_what_is_no_settings(self, tmp_path, text):
     (tmp_path / CONFIG_FILE).write_text(text)
     path = re.escape(str(tmp_path / CONFIG_FILE))
@@ -277,8 +276,8 @@ class TestOlderVersion:
   def test_its_runs_go_on(self, older, now):
     claim(older, now, file_name=CONFIG_FILE)
 
-  @pytest.mark.parametrize(
-    ("name", "value", "before"),
+  @each(
+    "name, value, before",
     [
       ("selection.initial_strategy", "typiclust", "'random'"),
       ("train.scope", "all", "'head'"),

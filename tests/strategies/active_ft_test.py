@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy.special import logsumexp, softmax
 
 from decern_jax.ops.chance import uniform_at
 from decern_jax.strategies import active_ft
 from tests import oracle
 from tests.strategies import random_pools
+from tests.table import each
 
 BUDGET = 9
 TEMPERATURE = 0.07
@@ -74,7 +74,7 @@ class TestSelect:
     np.testing.assert_array_equal(selection.positions, expected)
     assert selection.scores is None
 
-  @pytest.mark.parametrize("batch_size", [64, 8192])
+  @each("batch_size", [64, 8192])
   def test_ignores_rows_that_do_not_count(self, key, monkeypatch, batch_size):
     monkeypatch.setattr(active_ft, "BATCH_SIZE", batch_size)
     garbage = random_pools.make_pool(garbage=random_pools.GARBAGE)
@@ -85,7 +85,7 @@ class TestSelect:
       found, active_ft.select(key, pool, budget=BUDGET).positions
     )
 
-  @pytest.mark.parametrize("is_equal", [False, True])
+  @each("is_equal", [False, True])
   def test_takes_all_but_one_candidate(self, key, is_equal):
     few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
     candidates = np.isin(np.arange(random_pools.ROWS), few)
@@ -95,7 +95,7 @@ class TestSelect:
     positions = active_ft.select(key, pool, budget=BUDGET).positions
     random_pools.assert_distinct_candidates(positions, candidates=candidates)
 
-  @pytest.mark.parametrize("batch_size", [64, 8192])
+  @each("batch_size", [64, 8192])
   def test_is_independent_of_shard_count(self, key, monkeypatch, batch_size):
     monkeypatch.setattr(active_ft, "BATCH_SIZE", batch_size)
     one = active_ft.select(key, random_pools.make_pool(), budget=BUDGET)

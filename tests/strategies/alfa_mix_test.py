@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.strategies import Selection, alfa_mix
 from tests import oracle
 from tests.strategies import random_pools
+from tests.table import each
 
 BUDGET = 9
 CAPS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -49,7 +49,7 @@ FORMS = [(alfa_mix.select, False), (alfa_mix.select_multi_label, True)]
 
 
 class TestSelect:
-  @pytest.mark.parametrize(("select", "is_multi_label"), FORMS)
+  @each("select, is_multi_label", FORMS)
   def test_scores_match_naive_mixtures(self, key, select, is_multi_label):
     pool = random_pools.make_pool(is_multi_label=is_multi_label)
     scores = np.asarray(select(key, pool, budget=BUDGET).scores)
@@ -58,8 +58,8 @@ class TestSelect:
       np.testing.assert_array_equal(scores > 1 / (1 + cap), expected)
       assert 0 < expected.sum() < random_pools.CANDIDATES.sum()
 
-  @pytest.mark.parametrize(("select", "is_multi_label"), FORMS)
-  @pytest.mark.parametrize("garbage", [0.0, random_pools.GARBAGE])
+  @each("select, is_multi_label", FORMS)
+  @each("garbage", [0.0, random_pools.GARBAGE])
   def test_takes_what_the_least_cap_that_is_enough_turns(
     self, key, select, is_multi_label, garbage
   ):

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops.seeding import sample_rows
 from decern_jax.strategies import Pool, badge
 from tests.strategies import pools, random_pools
+from tests.table import each
 
 
 def gradients(features, probs, *, is_multi_label=False) -> np.ndarray:
@@ -56,8 +56,8 @@ class TestSelect:
     expected = naive(key, embedded, ~pools.LABELED, 9)
     np.testing.assert_array_equal(found.positions, expected)
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("num_devices", [1, 8])
+  @each("is_multi_label", [False, True])
   def test_matches_naive_loop_beside_rows_that_do_not_count(
     self, key, num_devices, is_multi_label
   ):

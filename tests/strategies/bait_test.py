@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.strategies import bait
 from tests.strategies import random_pools
+from tests.table import each
 
 BUDGET = 9
 
@@ -43,8 +43,8 @@ def naive_select(pool, budget: int) -> list[int]:
 
 
 class TestSelect:
-  @pytest.mark.parametrize(
-    ("select", "is_multi_label"),
+  @each(
+    "select, is_multi_label",
     [(bait.select, False), (bait.select_multi_label, True)],
   )
   def test_matches_naive_inverses(self, key, select, is_multi_label):
@@ -62,7 +62,7 @@ class TestSelect:
       bait.select(key, random_pools.make_pool(), budget=BUDGET).positions,
     )
 
-  @pytest.mark.parametrize("num_candidates", [BUDGET, BUDGET + 1])
+  @each("num_candidates", [BUDGET, BUDGET + 1])
   def test_takes_fewer_steps_where_candidates_are_few(
     self, key, num_candidates
   ):

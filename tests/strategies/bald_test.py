@@ -2,12 +2,12 @@
 
 import jax
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.strategies import bald
 from tests import oracle
 from tests.strategies import random_pools
+from tests.table import each
 
 OPTIONS = {"num_dropout_passes": 5, "dropout_rate": 0.3}
 
@@ -52,7 +52,7 @@ FORMS = [
 
 
 class TestSelect:
-  @pytest.mark.parametrize(("select", "naive", "is_multi_label"), FORMS)
+  @each("select, naive, is_multi_label", FORMS)
   def test_matches_naive_passes(self, key, select, naive, is_multi_label):
     pool = random_pools.make_pool(is_multi_label=is_multi_label)
     selection = select(key, pool, budget=20, **OPTIONS)
@@ -80,7 +80,7 @@ class TestSelect:
     scores = bald.select(key, pool, budget=5, **options).scores
     np.testing.assert_allclose(scores, 0.0, atol=1e-6)
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_rows_that_do_not_count_change_nothing(self, key, num_devices):
     pool = random_pools.make_pool()
     expected = bald.select(key, pool, budget=20, **OPTIONS).positions

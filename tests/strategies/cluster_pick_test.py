@@ -24,6 +24,7 @@ from decern_jax.strategies.cluster_pick import (
 )
 from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import label_pools, random_pools
+from tests.table import each
 
 BUDGET = 11
 STRATEGIES = {
@@ -72,8 +73,8 @@ def pick(pool: Pool, *, key=None, budget=BUDGET, factor=4, **options):
 
 
 class TestPickFromClusters:
-  @pytest.mark.parametrize("cluster_pick", PICKS)
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("cluster_pick", PICKS)
+  @each("num_devices", [1, 2, 4, 8])
   def test_matches_naive_pick_beside_rows_that_do_not_count(
     self, num_devices, cluster_pick
   ):
@@ -97,8 +98,8 @@ class TestPickFromClusters:
     first, second = (set(pick(pool, cluster_pick=name)) for name in PICKS)
     assert first != second
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
-  @pytest.mark.parametrize("num_candidates", [BUDGET, BUDGET + 1, 3 * BUDGET])
+  @each("num_devices", [1, 8])
+  @each("num_candidates", [BUDGET, BUDGET + 1, 3 * BUDGET])
   def test_shortlist_is_clipped_to_the_candidates(
     self, num_devices, num_candidates
   ):
@@ -128,7 +129,7 @@ class TestPickFromClusters:
     expected = label_pools.highest(label_pools.LOSSES, BUDGET)
     assert set(found) == set(expected)
 
-  @pytest.mark.parametrize("cluster_pick", PICKS)
+  @each("cluster_pick", PICKS)
   def test_empty_clusters_give_way_to_the_next_most_uncertain(
     self, cluster_pick
   ):
@@ -182,8 +183,8 @@ class TestPickFromClusters:
     floats = random_pools.temporary_floats(select, pool, budget=4)
     assert floats < rows * dim / 4
 
-  @pytest.mark.parametrize(
-    ("options", "match"),
+  @each(
+    "options, match",
     [
       ({"factor": 0}, "`shortlist_factor`, got 0"),
       ({"factor": 1.5}, "`shortlist_factor`, got 1.5"),
@@ -198,8 +199,8 @@ class TestPickFromClusters:
 class TestClustered:
   OPTIONS = {"shortlist_factor": 4, "cluster_pick": "most_uncertain"}
 
-  @pytest.mark.parametrize("name", STRATEGIES)
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("name", STRATEGIES)
+  @each("num_devices", [1, 2, 4, 8])
   def test_picks_by_the_scores_of_the_strategy(self, key, name, num_devices):
     pool = label_pools.make_pool(num_devices=num_devices)
     found = clustered(STRATEGIES[name])(

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy.special import expit
 
 from decern_jax.strategies import core_gcn
 from tests import oracle
 from tests.strategies import random_pools
+from tests.table import each
 
 BUDGET = 9
 
@@ -93,7 +93,7 @@ class TestSelect:
     )
     assert selection.scores is None
 
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("is_multi_label", [False, True])
   def test_ignores_rows_that_do_not_count(self, key, is_multi_label):
     garbage = random_pools.make_pool(
       garbage=random_pools.GARBAGE, is_multi_label=is_multi_label
@@ -103,7 +103,7 @@ class TestSelect:
       core_gcn.select(key, random_pools.make_pool(), budget=BUDGET).positions,
     )
 
-  @pytest.mark.parametrize("is_labeled", [False, True])
+  @each("is_labeled", [False, True])
   def test_takes_all_but_one_candidate(self, key, is_labeled):
     few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
     candidates = np.isin(np.arange(random_pools.ROWS), few)
@@ -128,7 +128,7 @@ class TestSelect:
 class TestMakeGraph:
   valid = random_pools.LABELED | random_pools.CANDIDATES
 
-  @pytest.mark.parametrize("is_signed", [False, True])
+  @each("is_signed", [False, True])
   def test_spreads_as_the_dense_matrix(self, is_signed):
     features = random_pools.PROBLEM.features
     features = features if is_signed else np.abs(features)

@@ -1,10 +1,10 @@
 """Tests of decern_jax/strategies/coreset.py."""
 
 import numpy as np
-import pytest
 
 from decern_jax.strategies import coreset
 from tests.strategies import pools, random_pools
+from tests.table import each
 
 
 def naive(features, labeled, candidates, budget) -> list[int]:
@@ -29,8 +29,8 @@ class TestSelect:
     np.testing.assert_array_equal(found.positions, expected)
     assert found.scores is None
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("num_devices", [1, 8])
+  @each("is_multi_label", [False, True])
   def test_matches_naive_loop_beside_rows_that_do_not_count(
     self, key, num_devices, is_multi_label
   ):

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.ops.anchors import Anchors
@@ -10,6 +9,7 @@ from decern_jax.ops.head import LinearHead
 from decern_jax.strategies import decern_multilabel
 from decern_jax.strategies.selection import select_by_score
 from tests.strategies import label_oracle, label_pools, random_pools
+from tests.table import each
 
 GAMMAS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
 LABELS = np.random.default_rng(4).integers(0, 2, label_pools.PROBS.shape)
@@ -33,7 +33,7 @@ def naive_scores() -> np.ndarray:
 
 
 class TestSelectMultiLabel:
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_matches_naive_scores_beside_rows_that_do_not_count(
     self, key, num_devices
   ):
@@ -56,7 +56,7 @@ class TestSelectMultiLabel:
     np.testing.assert_array_equal(found.positions, positions)
     random_pools.assert_distinct_candidates(found.positions)
 
-  @pytest.mark.parametrize("budget", [1, int(label_pools.CANDIDATES.sum())])
+  @each("budget", [1, int(label_pools.CANDIDATES.sum())])
   def test_gives_exactly_the_budget(self, key, budget):
     pool = make_pool(num_devices=8)
     found = decern_multilabel.select_multi_label(

@@ -1,12 +1,12 @@
 """Tests of decern_jax/strategies/decern.py."""
 
 import numpy as np
-import pytest
 
 from decern_jax import Anchors, select_decern
 from decern_jax.strategies import decern
 from tests import oracle
 from tests.strategies import pools
+from tests.table import each
 
 
 def labeled_anchors() -> Anchors:
@@ -38,7 +38,7 @@ class TestSelect:
       selection.scores, np.where(rows, 0.0, expected), rtol=1e-5
     )
 
-  @pytest.mark.parametrize(
+  @each(
     "options",
     [
       {"uncertainty_gamma": 0.0, "diversity_gamma": 0.0},

@@ -8,6 +8,7 @@ from sklearn import cluster
 from decern_jax import Anchors, Clusters, calibrated_pick, weighted_kmeans
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from tests import oracle
+from tests.table import each
 
 # No multiple of a number of shards.
 ROWS = 203
@@ -31,7 +32,7 @@ def nearest_center(points, clusters: Clusters) -> np.ndarray:
 
 
 class TestWeightedKmeans:
-  @pytest.mark.parametrize(("num_blobs", "num_clusters"), [(30, 40), (1, 12)])
+  @each("num_blobs, num_clusters", [(30, 40), (1, 12)])
   def test_is_as_tight_as_scikit_learn(self, num_blobs, num_clusters):
     points, weights = make_blobs(rows=1000, num_blobs=num_blobs)
     ours = [
@@ -61,7 +62,7 @@ class TestWeightedKmeans:
     expected = (WEIGHTS * ((POINTS - assigned) ** 2).sum(axis=1)).sum()
     np.testing.assert_allclose(found.inertia, expected, rtol=1e-5)
 
-  @pytest.mark.parametrize("shift", [0.0, 1000.0])
+  @each("shift", [0.0, 1000.0])
   def test_a_common_shift_moves_the_centers_alone(self, key, shift):
     # Quarters, which float32 holds exactly beside the shift.
     points = np.round(4.0 * POINTS) / 4.0
@@ -92,15 +93,13 @@ class TestWeightedKmeans:
     assert np.isfinite(found.centers).all()
     assert found.inertia == 0.0
 
-  @pytest.mark.parametrize("scale", [1e-20, 1e20])
+  @each("scale", [1e-20, 1e20])
   def test_ignores_the_scale_of_weights(self, key, scale):
     found = weighted_kmeans(key, POINTS, scale * WEIGHTS, num_clusters=9)
     expected = weighted_kmeans(key, POINTS, WEIGHTS, num_clusters=9)
     np.testing.assert_allclose(found.centers, expected.centers, atol=1e-5)
 
-  @pytest.mark.parametrize(
-    ("num_devices", "num_clusters"), [(2, 9), (4, 9), (8, 9), (8, 150)]
-  )
+  @each("num_devices, num_clusters", [(2, 9), (4, 9), (8, 9), (8, 150)])
   def test_is_independent_of_shard_count(self, key, num_devices, num_clusters):
     mesh = make_mesh(num_devices)
     expected = weighted_kmeans(key, POINTS, WEIGHTS, num_clusters=num_clusters)
@@ -183,7 +182,7 @@ class TestCalibratedPick:
     )
     np.testing.assert_array_equal(indices, [pick or 0 for pick in expected])
 
-  @pytest.mark.parametrize("gamma", [0.0, 0.8, 1.0])
+  @each("gamma", [0.0, 0.8, 1.0])
   def test_matches_naive_loop(self, gamma):
     expected = self.expected(gamma=gamma)
     assert expected[8:] == [ROWS - 1, None]
@@ -203,8 +202,8 @@ class TestCalibratedPick:
     assert valid.all()
     np.testing.assert_array_equal(clusters.assignments[indices], np.arange(9))
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
-  @pytest.mark.parametrize("is_weighted", [False, True])
+  @each("num_devices", [1, 2, 4, 8])
+  @each("is_weighted", [False, True])
   def test_is_independent_of_shard_count(self, num_devices, is_weighted):
     # One row less for an equal split without padding where none is weighted.
     rows = ROWS if is_weighted else ROWS - 3

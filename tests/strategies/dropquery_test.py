@@ -2,10 +2,10 @@
 
 import jax
 import numpy as np
-import pytest
 
 from decern_jax.strategies import dropquery
 from tests.strategies import random_pools
+from tests.table import each
 
 FORMS = [(dropquery.select, False), (dropquery.select_multi_label, True)]
 
@@ -31,7 +31,7 @@ def naive_fractions(key, pool, *, is_multi_label: bool) -> np.ndarray:
 
 
 class TestSelect:
-  @pytest.mark.parametrize(("select", "is_multi_label"), FORMS)
+  @each("select, is_multi_label", FORMS)
   def test_scores_match_naive_dropout(self, key, select, is_multi_label):
     pool = random_pools.make_pool(is_multi_label=is_multi_label)
     scores = select(key, pool, budget=3).scores
@@ -39,7 +39,7 @@ class TestSelect:
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
     assert len(np.unique(expected)) == 2 + 2
 
-  @pytest.mark.parametrize("garbage", [0.0, random_pools.GARBAGE])
+  @each("garbage", [0.0, random_pools.GARBAGE])
   def test_takes_what_changes_in_two_passes_where_that_is_enough(
     self, key, garbage
   ):

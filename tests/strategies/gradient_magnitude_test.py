@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.strategies import gradient_magnitude
 from tests.strategies import label_pools, pools, random_pools
+from tests.table import each
 
 HEAD = LinearHead(*map(jnp.asarray, random_pools.PROBLEM.head))
 
@@ -32,7 +32,7 @@ def binary_loss(outputs, labels):
 
 
 class TestSelect:
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_scores_are_norms_of_gradients(self, key, num_devices):
     pool = random_pools.make_pool(
       num_devices=num_devices, garbage=random_pools.GARBAGE
@@ -59,7 +59,7 @@ class TestSelect:
 
 
 class TestSelectMultiLabel:
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_scores_are_norms_of_gradients(self, key, num_devices):
     pool = label_pools.make_pool(
       num_devices=num_devices, garbage=random_pools.GARBAGE
@@ -103,7 +103,7 @@ class TestSelectMultiLabel:
     least = np.where(label_pools.CANDIDATES, np.min(norms, axis=0), 0.0)
     np.testing.assert_allclose(found.scores, least, rtol=1e-4, atol=1e-6)
 
-  @pytest.mark.parametrize("change", ["permute", "flip"])
+  @each("change", ["permute", "flip"])
   def test_ignores_the_order_and_the_sense_of_labels(self, key, change):
     pool = label_pools.make_pool()
     expected = gradient_magnitude.select_multi_label(key, pool, budget=9)

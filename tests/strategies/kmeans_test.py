@@ -2,11 +2,11 @@
 
 import jax
 import numpy as np
-import pytest
 
 from decern_jax.strategies import kmeans
 from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import random_pools
+from tests.table import each
 
 # One budget and one size of pool: a clustering takes long to compile.
 BUDGET = 12
@@ -37,7 +37,7 @@ class TestSelect:
     np.testing.assert_array_equal(found.positions, naive(key, pool))
     assert found.scores is None
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_rows_that_do_not_count_change_nothing(self, key, num_devices):
     expected = kmeans.select(key, random_pools.make_pool(), budget=BUDGET)
     pool = random_pools.make_pool(

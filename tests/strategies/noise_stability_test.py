@@ -1,10 +1,10 @@
 """Tests of decern_jax/strategies/noise_stability.py."""
 
 import numpy as np
-import pytest
 
 from decern_jax.strategies import noise_stability
 from tests.strategies import random_pools
+from tests.table import each
 
 BUDGET = 9
 
@@ -67,7 +67,7 @@ class TestSelect:
       ).positions,
     )
 
-  @pytest.mark.parametrize("is_equal", [False, True])
+  @each("is_equal", [False, True])
   def test_takes_all_but_one_candidate(self, key, is_equal):
     few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
     candidates = np.isin(np.arange(random_pools.ROWS), few)

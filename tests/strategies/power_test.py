@@ -6,12 +6,12 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.strategies import Selection, bald, entropy, margin
 from decern_jax.strategies.power import power
 from tests.strategies import random_pools
+from tests.table import each
 
 SCORES = np.float32([1.0, 4.0, 0.0, 2.0, 8.0, 100.0, 1.0])
 CANDIDATES = np.arange(7) != 5
@@ -38,7 +38,7 @@ def draw(seed: int, *, beta: float = 1.0, budget: int = 1, num_devices=1):
 
 
 class TestPower:
-  @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+  @each("beta", [0.5, 1.0, 2.0])
   def test_draws_in_proportion_to_the_power_of_the_score(self, beta):
     drawn = [draw(seed, beta=beta)[0] for seed in range(400)]
     counts = np.bincount(drawn, minlength=7)
@@ -67,8 +67,8 @@ class TestPower:
     assert list(parameters) == [*expected, "power_beta"]
     assert parameters["power_beta"].kind == inspect.Parameter.KEYWORD_ONLY
 
-  @pytest.mark.parametrize(
-    ("select", "options"),
+  @each(
+    "select, options",
     [
       (entropy.select, {}),
       (margin.select, {}),

@@ -12,6 +12,7 @@ from decern_jax.strategies import Pool, Selection, probcover
 from decern_jax.strategies.diversity import weighted_kmeans
 from tests import oracle
 from tests.strategies import random_pools
+from tests.table import each
 
 
 def distances(features) -> np.ndarray:
@@ -76,7 +77,7 @@ def select(key, pool, delta: float) -> np.ndarray:
 
 
 class TestSelect:
-  @pytest.mark.parametrize("delta", [0.3, 0.9, 2.0])
+  @each("delta", [0.3, 0.9, 2.0])
   def test_matches_naive_graph(self, key, delta):
     found = select(key, random_pools.make_pool(), delta)
     expected = naive_cover(
@@ -89,7 +90,7 @@ class TestSelect:
     )
     np.testing.assert_array_equal(found, expected)
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
+  @each("num_devices", [1, 8])
   def test_estimates_the_distance_of_pure_balls(self, key, num_devices):
     delta = naive_delta(key, random_pools.make_pool())
     assert 0.0 < delta < 1.0

@@ -14,6 +14,7 @@ from decern_jax import (
 )
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from tests import oracle
+from tests.table import each
 
 # No multiple of a number of shards.
 POOL = 37
@@ -41,7 +42,7 @@ class TestClassAnchors:
       assert actual.dtype == np.float32
       np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     features, probs, labels, valid = place(
       num_devices,
@@ -55,13 +56,13 @@ class TestClassAnchors:
       np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
   @pytest.mark.usefixtures("unannotated")
-  @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
+  @each("dtype", [np.uint8, np.int8, np.int64])
   def test_accepts_any_integer_type_of_labels(self, dtype):
     found = self.anchors(labels=PROBLEM.labels.astype(dtype))
     np.testing.assert_array_equal(found.features, self.anchors().features)
 
   @pytest.mark.usefixtures("unannotated")
-  @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+  @each("dtype", [np.uint8, np.int8])
   def test_classes_beyond_the_range_of_the_labels_type_stay_empty(self, dtype):
     rows = np.eye(4, dtype=np.float32)
     probs = np.full((4, 300), 1 / 300, np.float32)
@@ -91,7 +92,7 @@ class TestSaliencyMask:
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask, oracle.saliency_mask(PROBLEM))
 
-  @pytest.mark.parametrize("num_devices", [2, 8])
+  @each("num_devices", [2, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     features, probs, _ = place(num_devices, *self.pool[:2])
     mask = saliency_mask(features, probs, PROBLEM.head)
@@ -123,7 +124,7 @@ class TestDiscrepancyConfusion:
     expected = oracle.discrepancy_confusion(PROBLEM)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     features, probs, valid = place(num_devices, *PROBLEM.pool[:2])
     scores = discrepancy_confusion(
@@ -146,7 +147,7 @@ class TestDiscrepancyConfusion:
       scores[:3], discrepancy_confusion(*PROBLEM.pool)[:3], rtol=2e-6
     )
 
-  @pytest.mark.parametrize("block_size", [1, 10, 10**6])
+  @each("block_size", [1, 10, 10**6])
   def test_is_independent_of_block_size(self, block_size):
     np.testing.assert_allclose(
       discrepancy_confusion(*PROBLEM.pool, block_size=block_size),
@@ -155,7 +156,7 @@ class TestDiscrepancyConfusion:
     )
 
   @pytest.mark.usefixtures("unannotated")
-  @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
+  @each("dtype", [np.float64, np.float16, np.int32])
   def test_accepts_other_types_of_numbers(self, dtype):
     cast = PROBLEM._replace(features=PROBLEM.features.astype(dtype))
     same = PROBLEM._replace(features=cast.features.astype(np.float32))
@@ -211,7 +212,7 @@ class TestDiscrepancyConfusion:
 class TestUncertaintyThreshold:
   scores = np.random.default_rng(0).gamma(2.0, size=POOL)
 
-  @pytest.mark.parametrize("gamma", [-2.0, 0.0, 0.5])
+  @each("gamma", [-2.0, 0.0, 0.5])
   def test_matches_definition(self, gamma):
     np.testing.assert_allclose(
       uncertainty_threshold(self.scores, gamma=gamma),
@@ -222,7 +223,7 @@ class TestUncertaintyThreshold:
   def test_constant_scores_are_their_own_threshold(self):
     assert uncertainty_threshold(np.full(9, 0.75)) == 0.75
 
-  @pytest.mark.parametrize("num_devices", [1, 2, 8])
+  @each("num_devices", [1, 2, 8])
   def test_is_independent_of_shard_count_and_padding(self, num_devices):
     scores, valid = place(num_devices, np.float32(self.scores))
     np.testing.assert_allclose(

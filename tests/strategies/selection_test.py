@@ -15,6 +15,7 @@ from decern_jax.strategies.selection import (
   select_decern,
 )
 from tests import oracle
+from tests.table import each
 
 # No multiple of a number of shards.
 POOL = 43
@@ -53,7 +54,7 @@ def compilations():
 
 
 class TestSelectDecern:
-  @pytest.mark.parametrize("budget", [1, 5, POOL - 1, POOL])
+  @each("budget", [1, 5, POOL - 1, POOL])
   def test_gives_exactly_the_budget(self, budget):
     assert_distinct(select(budget=budget), budget)
 
@@ -61,7 +62,7 @@ class TestSelectDecern:
     found = select(budget=POOL)
     np.testing.assert_array_equal(np.sort(found), np.arange(POOL))
 
-  @pytest.mark.parametrize("num_valid", [5, 6, 30, POOL])
+  @each("num_valid", [5, 6, 30, POOL])
   def test_selects_valid_rows_alone(self, num_valid):
     valid = np.random.default_rng(0).permutation(POOL) < num_valid
     found = select(budget=5, valid=valid)
@@ -89,7 +90,7 @@ class TestSelectDecern:
       select(budget=POOL - 1), np.argsort(-scores)[: POOL - 1]
     )
 
-  @pytest.mark.parametrize("budget", [1, 5, POOL - 1])
+  @each("budget", [1, 5, POOL - 1])
   def test_equal_rows_give_distinct_positions(self, budget):
     problem = PROBLEM._replace(
       features=np.repeat(PROBLEM.features[:1], POOL, axis=0),
@@ -119,9 +120,7 @@ class TestSelectDecern:
     others = [set(select(budget=5, seed=seed)) for seed in range(1, 6)]
     assert any(other != set(first) for other in others)
 
-  @pytest.mark.parametrize(
-    ("num_devices", "budget"), [(2, 5), (8, 5), (8, POOL - 1)]
-  )
+  @each("num_devices, budget", [(2, 5), (8, 5), (8, POOL - 1)])
   def test_is_independent_of_shard_count(self, num_devices, budget):
     mesh = make_mesh(num_devices)
     found = select_decern(

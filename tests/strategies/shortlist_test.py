@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import stats
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
@@ -11,6 +10,7 @@ from decern_jax.strategies.diversity import weighted_kmeans
 from decern_jax.strategies.shortlist import pick_diverse
 from tests import oracle
 from tests.strategies import random_pools
+from tests.table import each
 
 BUDGET = 9
 WANTED = random_pools.CANDIDATES & (np.arange(random_pools.ROWS) % 3 == 0)
@@ -65,7 +65,7 @@ class TestPickDiverse:
     )
     assert set(np.asarray(picked)) == set(pick(key, WANTED))
 
-  @pytest.mark.parametrize("length", [0, 1, BUDGET - 1, BUDGET])
+  @each("length", [0, 1, BUDGET - 1, BUDGET])
   def test_takes_the_whole_of_a_short_one(self, key, length):
     wanted = np.flatnonzero(WANTED)[:length]
     mask = np.isin(np.arange(random_pools.ROWS), wanted)

@@ -4,11 +4,11 @@ import inspect
 
 import jax
 import numpy as np
-import pytest
 
 from configs import common
 from decern_jax.strategies import NEEDS, STRATEGIES, Pool
 from tests.strategies import label_pools, pools, random_pools
+from tests.table import each
 
 OPTIONS = common.get_config().selection
 
@@ -45,17 +45,17 @@ class TestStrategies:
     assert sorted(STRATEGIES) == list(STRATEGIES)
     assert len(STRATEGIES) == 27
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @each("name", STRATEGIES)
   def test_options_are_fields_of_the_configuration(self, name):
     selection = common.get_config().selection
     assert set(STRATEGIES[name].options) <= set(selection)
 
-  @pytest.mark.parametrize("name", STRATEGIES)
+  @each("name", STRATEGIES)
   def test_needs_what_a_pool_has(self, name):
     assert set(STRATEGIES[name].needs) <= set(NEEDS)
     assert {*NEEDS, "candidates"} == set(Pool._fields)
 
-  @pytest.mark.parametrize("name", SINGLE_LABEL)
+  @each("name", SINGLE_LABEL)
   def test_takes_a_key_a_pool_and_keywords(self, name):
     strategy = STRATEGIES[name]
     parameters = inspect.signature(strategy.select).parameters
@@ -63,8 +63,8 @@ class TestStrategies:
     for option in ("budget", *strategy.options):
       assert parameters[option].kind == inspect.Parameter.KEYWORD_ONLY
 
-  @pytest.mark.parametrize("name", SINGLE_LABEL)
-  @pytest.mark.parametrize("budget", [1, pools.NUM_CANDIDATES])
+  @each("name", SINGLE_LABEL)
+  @each("budget", [1, pools.NUM_CANDIDATES])
   def test_gives_exactly_the_budget_of_distinct_candidates(self, name, budget):
     pool = pools.make_pool()
     positions = np.asarray(select(name, pool, budget=budget).positions)
@@ -73,7 +73,7 @@ class TestStrategies:
     assert len(np.unique(positions)) == budget
     assert np.asarray(pool.candidates)[positions].all()
 
-  @pytest.mark.parametrize("name", SINGLE_LABEL)
+  @each("name", SINGLE_LABEL)
   def test_equal_examples_give_distinct_candidates(self, name):
     pool = pools.make_pool()
     pool = pool._replace(
@@ -84,7 +84,7 @@ class TestStrategies:
     assert len(np.unique(positions)) == 5
     assert np.asarray(pool.candidates)[positions].all()
 
-  @pytest.mark.parametrize("name", SINGLE_LABEL)
+  @each("name", SINGLE_LABEL)
   def test_is_independent_of_shard_count(self, name):
     expected = select(name, pools.make_pool())
     found = select(name, pools.make_pool(num_devices=8))
@@ -97,7 +97,7 @@ class TestStrategies:
         atol=1e-6,
       )
 
-  @pytest.mark.parametrize("name", SINGLE_LABEL)
+  @each("name", SINGLE_LABEL)
   def test_is_a_function_of_its_key(self, name):
     pool = pools.make_pool()
     np.testing.assert_array_equal(
@@ -110,13 +110,13 @@ class TestMultiLabel:
     assert set(STRATEGIES) - set(MULTI_LABEL) == {"decern"}
     assert set(STRATEGIES) - set(SINGLE_LABEL) == {"decern_multilabel"}
 
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("is_multi_label", [False, True])
   def test_form_is_the_one_for_the_labels(self, is_multi_label):
     row = STRATEGIES["margin"]
     expected = row.select_multi_label if is_multi_label else row.select
     assert row.form(is_multi_label=is_multi_label) is expected
 
-  @pytest.mark.parametrize("name", MULTI_LABEL)
+  @each("name", MULTI_LABEL)
   def test_gives_exactly_the_budget_of_distinct_candidates(self, name):
     budget = int(random_pools.CANDIDATES.sum())
     pool = label_pools.make_pool()
@@ -126,7 +126,7 @@ class TestMultiLabel:
     assert len(np.unique(positions)) == budget
     assert np.asarray(pool.candidates)[positions].all()
 
-  @pytest.mark.parametrize("name", MULTI_LABEL)
+  @each("name", MULTI_LABEL)
   def test_is_independent_of_shard_count(self, name):
     expected = select_multi_label(name, label_pools.make_pool())
     found = select_multi_label(name, label_pools.make_pool(num_devices=8))

@@ -1,14 +1,14 @@
 """Tests of decern_jax/strategies/temporal_discrepancy.py."""
 
 import numpy as np
-import pytest
 
 from decern_jax.strategies import random, temporal_discrepancy
 from tests.strategies import label_pools, random_pools
+from tests.table import each
 
 
 class TestSelect:
-  @pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 4, 8])
   def test_takes_the_largest_distances(self, key, num_devices):
     pool = label_pools.make_pool(
       num_devices=num_devices, garbage=random_pools.GARBAGE

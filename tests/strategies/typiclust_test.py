@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.strategies import Pool, typiclust
 from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import pools, random_pools
+from tests.table import each
 
 
 def cluster(key, pool, budget) -> np.ndarray:
@@ -63,15 +63,15 @@ def make_pool(features, labeled) -> Pool:
 
 
 class TestSelect:
-  @pytest.mark.parametrize("budget", [9, pools.NUM_CANDIDATES])
+  @each("budget", [9, pools.NUM_CANDIDATES])
   def test_matches_naive_turns(self, key, budget):
     pool = pools.make_pool()
     found = typiclust.select(key, pool, budget=budget)
     expected = naive(key, pool, budget)
     np.testing.assert_array_equal(found.positions, expected)
 
-  @pytest.mark.parametrize("num_devices", [1, 8])
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("num_devices", [1, 8])
+  @each("is_multi_label", [False, True])
   def test_matches_naive_turns_beside_rows_that_do_not_count(
     self, key, num_devices, is_multi_label
   ):

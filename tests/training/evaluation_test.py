@@ -10,6 +10,7 @@ from sklearn import metrics
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.training import evaluation
 from tests import oracle
+from tests.table import each
 
 POOL, NUM_CLASSES = 43, 5
 PROBLEM = oracle.make_problem(pool=POOL)
@@ -41,8 +42,8 @@ class TestEvaluateHead:
     losses = -np.log(PROBLEM.probs[np.arange(POOL), LABELS])
     np.testing.assert_allclose(totals.loss, losses[valid].sum(), rtol=1e-5)
 
-  @pytest.mark.parametrize("garbage", [0.0, 1e30, np.nan])
-  @pytest.mark.parametrize("label", [0, 99, -1])
+  @each("garbage", [0.0, 1e30, np.nan])
+  @each("label", [0, 99, -1])
   def test_is_exact_whatever_the_padding(self, garbage, label):
     features = np.concatenate([PROBLEM.features, np.full((21, 37), garbage)])
     labels = np.concatenate([LABELS, np.full(21, label, np.int32)])
@@ -93,7 +94,7 @@ class TestSummarize:
     scalars = [summary.pop("class_accuracy")[0], *summary.values()]
     assert {type(value) for value in scalars} == {float}
 
-  @pytest.mark.parametrize("labels", [LABELS, LACKING], ids=["all", "lacking"])
+  @each("labels", [LABELS, LACKING])
   def test_matches_sklearn(self, labels):
     valid = np.arange(POOL) % 4 != 2
     summary = evaluation.summarize(evaluate(PROBLEM, labels, valid))

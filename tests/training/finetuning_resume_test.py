@@ -9,6 +9,7 @@ import pytest
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.training import finetuning, train_step
+from tests.table import each
 from tests.training import finetuned
 from tests.training.finetuned import (
   NARROW,
@@ -63,8 +64,8 @@ def count_steps(monkeypatch):
 
 
 class TestResume:
-  @pytest.mark.parametrize("name", [NARROW, "small_cnn"])
-  @pytest.mark.parametrize("num_steps", [0, 3, 7])
+  @each("name", [NARROW, "small_cnn"])
+  @each("num_steps", [0, 3, 7])
   def test_ends_as_the_uninterrupted(
     self, tmp_path, stop_after, count_steps, name, num_steps
   ):
@@ -78,7 +79,7 @@ class TestResume:
     assert sorted({*count_steps}) == [*range(num_saved, NUM_EPOCHS)]
     assert len(count_steps) == 2 * (NUM_EPOCHS - num_saved)
 
-  @pytest.mark.parametrize("num_steps", [1, 2, 5])
+  @each("num_steps", [1, 2, 5])
   def test_after_sigterm_goes_on_with_the_next_batch(
     self, setup, tmp_path, count_steps, monkeypatch, num_steps
   ):

@@ -15,6 +15,7 @@ from decern_jax.runs import driver, experiment, model_file, records
 from decern_jax.runs.experiment.check import recipe
 from decern_jax.training import finetuning, rounds, train_step
 from tests import tasks, tiny
+from tests.table import each
 
 NUM_ROUNDS, BUDGET, NUM_CANDIDATES = 3, 4, 10
 SEED = 1
@@ -187,7 +188,7 @@ class TestPublishedScope:
     names = {path.name for path in finished[0].iterdir()}
     assert names == {"checkpoints", records.FILE_NAME, model_file.FILE_NAME}
 
-  @pytest.mark.parametrize("num_steps", [2, 3 + 3, 3 + 6 + 5])
+  @each("num_steps", [2, 3 + 3, 3 + 6 + 5])
   def test_stopped_inside_a_round_ends_as_the_uninterrupted(
     self, published, finished, tmp_path, monkeypatch, num_steps
   ):

@@ -9,6 +9,7 @@ import pytest
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.training import finetuning, train_step
 from tests import tasks, tiny
+from tests.table import each
 from tests.training import finetuned
 from tests.training.finetuned import (
   NARROW,
@@ -26,7 +27,7 @@ def setup() -> finetuning.Setup:
 
 
 class TestFit:
-  @pytest.mark.parametrize("name", [NARROW, "small_cnn"])
+  @each("name", [NARROW, "small_cnn"])
   def test_trains_what_the_mask_says(self, name):
     setup = finetuned.make_setup(name)
     params = finetuned.fitted(name).variables["params"]
@@ -96,7 +97,7 @@ class TestFit:
       assert [label_of[key] for key in keys] == labels
       assert len(set(keys)) == len(keys)
 
-  @pytest.mark.parametrize("num_labeled", [8, 20])
+  @each("num_labeled", [8, 20])
   def test_takes_as_many_steps_as_it_is_told(
     self, setup, tmp_path, monkeypatch, num_labeled
   ):
@@ -129,14 +130,14 @@ class TestFit:
     ]
     assert len({tuple(model.losses) for model in models}) == 3
 
-  @pytest.mark.parametrize("num_workers", [1, 5])
+  @each("num_workers", [1, 5])
   def test_is_independent_of_the_number_of_threads(
     self, setup, tmp_path, num_workers
   ):
     found = fit(setup._replace(num_workers=num_workers), tmp_path)
     assert_same(found, finetuned.fitted(NARROW))
 
-  @pytest.mark.parametrize("num_devices", [8, 3])
+  @each("num_devices", [8, 3])
   def test_is_independent_of_shard_count(self, setup, tmp_path, num_devices):
     """Also where the 8 images of a batch do not divide by the devices."""
     found = fit(setup._replace(mesh=make_mesh(num_devices)), tmp_path)
@@ -148,7 +149,7 @@ class TestFit:
       fit(setup, tmp_path / "second", make_state(3), seed=finetuned.SEED + 1)
     assert compiled == []
 
-  @pytest.mark.parametrize("checkpoint_seconds", [0.0, 3600.0])
+  @each("checkpoint_seconds", [0.0, 3600.0])
   def test_refuses_a_loss_that_is_not_finite(
     self, setup, tmp_path, checkpoint_seconds
   ):

@@ -8,6 +8,7 @@ from decern_jax.ops import keys
 from decern_jax.runs import acquisition
 from decern_jax.training import learner, rounds, training
 from tests import tasks
+from tests.table import each
 from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, RECIPE
 
 
@@ -144,7 +145,7 @@ class TestRun:
     _, records = tasks.run(task._replace(num_rounds=2), parts, seed=2)
     assert records[0]["selected"] != decern_run[1][0]["selected"]
 
-  @pytest.mark.parametrize("strategy", ["decern", "random"])
+  @each("strategy", ["decern", "random"])
   def test_selects_the_same_on_one_device(self, task, parts, strategy):
     _, expected = tasks.run(task, parts, strategy)
     _, actual = tasks.run(task, tasks.make_parts(1), strategy)
@@ -153,7 +154,7 @@ class TestRun:
       assert ours["test"]["accuracy"] == theirs["test"]["accuracy"]
       assert ours["train"]["loss"] == pytest.approx(theirs["train"]["loss"])
 
-  @pytest.mark.parametrize("num_candidates", [None, 20])
+  @each("num_candidates", [None, 20])
   def test_compiles_nothing_after_the_first_round(
     self, task, parts, num_candidates
   ):

@@ -5,6 +5,7 @@ import pytest
 
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.training import learner
+from tests.table import each
 from tests.tasks import DIM, POOL, draw, make_split
 
 
@@ -32,7 +33,7 @@ class TestPlace:
     part = learner.place(rows, split, make_mesh(1))
     assert part.labels.dtype == np.int32
 
-  @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+  @each("value", [np.nan, np.inf, -np.inf])
   def test_rejects_features_that_are_not_finite(self, value):
     rows, labels = draw(POOL, 1)
     rows[[7, 9], 3] = value
@@ -44,7 +45,7 @@ class TestCheckLosses:
   def test_accepts_finite_losses(self):
     learner.check_losses(np.array([3.0, 0.0, 1e30], np.float32), 4)
 
-  @pytest.mark.parametrize("value", [np.nan, np.inf])
+  @each("value", [np.nan, np.inf])
   def test_names_the_first_bad_epoch_and_the_round(self, value):
     losses = np.array([0.5, 0.25, value, 0.1, value], np.float32)
     message = rf"became {value} in epoch 2 of round 7; .*learning_rate"

@@ -8,6 +8,7 @@ import pytest
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.training import learner, loss_module, rounds, training
 from tests import oracle, tasks
+from tests.table import each
 
 STAGE_DIMS = (3, 5)
 RECIPE = tasks.RECIPE._replace(num_epochs=6)
@@ -69,7 +70,7 @@ class TestPredictedLosses:
 
 
 class TestRankingLoss:
-  @pytest.mark.parametrize("num_rows", [8, 5])
+  @each("num_rows", [8, 5])
   def test_matches_mirrored_pairs_by_hand(self, module, num_rows):
     stages = draw_stages(8)
     losses = jnp.asarray(np.random.default_rng(2).random(8, np.float32))
@@ -82,9 +83,7 @@ class TestRankingLoss:
 
 
 class TestLimitGradient:
-  @pytest.mark.parametrize(
-    ("num_epochs", "num_passing"), [(200, 120), (4, 3), (5, 3), (1, 1)]
-  )
+  @each("num_epochs, num_passing", [(200, 120), (4, 3), (5, 3), (1, 1)])
   def test_ends_after_three_fifths_of_the_epochs(self, num_epochs, num_passing):
     def total(stage, epoch):
       (limited,) = loss_module.limit_gradient(
@@ -120,7 +119,7 @@ class TestFitWithHead:
     )
     return module, alone, both
 
-  @pytest.mark.parametrize("num_rows", [7, 40])
+  @each("num_rows", [7, 40])
   def test_head_and_losses_are_those_without_a_module(self, num_rows):
     _, (head, losses), ((with_module, _), told) = self.fit(
       num_rows, self.labels
@@ -197,9 +196,7 @@ class TestRun:
       assert found[0][name] == expected[0][name]
     assert len(found[0]["scores"]) == tasks.BUDGET
 
-  @pytest.mark.parametrize(
-    "strategy", ["learning_loss", "learning_loss_clustered"]
-  )
+  @each("strategy", ["learning_loss", "learning_loss_clustered"])
   def test_selects_the_same_on_one_device(self, strategy):
     task = tasks.make_task(num_rounds=3)
     _, expected = tasks.run(task, tasks.make_parts(8), strategy)

@@ -7,14 +7,11 @@ import jax
 import numpy as np
 import pytest
 
+from decern_jax.ops.keys import host_seed, round_key, seed_key
 from decern_jax.runs import driver
 from decern_jax.training import rounds
-from decern_jax.training.rounds import (
-  host_seed,
-  make_state,
-  round_key,
-  seed_key,
-)
+from decern_jax.training.rounds import make_state
+from tests.table import each
 
 # What `jax.random.permutation(seed_key(1, "initial"), 8)` gave at first.
 GOLDEN_PERMUTATION = [1, 0, 4, 6, 7, 3, 5, 2]
@@ -83,19 +80,18 @@ class TestLabel:
     with pytest.raises(ValueError, match=r"distinct `selected`, got \[3 1 3\]"):
       state.label(np.array([3, 1, 3]))
 
-  @pytest.mark.parametrize("outside", [-1, 5])
+  @each("outside", [-1, 5])
   def test_rejects_position_outside(self, state, outside):
     with pytest.raises(ValueError, match=rf"`selected` < 5, got \[{outside}\]"):
       state.label(np.array([1, outside]))
 
-  @pytest.mark.parametrize(
-    ("selected", "shown"),
+  @each(
+    "selected, shown",
     [
       (np.array([1.0, 3.0]), r"float64 \[1\. 3\.\]"),
       (np.array([False, True, False]), "bool"),
       (np.array(["img/1"]), "<U5"),
     ],
-    ids=["floats", "mask", "ids"],
   )
   def test_rejects_what_is_no_position(self, state, selected, shown):
     """A mask in place of positions would label the examples 0 and 1."""

@@ -14,6 +14,7 @@ from decern_jax.distributed.sharding import POOL_AXIS, make_mesh
 from decern_jax.training import loss_module, train_step, training
 from tests import networks
 from tests.networks import HEAD, NUM_CLASSES, RECIPE
+from tests.table import each
 
 # Of the first convolution's channels, and of the features.
 STAGE_DIMS = (4, networks.DIM)
@@ -138,7 +139,7 @@ class TestTrainStep:
     _, expected = case.step(case.create(), BATCHES[0])
     np.testing.assert_allclose(trained[1][0], expected, rtol=1e-5)
 
-  @pytest.mark.parametrize("epoch", range(RECIPE.num_epochs))
+  @each("epoch", range(RECIPE.num_epochs))
   def test_module_moves_the_backbone_in_60_percent_of_the_epochs(self, epoch):
     """Two modules that disagree; the head's own gradient is the same."""
     case, found = make_case(), []

@@ -14,6 +14,7 @@ from decern_jax.distributed.sharding import POOL_AXIS, make_mesh
 from decern_jax.training import train_step, training
 from tests import networks
 from tests.networks import HEAD, NUM_CLASSES, RECIPE, Case
+from tests.table import each
 
 BATCHES = networks.draw_batches(6)
 
@@ -86,7 +87,7 @@ def paths(tree) -> set[tuple[str, ...]]:
 
 
 class TestPartition:
-  @pytest.mark.parametrize("name", MASKS)
+  @each("name", MASKS)
   def test_splits_by_the_mask(self, name):
     case = Case(MASKS[name])
     assert {path[0] for path in paths(case.trained)} == set(MASKS[name])
@@ -102,7 +103,7 @@ class TestPartition:
 
 
 class TestMerge:
-  @pytest.mark.parametrize("name", MASKS)
+  @each("name", MASKS)
   def test_is_the_inverse_of_partition(self, name):
     case = Case(MASKS[name])
     for parts in (case.trained, case.fixed), (case.fixed, case.trained):
@@ -112,7 +113,7 @@ class TestMerge:
 
 
 class TestCreate:
-  @pytest.mark.parametrize("name", MASKS)
+  @each("name", MASKS)
   def test_moments_have_the_structure_of_what_trains(self, name):
     case = Case(MASKS[name])
     adam, _ = case.create().opt_state.inner_state
@@ -142,8 +143,8 @@ class TestCreate:
 
 
 class TestTrainStep:
-  @pytest.mark.parametrize(
-    ("name", "use_batch_statistics"),
+  @each(
+    "name, use_batch_statistics",
     [
       ("none", True),
       ("last", False),
@@ -274,7 +275,7 @@ class TestTrainStep:
     case.step(case.create(), BATCHES[0], apply=apply, in_chunks=True)
     assert set(seen) == {1}
 
-  @pytest.mark.parametrize("name", MASKS)
+  @each("name", MASKS)
   def test_keeps_structure_shapes_and_types(self, name):
     """A saved state is restored into the one before the first epoch."""
     case = Case(MASKS[name])

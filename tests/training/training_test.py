@@ -5,11 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.ops.head import LinearHead
 from decern_jax.training import training
 from tests import oracle
+from tests.table import each
 
 PUBLISHED = training.Recipe(
   num_epochs=200,
@@ -177,7 +177,7 @@ class TestFitHead:
     _, losses = fit(problem, self.labels, recipe=recipe)
     assert losses[-1] < 0.1 < losses[0]
 
-  @pytest.mark.parametrize("garbage", [0.0, -1e3, 1e30, np.nan])
+  @each("garbage", [0.0, -1e3, 1e30, np.nan])
   def test_padding_rows_never_matter(self, garbage):
     problem = oracle.make_problem()
     recipe = SHORT._replace(batch_size=16)
@@ -197,9 +197,7 @@ class TestFitHead:
     expected = fit(problem, self.labels, num_rows=20, recipe=recipe)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
-  @pytest.mark.parametrize(
-    ("num_rows", "num_visited"), [(1, 1), (3, 3), (4, 4), (7, 4), (11, 8)]
-  )
+  @each("num_rows, num_visited", [(1, 1), (3, 3), (4, 4), (7, 4), (11, 8)])
   def test_last_batch_is_dropped_unless_it_is_the_only_one(
     self, num_rows, num_visited
   ):
@@ -230,7 +228,7 @@ class TestFitHead:
     np.testing.assert_allclose(once[0], thrice[0], rtol=0.5)
     assert thrice[-1] < 0.8 * once[-1]
 
-  @pytest.mark.parametrize(("num_rows", "steps"), [(7, 1), (20, 2), (40, 5)])
+  @each("num_rows, steps", [(7, 1), (20, 2), (40, 5)])
   def test_as_many_steps_as_a_pass_has_are_a_pass(self, num_rows, steps):
     problem = oracle.make_problem(pool=40)
     recipe = SHORT._replace(batch_size=8)

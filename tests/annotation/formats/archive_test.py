@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from decern_jax.annotation.formats import archive
+from tests.table import each
 
 
 def zipped(files, method=zipfile.ZIP_DEFLATED):
@@ -43,9 +44,7 @@ class TestFiles:
       ("a/b/default.JSON", b"y", ""),
     ]
 
-  @pytest.mark.parametrize(
-    "method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-  )
+  @each("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
   def test_takes_other_ways_of_packing(self, method):
     content = zipped({"a.json": b"x" * 999}, method)
     assert unpacked(content) == [("a.json", b"x" * 999, "")]
@@ -110,12 +109,12 @@ class TestFiles:
     assert unread is None
     assert "password" in problem
 
-  @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"PK\x05\x06xx"])
+  @each("content", [b"", b"PK\x03\x04", b"PK\x05\x06xx"])
   def test_refuses_what_is_none(self, content):
     with pytest.raises(ValueError, match="valid zip"):
       unpacked(content)
 
-  @pytest.mark.parametrize("seed", range(300))
+  @each("seed", range(300))
   def test_damage_is_a_problem_or_an_error(self, seed):
     random = np.random.default_rng(seed)
     method = [0, 8, 12, 14][seed % 4]

@@ -10,11 +10,11 @@ import pathlib
 import zipfile
 
 import numpy as np
-import pytest
 
 from decern_jax.annotation import answer, formats
 from decern_jax.annotation.answer import Answer
 from tests.annotation.formats import queries
+from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -129,7 +129,7 @@ def check(name, content):
 
 
 class TestDamage:
-  @pytest.mark.parametrize("name", FILES)
+  @each("name", FILES)
   def test_is_never_another_error(self, name):
     for seed in range(300):
       random = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ class TestDamage:
       check(name, content)
       check("no ending", content)
 
-  @pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.name)
+  @each("path", GOLDENS)
   def test_other_kinds_of_values_are_never_another_error(self, path):
     if path.suffix != ".json":
       return
@@ -153,7 +153,7 @@ class TestDamage:
           holder[key] = drawn(random)
       check(path.name, json.dumps(value).encode())
 
-  @pytest.mark.parametrize("name", FILES)
+  @each("name", FILES)
   def test_whole_files_have_no_problems(self, name):
     found = check(name, FILES[name])
     assert found.answers
@@ -163,7 +163,7 @@ class TestDamage:
 class TestLines:
   """What comes before the damage, and whole lines after it, is kept."""
 
-  @pytest.mark.parametrize("name", ["table.csv", "lines.jsonl"])
+  @each("name", ["table.csv", "lines.jsonl"])
   def test_a_file_that_is_cut_off_keeps_what_is_before(self, name):
     whole = check(name, FILES[name]).answers
     ends = [n + 1 for n, byte in enumerate(FILES[name]) if byte == ord("\n")]
@@ -174,8 +174,8 @@ class TestLines:
       assert found[:kept] == whole[:kept]
       assert len(found) <= kept + 1
 
-  @pytest.mark.parametrize("name", ["table.csv", "lines.jsonl"])
-  @pytest.mark.parametrize("junk", JUNK, ids=lambda junk: str(junk[:6]))
+  @each("name", ["table.csv", "lines.jsonl"])
+  @each("junk", JUNK)
   def test_junk_in_a_line_costs_that_line_alone(self, name, junk):
     whole = check(name, FILES[name]).answers
     lines = FILES[name].splitlines(keepends=True)

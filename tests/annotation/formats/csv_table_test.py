@@ -9,6 +9,7 @@ import pytest
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.formats import csv_table
 from tests.annotation.formats import queries
+from tests.table import each
 
 ODD_IDS = (
   "a,b.jpg",
@@ -87,7 +88,7 @@ class TestWrite:
       (path,) = csv_table.write(asked, tmp_path)
       assert csv_table.read(path.read_bytes()) == ((), ())
 
-  @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+  @each("delimiter", [",", ";", "\t"])
   def test_odd_ids_come_back(self, tmp_path, delimiter):
     header, *rows = table(queries.query(ids=ODD_IDS), tmp_path)
     for row in rows:
@@ -95,7 +96,7 @@ class TestWrite:
     content = saved([header, *rows], delimiter=delimiter)
     assert [answer[0] for answer in answers(content)] == list(ODD_IDS)
 
-  @pytest.mark.parametrize("name", ["-", "?"])
+  @each("name", ["-", "?"])
   def test_refuses_a_class_with_a_reserved_name(self, tmp_path, name):
     asked = queries.query()._replace(class_names=("cat", name))
     with pytest.raises(ValueError, match=rf"\['\{name}'\]"):
@@ -133,7 +134,7 @@ class TestRead:
     assert [answer.id for answer in found.answers] == ["b"]
     assert "'-'" in found.problems[0]
 
-  @pytest.mark.parametrize("cell", ["-;x", "x;?", "-;?", ";", " ; "])
+  @each("cell", ["-;x", "x;?", "-;?", ";", " ; "])
   def test_refuses_contradictions(self, cell):
     found = csv_table.read(f'id,labels\na,"{cell}"\n'.encode())
     assert found.answers == ()
@@ -148,17 +149,15 @@ class TestRead:
     assert found.answers == ()
     assert len(found.problems) == 1
 
-  @pytest.mark.parametrize(
+  @each(
     "header",
     ["ID , Label", "sep=,\r\nid,label", "\n\nid,label", '"id","label"'],
   )
   def test_takes_headers_as_people_write_them(self, header):
     assert answers(f"{header}\r\na,cat\r\n".encode())[0][:2] == ("a", ("cat",))
 
-  @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
-  )
-  @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+  @each("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+  @each("delimiter", [",", ";", "\t"])
   def test_takes_what_spreadsheets_save(self, encoding, delimiter):
     rows = [["id", "label"], ["ü, 猫;\n.jpg", "Katze"]]
     mark = "\ufeff" if encoding.endswith(("le", "be")) else ""
@@ -179,10 +178,7 @@ class TestRead:
     assert [answer.id for answer in found.answers] == ["b"]
     assert "orange" in found.problems[0]
 
-  @pytest.mark.parametrize(
-    "line",
-    ['"b,cat', '"b"x,cat', 'b,"cat', '"', "x" * 200_000 + ",cat"],
-  )
+  @each("line", ['"b,cat', '"b"x,cat', 'b,"cat', '"', "x" * 200_000 + ",cat"])
   def test_a_broken_line_costs_that_line_alone(self, line):
     good = [f"{n}.jpg" for n in range(300)]
     rows = "".join(f"{name},cat\n" for name in good)
@@ -191,8 +187,8 @@ class TestRead:
     (problem,) = found.problems
     assert problem.startswith("line 3: ")
 
-  @pytest.mark.parametrize("distance", [1, 50, 99, 100, 150])
-  @pytest.mark.parametrize("end", ['z,cat"', '"'])
+  @each("distance", [1, 50, 99, 100, 150])
+  @each("end", ['z,cat"', '"'])
   def test_a_quote_closed_elsewhere_takes_no_lines_with_it(self, distance, end):
     good = [f"{n}.jpg" for n in range(distance)]
     rows = "".join(f"{name},cat\n" for name in good)
@@ -216,7 +212,7 @@ class TestRead:
     assert found.answers == (Answer("a\nb", ("cat",)),)
     assert found.problems[0].startswith("line 5: ")
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [
       b"",

@@ -8,6 +8,7 @@ import pytest
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.formats import cvat, naming
 from tests.annotation.formats import queries
+from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -37,7 +38,7 @@ class TestWrite:
       assert [label["name"] for label in found] == [*queries.NAMES, *extra]
       assert {label["type"] for label in found} == {"tag"}
 
-  @pytest.mark.parametrize("id_", ["a\nb", "a\rb", "a\u2028b"])
+  @each("id_", ["a\nb", "a\rb", "a\u2028b"])
   def test_refuses_paths_that_are_no_line(self, tmp_path, id_):
     with pytest.raises(ValueError, match="one line"):
       cvat.write(queries.query(ids=(id_,)), tmp_path)
@@ -48,9 +49,8 @@ class TestWrite:
 
 
 class TestRead:
-  @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("single", queries.SINGLE), ("several", queries.SEVERAL)],
+  @each(
+    "name, expected", [("single", queries.SINGLE), ("several", queries.SEVERAL)]
   )
   def test_reads_what_datumaro_writes(self, name, expected):
     found = cvat.read((GOLDEN / f"cvat_{name}.xml").read_bytes())
@@ -92,7 +92,7 @@ class TestRead:
     (answer,) = cvat.read(xml(image("a", "cat"), meta=meta)).answers
     assert answer.annotator == ""
 
-  @pytest.mark.parametrize("shape", ["box", "polygon", "mask", "skeleton"])
+  @each("shape", ["box", "polygon", "mask", "skeleton"])
   def test_a_shape_is_no_label_of_the_image(self, shape):
     found = cvat.read(xml(image("a", inside=f'<{shape} label="cat"/>')))
     assert found.answers == ()
@@ -102,7 +102,7 @@ class TestRead:
     assert cvat.read(xml('<tag label="cat"/>')) == ((), ())
     assert cvat.read(xml('<track label="cat"></track>')) == ((), ())
 
-  @pytest.mark.parametrize(
+  @each(
     "broken",
     [
       '<image><tag label="cat"/></image>',
@@ -118,7 +118,7 @@ class TestRead:
     assert [answer.id for answer in found.answers] == ["a", "b"]
     assert found.problems[0].startswith("image 2: ")
 
-  @pytest.mark.parametrize("end", ["", "<", "</x>", "&lol;", "\xff", "\0"])
+  @each("end", ["", "<", "</x>", "&lol;", "\xff", "\0"])
   def test_a_file_that_is_cut_off_keeps_whole_images(self, end):
     content = xml(image("a", "cat"), image("b", "cat", "dog"))
     cut = content[: content.index(b'<tag label="dog"')]
@@ -126,7 +126,7 @@ class TestRead:
     assert found.answers == (Answer("a", ("cat",)),)
     assert found.problems
 
-  @pytest.mark.parametrize(
+  @each(
     "inside",
     [
       '<!ENTITY a "x"><!ENTITY b "&a;&a;&a;&a;">',
@@ -145,7 +145,7 @@ class TestRead:
     assert [answer.id for answer in found.answers] == ["a"]
     assert found.problems
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [
       b"",

@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.annotation.formats import datumaro
 from tests.annotation.formats import queries
+from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -77,16 +78,15 @@ class TestWrite:
 
 
 class TestRead:
-  @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("single", queries.SINGLE), ("several", queries.SEVERAL)],
+  @each(
+    "name, expected", [("single", queries.SINGLE), ("several", queries.SEVERAL)]
   )
   def test_reads_what_datumaro_writes(self, name, expected):
     found = datumaro.read((GOLDEN / f"datumaro_{name}.json").read_bytes())
     assert queries.said(found) == expected
 
-  @pytest.mark.parametrize(
-    ("fields", "id_"),
+  @each(
+    "fields, id_",
     [
       ({}, "a/b"),
       ({"image": {"path": "a/b.jpg"}}, "a/b.jpg"),
@@ -106,7 +106,7 @@ class TestRead:
     found = read(item("a", 2), item("b", 3))
     assert queries.said(found) == {"a": None, "b": ()}
 
-  @pytest.mark.parametrize(
+  @each(
     "broken",
     [
       3,
@@ -132,7 +132,7 @@ class TestRead:
     assert [answer.id for answer in found.answers] == ["a", "b"]
     assert found.problems[0].startswith("item 2: ")
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [b"", b"[]", b"{}", b'{"categories": {}, "items": 3}', b'{"items": []}']
     + [b'{"categories": {"label": {"labels": 3}}, "items": []}'],

@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.annotation.formats import fiftyone
 from tests.annotation.formats import queries
+from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -49,7 +50,7 @@ class TestWrite:
     found = fiftyone.read(json.dumps(value).encode())
     assert queries.said(found) == {"a b": ("cat",), "\udcff\n": ("cat",)}
 
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("is_multi_label", [False, True])
   def test_predictions_are_labels_of_fiftyone(self, tmp_path, is_multi_label):
     asked = queries.query(is_multi_label=is_multi_label)
     name = ["single", "several"][is_multi_label]
@@ -85,9 +86,8 @@ class TestWrite:
 
 
 class TestRead:
-  @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("single", queries.SINGLE), ("several", queries.SEVERAL)],
+  @each(
+    "name, expected", [("single", queries.SINGLE), ("several", queries.SEVERAL)]
   )
   def test_reads_what_fiftyone_writes(self, name, expected):
     found = fiftyone.read((GOLDEN / f"fiftyone_{name}.json").read_bytes())
@@ -119,7 +119,7 @@ class TestRead:
     )
     assert queries.said(found) == {"a": None, "b": (), "c": ()}
 
-  @pytest.mark.parametrize(
+  @each(
     "broken",
     [
       3,
@@ -145,7 +145,7 @@ class TestRead:
     assert [answer.id for answer in found.answers] == ["a", "b"]
     assert found.problems[0].startswith("sample 2: ")
 
-  @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"samples": 3}'])
+  @each("content", [b"", b"[]", b"{}", b'{"samples": 3}'])
   def test_refuses_another_file(self, content):
     with pytest.raises(ValueError, match="Expected"):
       fiftyone.read(content)

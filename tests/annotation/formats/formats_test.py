@@ -11,6 +11,7 @@ from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.formats import archive
 from tests.annotation.formats import queries
 from tests.io import fake_store
+from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 FILES = sorted(
@@ -33,7 +34,7 @@ def golden(name):
 
 
 class TestFormats:
-  @pytest.mark.parametrize("name", formats.FORMATS)
+  @each("name", formats.FORMATS)
   def test_what_is_written_is_known_and_not_answered(self, name, tmp_path):
     # People may put the file back as it was.
     path, *_ = formats.FORMATS[name].write(queries.query(), tmp_path)
@@ -51,29 +52,29 @@ class TestFormats:
     assert len({*written}) == len(written)
     assert all(path.exists() for path in written)
 
-  @pytest.mark.parametrize("name", formats.FORMATS)
+  @each("name", formats.FORMATS)
   def test_is_the_same_bytes_each_time(self, name, tmp_path):
     write = formats.FORMATS[name].write
     first = [path.read_bytes() for path in write(queries.query(), tmp_path)]
     again = [path.read_bytes() for path in write(queries.query(), tmp_path)]
     assert first == again
 
-  @pytest.mark.parametrize("name", formats.FORMATS)
+  @each("name", formats.FORMATS)
   def test_an_empty_query_is_written(self, name, tmp_path):
     for path in formats.FORMATS[name].write(queries.query(ids=()), tmp_path):
       assert path.exists()
 
 
 class TestDetect:
-  @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+  @each("path", FILES)
   def test_knows_the_files_of_tools_by_their_content(self, path):
     name = path.name.rpartition("_")[0].removesuffix("_single")
     name = name.removesuffix("_several")
     assert formats.detect("export", path.read_bytes()) == name
     assert formats.detect("wrong.csv", path.read_bytes()) == name
 
-  @pytest.mark.parametrize(
-    ("name", "content", "expected"),
+  @each(
+    "name, content, expected",
     [
       ("x", b"id;label\n", "csv"),
       ("x.json", LINES, "jsonl"),
@@ -95,7 +96,7 @@ class TestDetect:
     )
     assert formats.detect("x.zip", content) == "datumaro"
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [b"", b"text", b"{}", b"[]", b"[1]", b"3", b"null", b"\x89PNG", b"<html>"]
     + [b"\0" * 100, zipped(a_json="{}"), zipped()],
@@ -113,7 +114,7 @@ class TestDetect:
 
 
 class TestRead:
-  @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+  @each("path", FILES)
   def test_the_source_is_the_name_of_the_file(self, path):
     found = formats.read("from mira.json", path.read_bytes())
     assert {answer.source for answer in found.answers} == {"from mira.json"}
@@ -153,8 +154,8 @@ class TestRead:
     with pytest.raises(ValueError, match="zip without"):
       formats.read("x.zip", zipped(inner_zip=inner))
 
-  @pytest.mark.parametrize(
-    ("name", "message"),
+  @each(
+    "name, message",
     [
       ("x.csv", "columns id"),
       ("x.xml", "valid XML"),

@@ -2,12 +2,11 @@
 
 import json
 
-import pytest
-
 from decern_jax.annotation import answer
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.formats import json_lines
 from tests.annotation.formats import queries
+from tests.table import each
 
 GIVEN = (
   Answer("a\n\udcff", ("cat",), "mira", "2026-11-21"),
@@ -36,7 +35,7 @@ class TestRead:
     content = b"".join(map(answer.to_line, GIVEN))
     assert json_lines.read(content) == (GIVEN, ())
 
-  @pytest.mark.parametrize("name", ["-", "?"])
+  @each("name", ["-", "?"])
   def test_no_name_is_reserved(self, name):
     given = Answer("a", (name,))
     assert json_lines.read(answer.to_line(given)) == ((given,), ())
@@ -46,7 +45,7 @@ class TestRead:
     assert json_lines.read(content).answers == GIVEN[:1]
     assert json_lines.matches(content, None)
 
-  @pytest.mark.parametrize(
+  @each(
     "line",
     [b"{", b"[]", b"3", b"null", b'{"id": "a"}', b'{"labels": []}']
     + [b'{"id": "a", "labels": ["cat"], "lables": 1}', b"[" * 10_000],
@@ -60,7 +59,7 @@ class TestRead:
 
 
 class TestMatches:
-  @pytest.mark.parametrize("kept", [0, 1, 2])
+  @each("kept", [0, 1, 2])
   def test_one_whole_line_is_enough(self, kept):
     lines = [b"\xff{"] * 3
     lines[kept] = answer.to_line(GIVEN[0]).strip()

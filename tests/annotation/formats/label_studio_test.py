@@ -8,6 +8,7 @@ import pytest
 
 from decern_jax.annotation.formats import label_studio
 from tests.annotation.formats import queries
+from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -74,7 +75,7 @@ class TestTasks:
 
 
 class TestLabelingConfig:
-  @pytest.mark.parametrize("is_multi_label", [False, True])
+  @each("is_multi_label", [False, True])
   def test_offers_the_classes(self, is_multi_label):
     asked = queries.query(is_multi_label=is_multi_label)
     view = ElementTree.fromstring(label_studio.labeling_config(asked))
@@ -84,15 +85,13 @@ class TestLabelingConfig:
     # Where there may be none of the labels, no choice must be one.
     assert choices.get("required") == [("true"), None][is_multi_label]
 
-  @pytest.mark.parametrize("name", ["\0", "a\x1b", "\udcff", "\uffff"])
+  @each("name", ["\0", "a\x1b", "\udcff", "\uffff"])
   def test_refuses_what_xml_cannot_hold(self, name):
     asked = queries.query()._replace(class_names=("cat", name))
     with pytest.raises(ValueError, match="XML"):
       label_studio.labeling_config(asked)
 
-  @pytest.mark.parametrize(
-    "name", ["<a>&", "'\"", "a\nb\tc", "猫", "\U0001f408"]
-  )
+  @each("name", ["<a>&", "'\"", "a\nb\tc", "猫", "\U0001f408"])
   def test_takes_every_other_name(self, name):
     asked = queries.query()._replace(class_names=("cat", name))
     view = ElementTree.fromstring(label_studio.labeling_config(asked))
@@ -122,8 +121,8 @@ class TestRead:
     found = label_studio.read(golden("several"))
     assert queries.said(found) == queries.SEVERAL
 
-  @pytest.mark.parametrize(
-    ("name", "expected"),
+  @each(
+    "name, expected",
     [("single_min", queries.SINGLE), ("several_min", queries.SEVERAL)],
   )
   def test_reads_the_small_export_which_leaves_out_skipped(
@@ -150,8 +149,8 @@ class TestRead:
     assert [a.labels for a in found.answers] == [("dog",), ("cat",)]
     assert [a.time for a in found.answers] == ["2026-11-22", "2026-11-23"]
 
-  @pytest.mark.parametrize(
-    ("person", "name"),
+  @each(
+    "person, name",
     [
       (12, "12"),
       ({"id": 12, "email": "mira@example.com"}, "mira@example.com"),
@@ -181,7 +180,7 @@ class TestRead:
     assert found.answers == ()
     assert "not submitted" in found.problems[0]
 
-  @pytest.mark.parametrize("name", ["-", "?"])
+  @each("name", ["-", "?"])
   def test_no_name_is_reserved(self, name):
     (answer,) = read(task(annotation(name))).answers
     assert answer.labels == (name,)
@@ -195,7 +194,7 @@ class TestRead:
     (answer,) = read(task(given)).answers
     assert answer.labels == ("cat",)
 
-  @pytest.mark.parametrize(
+  @each(
     "result",
     [
       [{"from_name": "box", "value": {"rectanglelabels": ["eye"]}}],
@@ -215,7 +214,7 @@ class TestRead:
     assert found.answers == ()
     assert found.problems[0].startswith("task 1")
 
-  @pytest.mark.parametrize(
+  @each(
     "broken",
     [
       3,
@@ -238,7 +237,7 @@ class TestRead:
     assert [a.labels for a in found.answers] == [("cat",), ("dog",)]
     assert found.problems[0].startswith("task 2")
 
-  @pytest.mark.parametrize("content", [b"", b"{}", b"[", b"3", b"\xff"])
+  @each("content", [b"", b"{}", b"[", b"3", b"\xff"])
   def test_refuses_another_file(self, content):
     with pytest.raises(ValueError, match="Expected"):
       label_studio.read(content)

@@ -2,11 +2,10 @@
 
 import time
 
-import pytest
-
 from decern_jax.annotation.answer import Answer, Found
 from decern_jax.annotation.formats import naming
 from decern_jax.annotation.query import Item
+from tests.table import each
 
 
 def ids_of(name, *ids, root="/data/images"):
@@ -18,7 +17,7 @@ def ids_of(name, *ids, root="/data/images"):
 
 
 class TestToIds:
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "cats/1.jpg",
@@ -35,14 +34,12 @@ class TestToIds:
   def test_finds_the_image(self, name):
     assert ids_of(name, "cats/1.jpg", "cats/2.jpg") == ["cats/1.jpg"]
 
-  @pytest.mark.parametrize(
-    "name", ["3.jpg", "11.jpg", "s/1.jpg", "1.jp", ".jpg", "", "/", "cats"]
-  )
+  @each("name", ["3.jpg", "11.jpg", "s/1.jpg", "1.jp", ".jpg", "", "/", "cats"])
   def test_leaves_other_names(self, name):
     assert ids_of(name, "cats/1.jpg", "cats/2.jpg") == [name]
 
-  @pytest.mark.parametrize(
-    ("name", "ids"),
+  @each(
+    "name, ids",
     [
       ("1.jpg", ("cats/1.jpg", "dogs/1.jpg")),
       ("1", ("1.jpg", "1.png")),

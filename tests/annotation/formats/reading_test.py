@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.formats import reading
+from tests.table import each
 
 
 def gather(labels, *, has_reserved=True, **fields):
@@ -31,8 +32,8 @@ class TestGathering:
     assert [answer.id for answer in found.answers] == ["0", "1", "2"]
     assert found.problems == ("line 0: bad", "line 1: bad", "line 2: bad")
 
-  @pytest.mark.parametrize(
-    ("labels", "expected"),
+  @each(
+    "labels, expected",
     [
       (["cat", " dog "], ("cat", "dog")),
       ([], ()),
@@ -50,11 +51,10 @@ class TestGathering:
       (found,) = gather(labels, has_reserved=False).answers
       assert found.labels == tuple(labels)
 
-  @pytest.mark.parametrize(
+  @each(
     "labels",
     [["-", "cat"], ["cat", "?"], ["-", "?"], "cat", 3, [3], [None], [["cat"]]]
     + [{"cat": 1}, nested(600), nested(100_000)],
-    ids=lambda labels: str(type(labels)),
   )
   def test_refuses_other_labels(self, labels):
     found = gather(labels)
@@ -63,20 +63,19 @@ class TestGathering:
     assert problem.startswith("line 1: ")
     assert len(problem) < 500
 
-  @pytest.mark.parametrize("field", [{"id": 3}, {"id": ""}, {"annotator": 3}])
+  @each("field", [{"id": 3}, {"id": ""}, {"annotator": 3}])
   def test_refuses_other_fields(self, field):
     assert gather(["cat"], **field).answers == ()
 
 
 class TestParseJson:
-  @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+  @each("encoding", ["utf-8", "utf-8-sig", "utf-16"])
   def test_reads_what_programs_write(self, encoding):
     assert reading.parse_json('{"ü": [1]}'.encode(encoding)) == {"ü": [1]}
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [b"", b"{", b"[1,]", b"\xff", b"[" * 100_000, b"9" * 10_000, b"{'a': 1}"],
-    ids=len,
   )
   def test_refuses_what_is_none(self, content):
     with pytest.raises(ValueError, match="valid JSON"):
@@ -95,18 +94,17 @@ class TestRows:
     assert reading.rows({"a": [1]}, "a") == [1]
     assert reading.rows({"a": None}, "a") == reading.rows(3, "a") == []
 
-  @pytest.mark.parametrize("value", ["text", {}, 0, False])
+  @each("value", ["text", {}, 0, False])
   def test_refuses_what_is_no_list(self, value):
     with pytest.raises(ValueError, match="list as 'a'"):
       reading.rows({"a": value}, "a")
 
 
 class TestShow:
-  @pytest.mark.parametrize(
+  @each(
     "value",
     ["x" * 10_000, [["x" * 10_000] * 100] * 100, 10**4000, {"a": "x" * 999}]
     + [nested(sys.getrecursionlimit() * 2)],
-    ids=lambda value: str(type(value)),
   )
   def test_is_short_whatever_the_value(self, value):
     assert len(reading.show(value)) < 5_000

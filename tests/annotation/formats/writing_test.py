@@ -8,6 +8,7 @@ import pytest
 from decern_jax.annotation.formats import writing
 from tests.annotation.formats import queries
 from tests.io import fake_store
+from tests.table import each
 
 
 class TestSave:
@@ -54,12 +55,12 @@ class TestCheckClassNames:
 
 
 class TestXmlAttribute:
-  @pytest.mark.parametrize("text", ["", "<&>'\"", "a\n\t\rb", "ü猫\U0001f408"])
+  @each("text", ["", "<&>'\"", "a\n\t\rb", "ü猫\U0001f408"])
   def test_is_read_back(self, text):
     element = ElementTree.fromstring(f"<a b={writing.xml_attribute(text)}/>")
     assert element.get("b") == text
 
-  @pytest.mark.parametrize("text", ["\0", "\x0b", "\ufffe", "\ud800"])
+  @each("text", ["\0", "\x0b", "\ufffe", "\ud800"])
   def test_refuses_what_xml_cannot_hold(self, text):
     with pytest.raises(ValueError, match="XML"):
       writing.xml_attribute(text)

@@ -6,6 +6,7 @@ import pytest
 
 from decern_jax.annotation.page import address
 from decern_jax.annotation.page.address import Address
+from tests.table import each
 
 KEPT = Address(1234, "x" * 32)
 
@@ -31,13 +32,13 @@ class TestChoose:
     assert first.token != second.token
     assert len(first.token) == 32  # 192 bits
 
-  @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+  @each("mode", [0o640, 0o604, 0o620])
   def test_trusts_no_file_that_is_open_to_others(self, path, mode):
     address.keep(path, KEPT)
     path.chmod(mode)
     assert address.choose(path).token != KEPT.token
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [
       "",

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.annotation.page.browser import find
+from tests.table import each
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium")
 
@@ -31,8 +32,8 @@ class TestNames:
     open_page()
     assert self.call(browser, "find", ["c", "C", "Cc"], "C") == ["C", "c", "Cc"]
 
-  @pytest.mark.parametrize(
-    ("text", "found"),
+  @each(
+    "text, found",
     [("appel", ["apple"]), ("aple", ["apple"]), ("xyz", []), ("fi", ["fig"])],
   )
   def test_finds_what_is_close(self, open_page, browser, text, found):

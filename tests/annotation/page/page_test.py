@@ -12,6 +12,7 @@ from tests.annotation.page.driving import (
   wait_for,
   wait_for_phase,
 )
+from tests.table import each
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium")
 
@@ -100,7 +101,7 @@ class TestOneLabel:
     wait_for(browser, 1)
     assert said(workdir) == [(0, ("Red-Apple",))]
 
-  @pytest.mark.parametrize("key", ["Backspace", "ArrowLeft"])
+  @each("key", ["Backspace", "ArrowLeft"])
   def test_earlier_answer_is_corrected(self, open_page, browser, key):
     workdir = open_page()
     browser.press("1")

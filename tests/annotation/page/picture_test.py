@@ -9,6 +9,7 @@ import pytest
 
 from decern_jax.annotation.page import picture
 from decern_jax.data import decoding
+from tests.table import each
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
@@ -55,8 +56,8 @@ class TestRender:
     np.testing.assert_array_equal(shown, decoding.decode_image(data))
     assert shown.shape == (30, 20, 3)
 
-  @pytest.mark.parametrize(
-    ("mode", "name"),
+  @each(
+    "mode, name",
     [
       ("CMYK", "a.tiff"),
       ("CMYK", "a.jpg"),

@@ -3,16 +3,15 @@
 import os
 import socket
 
-import pytest
-
 from decern_jax.annotation import query
 from tests.annotation.page import asked
+from tests.table import each
 
 BASE = f"/{asked.TOKEN}/"
 
 
 class TestPaths:
-  @pytest.mark.parametrize(
+  @each(
     "name",
     [
       "../../etc/passwd",
@@ -60,7 +59,7 @@ class TestPaths:
 
 
 class TestRefusals:
-  @pytest.mark.parametrize(
+  @each(
     "path",
     [
       "/",
@@ -81,7 +80,7 @@ class TestRefusals:
     assert status == 403
     assert asked.TOKEN.encode() not in content
 
-  @pytest.mark.parametrize("path", [b"/\xe9/", b"/\xff\xfe/", b"/\xd9\xa3"])
+  @each("path", [b"/\xe9/", b"/\xff\xfe/", b"/\xd9\xa3"])
   def test_secret_is_needed_beyond_ascii(self, server, path):
     host = b"127.0.0.1:%d" % server.address.port
     with socket.create_connection(server.server_address) as connection:
@@ -98,7 +97,7 @@ class TestRefusals:
   def test_localhost_is_this_host(self, ask, server):
     assert ask(BASE, host=f"localhost:{server.address.port}")[0] == 200
 
-  @pytest.mark.parametrize(
+  @each(
     "origin",
     [
       "http://evil.example",
@@ -112,6 +111,6 @@ class TestRefusals:
     assert post(Origin=origin)[0] == 403
     assert not server.session.log.exists()
 
-  @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD"])
+  @each("method", ["PUT", "DELETE", "OPTIONS", "HEAD"])
   def test_other_methods_are_refused(self, ask, method):
     assert ask(BASE, method=method)[0] == 501

@@ -14,6 +14,7 @@ from decern_jax.annotation.page.server import Server
 from decern_jax.annotation.page.session import Session
 from decern_jax.io import storage
 from tests.annotation.page import asked
+from tests.table import each
 
 BASE = f"/{asked.TOKEN}/"
 
@@ -73,7 +74,7 @@ class TestGet:
     assert status == 200
     assert [i["id"] for i in json.loads(content)["items"]] == [*asked.IDS]
 
-  @pytest.mark.parametrize("position", range(asked.NUM_IMAGES))
+  @each("position", range(asked.NUM_IMAGES))
   def test_serves_the_images(self, ask, server, position):
     status, content, headers = ask(image_url(server, position))
     assert (status, headers["Content-Type"]) == (200, "image/png")
@@ -97,7 +98,7 @@ class TestGet:
     query.write(workdir, query.read(workdir, 3)._replace(round=4))
     assert ask(url)[1] == b"false"
 
-  @pytest.mark.parametrize("position", ["6", "999999999"])
+  @each("position", ["6", "999999999"])
   def test_position_that_is_none_is_refused(self, ask, server, position):
     assert ask(image_url(server, position))[0] == 422
 
@@ -131,7 +132,7 @@ class TestPost:
     assert status == 500
     assert b"No space left on device" in content
 
-  @pytest.mark.parametrize(
+  @each(
     "body",
     [
       b"",
@@ -149,7 +150,7 @@ class TestPost:
     assert post(body=body)[0] == 422
     assert not server.session.log.exists()
 
-  @pytest.mark.parametrize("length", ["-1", "a", str(2**20 + 1), ""])
+  @each("length", ["-1", "a", str(2**20 + 1), ""])
   def test_length_is_checked_first(self, ask, length):
     path = f"{BASE}answer"
     assert ask(path, method="POST", Content_Length=length)[0] == 413

@@ -13,6 +13,7 @@ from decern_jax.annotation.page import session as session_module
 from decern_jax.annotation.page.session import Session, StaleError
 from decern_jax.io import storage
 from tests.annotation.page import asked
+from tests.table import each
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ class TestImagePath:
     version = version_of(session)
     assert session.image_path(version, 5) == items[5].path
 
-  @pytest.mark.parametrize("position", [-1, asked.NUM_IMAGES, 10**9])
+  @each("position", [-1, asked.NUM_IMAGES, 10**9])
   def test_refuses_a_position_that_is_none(self, session, position):
     with pytest.raises(ValueError, match=f"position < 6, got {position}"):
       session.image_path(version_of(session), position)
@@ -193,8 +194,8 @@ class TestSave:
       session.save(version, 0, ["Pear"])
     assert not session.log.exists()
 
-  @pytest.mark.parametrize(
-    ("labels", "message"),
+  @each(
+    "labels, message",
     [
       ("Pear", "a list of names, got 'Pear'"),
       ([], r"the name of one class, got \[\]"),
@@ -232,7 +233,7 @@ class TestResuming:
     session.save(version_of(session), 0, ["Pear"])
     assert said(Session(workdir, "Bo")) == {}
 
-  @pytest.mark.parametrize("length", range(1, 30, 7))
+  @each("length", range(1, 30, 7))
   def test_torn_line_costs_itself_alone(self, session, workdir, length):
     version = version_of(session)
     session.save(version, 0, ["Pear"])
@@ -264,7 +265,7 @@ class TestResuming:
       again.save(version_of(again), position, ["Pear"])
     assert len(said(Session(workdir, "Ada"))) == 6
 
-  @pytest.mark.parametrize("content", [b"", b"[]", b'{"start": "a"}', b"\xff"])
+  @each("content", [b"", b"[]", b'{"start": "a"}', b"\xff"])
   def test_broken_start_loses_no_answer(self, session, workdir, content):
     session.save(version_of(session), 0, ["Pear"])
     start = workdir / "queries" / "0003" / session_module.START_FILE

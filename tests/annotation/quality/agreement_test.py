@@ -8,6 +8,7 @@ from decern_jax.annotation.quality.agreement import (
   krippendorff_alpha,
   measure,
 )
+from tests.table import each
 
 
 def columns(*rows: str) -> list[list[str]]:
@@ -37,7 +38,7 @@ class TestKrippendorffAlpha:
   def test_below_chance(self):
     assert krippendorff_alpha([["a", "b"], ["b", "a"]]) < 0
 
-  @pytest.mark.parametrize("units", [[], [["a"]], [["a", "a"], ["a", "a"]]])
+  @each("units", [[], [["a"]], [["a", "a"], ["a", "a"]]])
   def test_none_where_chance_has_no_share(self, units):
     assert krippendorff_alpha(units) is None
 

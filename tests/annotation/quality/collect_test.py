@@ -1,7 +1,5 @@
 """Tests of decern_jax/annotation/quality/collect.py."""
 
-import pytest
-
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.quality.collect import collect
 from decern_jax.annotation.quality.findings import (
@@ -12,6 +10,7 @@ from decern_jax.annotation.quality.findings import (
 )
 from decern_jax.report import intervals
 from tests.annotation.quality.found import make_facts, make_record
+from tests.table import each
 
 
 class TestCollect:
@@ -37,9 +36,7 @@ class TestCollect:
     found = collect(make_facts(records=(make_record(0),))).held_out
     assert (found.gain, found.gain_interval) == (None, None)
 
-  @pytest.mark.parametrize(
-    "changes", [{"labels_held_out": {}, "hashes": {}}, {"records": ()}]
-  )
+  @each("changes", [{"labels_held_out": {}, "hashes": {}}, {"records": ()}])
   def test_nothing_held_out_or_no_round(self, changes):
     assert collect(make_facts(**changes)).held_out is None
 

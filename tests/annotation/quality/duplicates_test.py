@@ -5,10 +5,10 @@ import pathlib
 
 import numpy as np
 from PIL import Image
-import pytest
 
 from decern_jax.annotation.quality.duplicates import group, perceptual_hash
 from tests.annotation.quality import made
+from tests.table import each
 
 GOLDEN = json.loads(
   pathlib.Path(__file__).with_name("golden.json").read_text()
@@ -16,7 +16,7 @@ GOLDEN = json.loads(
 
 
 class TestPerceptualHash:
-  @pytest.mark.parametrize("seed", range(len(GOLDEN)))
+  @each("seed", range(len(GOLDEN)))
   def test_is_that_of_imagehash(self, seed):
     assert perceptual_hash(made.make_image(seed)) == GOLDEN[seed]
 
@@ -33,7 +33,7 @@ class TestPerceptualHash:
     brighter = np.minimum(image.astype(int) + 5, 255).astype(np.uint8)
     assert perceptual_hash(brighter) == GOLDEN[0]
 
-  @pytest.mark.parametrize("num_bands", [1, 4, 13])
+  @each("num_bands", [1, 4, 13])
   def test_other_bands(self, num_bands):
     grey = made.make_image(0)[..., :1]
     image = np.repeat(grey, num_bands, axis=-1)

@@ -8,6 +8,7 @@ import pytest
 
 from decern_jax.annotation.quality.label_errors import find_label_errors
 from tests.annotation.quality import made
+from tests.table import each
 
 GOLDEN = json.loads(
   pathlib.Path(__file__).with_name("golden.json").read_text()
@@ -15,7 +16,7 @@ GOLDEN = json.loads(
 
 
 class TestFindLabelErrors:
-  @pytest.mark.parametrize("golden", GOLDEN, ids=lambda g: str(g["seed"]))
+  @each("golden", GOLDEN)
   def test_finds_what_cleanlab_finds_in_its_order(self, golden):
     probs, labels = made.make_labels(golden["seed"])
     found = find_label_errors(probs, labels)
@@ -44,7 +45,7 @@ class TestFindLabelErrors:
     found = find_label_errors(np.zeros((0, 3)), np.zeros(0, int))
     assert [len(field) for field in found] == [0, 0, 0]
 
-  @pytest.mark.parametrize("shape", [(3,), (2, 2, 1), (4, 2)])
+  @each("shape", [(3,), (2, 2, 1), (4, 2)])
   def test_rejects_shapes_that_do_not_fit(self, shape):
     with pytest.raises(ValueError, match=r"Expected `probs` \[rows, classes\]"):
       find_label_errors(np.zeros(shape), np.zeros(3, int))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from decern_jax.annotation.quality.second_look import check
+from tests.table import each
 
 CLASSES = ("ant", "bee", "cat")
 NUM_OF_CLASS = 6
@@ -58,7 +59,7 @@ class TestOneLabel:
     assert found.unchecked == ("cat",)
     assert found.num_checked == 11
 
-  @pytest.mark.parametrize("num_images", [4, 9])
+  @each("num_images", [4, 9])
   def test_none_where_no_two_classes_have_enough(self, num_images):
     probs, ids, labels = one_label()
     assert look(probs[:num_images], ids[:num_images], labels) is None

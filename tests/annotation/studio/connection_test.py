@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax.annotation.studio.connection import Connection, MissingError
 from decern_jax.annotation.studio.patience import LostError
+from tests.table import each
 
 KEY = "secret-key-0123"
 URL = "http://localhost:8080"
@@ -110,7 +111,7 @@ class TestConnection:
     assert connect(f"{URL}/a//", f" {KEY}\n").url == f"{URL}/a"
     assert options["api_key"] == KEY
 
-  @pytest.mark.parametrize(
+  @each(
     "url",
     [
       "",
@@ -136,18 +137,18 @@ class TestConnection:
       connect("http://me:hidden@host")
     assert "hidden" not in str(caught.value)
 
-  @pytest.mark.parametrize("key", ["", " \n"])
+  @each("key", ["", " \n"])
   def test_rejects_no_key(self, key):
     with pytest.raises(ValueError, match="in LABEL_STUDIO_API_KEY, got none"):
       connect(key=key)
 
-  @pytest.mark.parametrize("key", ["hid\nden", "hidden\x00", "hidden\u2028ü"])
+  @each("key", ["hid\nden", "hidden\x00", "hidden\u2028ü"])
   def test_rejects_a_key_that_cannot_be_sent_unseen(self, key):
     with pytest.raises(ValueError, match="got other characters") as caught:
       connect(key=key)
     assert "hid" not in str(caught.value)
 
-  @pytest.mark.parametrize("name", ["httpx", "label_studio_sdk"])
+  @each("name", ["httpx", "label_studio_sdk"])
   def test_tells_what_to_install(self, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
@@ -175,7 +176,7 @@ class TestCall:
   def test_returns_the_answer(self):
     assert connect().call(lambda: 5) == 5
 
-  @pytest.mark.parametrize("kind", [ConnectError, ConnectTimeout])
+  @each("kind", [ConnectError, ConnectTimeout])
   def test_what_was_not_sent_was_not_done(self, kind):
     error = failing(kind("Connection refused."))
     assert isinstance(error, LostError)
@@ -192,8 +193,8 @@ class TestCall:
     assert error.is_unclear
     assert "got ReadTimeout." in str(error)
 
-  @pytest.mark.parametrize(
-    ("status", "is_unclear"),
+  @each(
+    "status, is_unclear",
     [(408, True), (429, False), (500, False), (502, True), (503, False)],
   )
   def test_troubles_of_the_server_may_pass(self, status, is_unclear):
@@ -202,7 +203,7 @@ class TestCall:
     assert error.is_unclear == is_unclear
     assert f"got status {status}: Bad day." in str(error)
 
-  @pytest.mark.parametrize("status", [401, 403])
+  @each("status", [401, 403])
   def test_tells_that_the_key_is_refused(self, status):
     error = failing(
       ApiError(status_code=status, body={"detail": "Invalid token."})
@@ -233,9 +234,7 @@ class TestCall:
     error = failing(ApiError(headers=headers, status_code=302, body=""))
     assert "status 302: see https://host/login." in str(error)
 
-  @pytest.mark.parametrize(
-    "kind", [ValueError, TypeError, AttributeError, UnicodeError]
-  )
+  @each("kind", [ValueError, TypeError, AttributeError, UnicodeError])
   def test_tells_of_another_program(self, kind):
     error = failing(kind("not to be shown"))
     assert f"at {URL}, got an answer of another kind" in str(error)

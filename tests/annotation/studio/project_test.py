@@ -9,6 +9,7 @@ from decern_jax.annotation.query import Item
 from decern_jax.annotation.studio import patience, project, record, transfer
 from decern_jax.annotation.studio.patience import LostError
 from tests.annotation.studio.fake import URL, FakeServer, lost, make_query
+from tests.table import each
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ class TestFindOrCreate:
     assert (kept.url, kept.project) == (URL, made.number)
     assert server.calls.count("create_project") == 1
 
-  @pytest.mark.parametrize("before", ["work", None])
+  @each("before", ["work", None])
   def test_lost_answer_makes_no_second_one(self, server, tmp_path, before):
     server.failures["create_project"] = [(lost(), before)]
     project.find_or_create(server, tmp_path, make_query())
@@ -67,7 +68,7 @@ class TestFindOrCreate:
     (tmp_path / ".." / record.FILE_NAME).unlink()
     assert first.number != second.number
 
-  @pytest.mark.parametrize("name", ["x" * 100, "x", "not text \udcff"])
+  @each("name", ["x" * 100, "x", "not text \udcff"])
   def test_any_name_of_a_run_is_taken(self, server, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir()
@@ -147,7 +148,7 @@ class TestWithClasses:
     assert label.get("layout") == "inline"
     assert [c.get("value") for c in label] == ["cat", "okapi"]
 
-  @pytest.mark.parametrize(
+  @each(
     "config", ["", "no XML", "<View/>", '<View><Choices name="other"/></View>']
   )
   def test_rejects_one_without_our_choices(self, config):

@@ -24,6 +24,7 @@ from decern_jax.annotation.studio.connection import KEY_VARIABLE
 from decern_jax.cli import annotate
 from tests.annotation.studio import real_server
 from tests.annotation.studio.fake import make_query
+from tests.table import each
 
 pytestmark = [
   pytest.mark.slow,
@@ -189,8 +190,8 @@ def test_next_round_has_its_classes_and_predictions(
   assert shown["result"][0]["value"]["choices"] == ["okapi"]
 
 
-@pytest.mark.parametrize(
-  ("script", "num_imports"),
+@each(
+  "script, num_imports",
   [
     (["cut after"], 1),
     (["late"], 1),

@@ -4,6 +4,7 @@ import pytest
 
 from decern_jax.annotation.studio import record
 from tests.annotation.studio.fake import URL
+from tests.table import each
 
 
 class TestMake:
@@ -18,13 +19,13 @@ class TestRead:
   def test_run_without_one(self, tmp_path):
     assert record.read(tmp_path) is None
 
-  @pytest.mark.parametrize("project", [None, 7])
+  @each("project", [None, 7])
   def test_returns_what_was_written(self, tmp_path, project):
     written = record.make(URL)._replace(project=project)
     record.write(tmp_path, written)
     assert record.read(tmp_path) == written
 
-  @pytest.mark.parametrize(
+  @each(
     "content",
     [
       "",

@@ -8,6 +8,7 @@ import pytest
 from decern_jax.annotation.studio import server as server_lib
 from decern_jax.annotation.studio.connection import MissingError
 from decern_jax.annotation.studio.server import Project, Server
+from tests.table import each
 
 URL = "http://localhost:8080"
 
@@ -47,13 +48,13 @@ def found(number=7, description="mine", config="<View/>", model_version="m"):
 
 
 class TestCheck:
-  @pytest.mark.parametrize("release", ["1.20.0", "1.23.2.post1", "2.0"])
+  @each("release", ["1.20.0", "1.23.2.post1", "2.0"])
   def test_takes_releases_that_it_can_use(self, server, client, release):
     client.versions.get.return_value = version(release)
     assert server.check() == release
     client.users.whoami.assert_called_once_with()
 
-  @pytest.mark.parametrize("release", ["1.19.0", "0.9", "1", "", "unknown"])
+  @each("release", ["1.19.0", "0.9", "1", "", "unknown"])
   def test_rejects_others(self, server, client, release):
     client.versions.get.return_value = version(release)
     with pytest.raises(ValueError, match=f"Studio >= 1.20 at {URL}, got '"):

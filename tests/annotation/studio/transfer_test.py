@@ -10,6 +10,7 @@ from decern_jax.annotation.studio import patience, project, transfer
 from decern_jax.annotation.studio.patience import LostError
 from decern_jax.annotation.studio.transfer import BATCH_SIZE, Pushed
 from tests.annotation.studio.fake import FakeServer, lost, make_query
+from tests.table import each
 
 NUM = 2 * BATCH_SIZE + 1
 
@@ -119,7 +120,7 @@ class TestPush:
     with pytest.raises(RuntimeError, match="got nothing of it"):
       transfer.push(server, found, make_query())
 
-  @pytest.mark.parametrize("seed", range(20))
+  @each("seed", range(20))
   def test_nothing_is_there_twice_whatever_fails(self, server, found, seed):
     chance = random.Random(seed)
     asked = make_query(NUM)
@@ -156,8 +157,8 @@ class TestPush:
       "/data/local-files/?d=images/a%0Ab/q%3F%26%23%2525%20%27%C3%BC%27%22.jpg"
     )
 
-  @pytest.mark.parametrize(
-    ("root", "address"),
+  @each(
+    "root, address",
     [
       ("/", "images/a%20b/0.jpg"),
       ("/images", "a%20b/0.jpg"),
@@ -171,7 +172,7 @@ class TestPush:
     (data,) = server.data[found.number]
     assert data["image"] == f"/data/local-files/?d={address}"
 
-  @pytest.mark.parametrize("root", ["/other", "/image", "/images/a b/0.jpg/x"])
+  @each("root", ["/other", "/image", "/images/a b/0.jpg/x"])
   def test_rejects_images_outside_of_it(self, server, found, root):
     message = f"images below `document_root` {root}, got /images/a b/0.jpg"
     with pytest.raises(ValueError, match=message):
@@ -238,7 +239,7 @@ class TestPull:
     server.failures["export"] = [(lost(), None)] * 3
     assert transfer.pull(server, pushed, tmp_path).num_answers == 1
 
-  @pytest.mark.parametrize("content", [b"", b"[{", b"{}", b"null"])
+  @each("content", [b"", b"[{", b"{}", b"null"])
   def test_rejects_what_is_no_export(self, server, pushed, tmp_path, content):
     server.export = lambda number: content
     with pytest.raises(ValueError, match="Expected"):

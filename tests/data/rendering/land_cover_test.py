@@ -1,7 +1,6 @@
 """Tests of `data.rendering.land_cover`."""
 
 import numpy as np
-import pytest
 
 from decern_jax.data.rendering.land_cover import (
   ABOVE,
@@ -11,6 +10,7 @@ from decern_jax.data.rendering.land_cover import (
   draw_water,
 )
 from decern_jax.data.rendering.land_shape import CANVAS_SIZE
+from tests.table import each
 
 DRAWS = {**BENEATH, **ABOVE, "water": draw_water}
 
@@ -20,7 +20,7 @@ def gray() -> np.ndarray:
 
 
 class TestCovers:
-  @pytest.mark.parametrize("cover", DRAWS)
+  @each("cover", DRAWS)
   def test_are_in_the_picture_wherever_they_fall(self, cover):
     shares = []
     for seed in range(200):

@@ -3,10 +3,10 @@
 import itertools
 
 import numpy as np
-import pytest
 
 from decern_jax.data.rendering import scene
 from decern_jax.data.rendering.butterfly import PARTS, Kind
+from tests.table import each
 
 KIND = Kind("two-bars", "spot", "orange-tip", "plain-hem")
 KINDS = [Kind(*values) for values in itertools.product(*PARTS.values())]
@@ -36,7 +36,7 @@ class TestDrawScene:
     images = {draw(kind).tobytes() for kind in KINDS}
     assert len(images) == len(KINDS)
 
-  @pytest.mark.parametrize("twin", TWINS, ids=" ".join)
+  @each("twin", TWINS)
   def test_part_changes_a_small_region_clearly(self, twin):
     for seed in range(5):
       change = np.abs(draw(twin, seed) - draw(KIND, seed)).max(axis=2)

@@ -9,6 +9,7 @@ from decern_jax import strategies
 from decern_jax.runs import acquisition, experiment
 from decern_jax.training import training
 from tests import tiny
+from tests.table import each
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +107,8 @@ class TestBuild:
     assert [record["num_labeled"] for record in records] == [4, 8, 12]
     assert [len(record["selected"]) for record in records] == [4, 4, 0]
 
-  @pytest.mark.parametrize(
-    ("name", "options"),
+  @each(
+    "name, options",
     [
       ("decern", {"uncertainty_gamma": 0.25, "diversity_gamma": 0.75}),
       ("margin", {}),

@@ -9,6 +9,7 @@ from decern_jax import models, strategies
 from decern_jax.data import specs, transforms
 from decern_jax.runs import experiment
 from tests import tiny
+from tests.table import each
 
 NOWHERE = pathlib.Path("/nowhere")
 
@@ -103,22 +104,22 @@ IN_RANGE = [
 
 
 class TestCheck:
-  @pytest.mark.parametrize(("name", "value", "message"), OUT_OF_RANGE)
+  @each("name, value, message", OUT_OF_RANGE)
   def test_rejects_value_out_of_range(self, name, value, message):
     with pytest.raises(ValueError, match=message):
       experiment.check(make_config(**{name: value}))
 
-  @pytest.mark.parametrize("changes", IN_RANGE, ids=str)
+  @each("changes", IN_RANGE)
   def test_accepts_the_ends_of_the_ranges(self, changes):
     experiment.check(make_config(**changes))
 
-  @pytest.mark.parametrize(("name", "value", "kind", "known"), UNKNOWN)
+  @each("name, value, kind, known", UNKNOWN)
   def test_lists_what_is_known(self, name, value, kind, known):
     with pytest.raises(ValueError, match=f"Unknown {kind} '{value}'") as error:
       experiment.check(make_config(**{name: value}))
     assert str(sorted(known)) in str(error.value)
 
-  @pytest.mark.parametrize("name", ["dataset.name", "model.name"])
+  @each("name", ["dataset.name", "model.name"])
   def test_lists_what_is_known_where_nothing_is_chosen(self, name):
     config = make_config().copy_and_resolve_references()
     with config.unlocked():

@@ -13,6 +13,7 @@ from decern_jax.data import transforms
 from decern_jax.features import embedding
 from decern_jax.runs import experiment
 from tests import tiny
+from tests.table import each
 
 NUM_TRAIN, NUM_TEST, NUM_VAL = 8, 6, 1
 NUM_CLASSES = len(tiny.CLASSES)
@@ -143,7 +144,7 @@ class TestLoad:
     for name, part in first.parts.items():
       np.testing.assert_array_equal(part.features, second.parts[name].features)
 
-  @pytest.mark.parametrize(
+  @each(
     "changes",
     [
       {"dataset.resize_size": 36},
@@ -151,7 +152,6 @@ class TestLoad:
       {"dataset.interpolation": "bicubic"},
       {"model.weights": "other"},
     ],
-    ids=str,
   )
   def test_computes_features_anew_when_they_would_differ(
     self, make_config, folder, changes, monkeypatch, tmp_path
@@ -188,14 +188,13 @@ class TestLoad:
     experiment.load(make_config(cache=tmp_path))
     assert capfd.readouterr().err == ""
 
-  @pytest.mark.parametrize(
-    ("changes", "total"),
+  @each(
+    "changes, total",
     [
       ({"num_rounds": 9}, r"4 \+ 8 · 4 = 36"),
       ({"selection.budget": 15}, r"4 \+ 2 · 15 = 34"),
       ({"selection.initial_budget": 33, "num_rounds": 1}, r"33 \+ 0 · 4 = 33"),
     ],
-    ids=str,
   )
   def test_rejects_budget_above_pool(
     self, make_config, no_training, changes, total
@@ -286,7 +285,7 @@ class TestDigest:
     copy = make_config(tmp_path / "elsewhere", cache)
     assert experiment.load(copy).digest == expected
 
-  @pytest.mark.parametrize("part", ["train", "val", "test"])
+  @each("part", ["train", "val", "test"])
   def test_differs_by_the_names_of_a_part(
     self, make_config, folder, tmp_path, part
   ):
