@@ -1,7 +1,7 @@
 """Compares weighted k-means with scikit-learn's, on real or made features.
 
   python -m benchmarks.kmeans                  # made features
-  python -m benchmarks.kmeans --features=FILE  # of a run, in runs/cache
+  python -m benchmarks.kmeans --features=FILE  # a block of a run's cache
 
 Normalised features, random weights, one start, five seeds, alternating in one
 process.
@@ -17,7 +17,6 @@ from sklearn.cluster import KMeans
 
 from benchmarks.scoring import make_pool
 import decern_jax
-from decern_jax.features.embedding import read
 
 SEEDS = range(5)
 
@@ -29,7 +28,7 @@ def main() -> None:
   parser.add_argument("--clusters", type=int, default=81)
   options = parser.parse_args()
   if options.features:
-    features = read(options.features)
+    features = np.load(options.features)
   else:
     features = make_pool(5594, 200, 2048)["features"]
   points = features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -19,7 +19,7 @@ CLASSES = ("ant", "bee", "cat", "dog")
 SIZE = 32
 
 # What differs between the records of equal runs.
-COSTS = ("seconds", "memory")
+COSTS = ("seconds",)
 
 
 def draw(label: int, rng: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,6 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from decern_jax.distributed import memory
 from decern_jax.distributed.collective import take_rows
 from decern_jax.distributed.rows import HostRows, Source
 
@@ -306,7 +306,15 @@ def is_too_large(shape: tuple[int, int], mesh: Mesh) -> bool:
   device = mesh.local_devices[0]
   shared_by = len(mesh.local_devices) if device.platform == "cpu" else 1
   share = 4 * shape[0] * shape[1] / mesh.size
-  return share > LARGEST_SHARE * memory.device_bytes(device) / shared_by
+  return share > LARGEST_SHARE * _device_bytes(device) / shared_by
+
+
+def _device_bytes(device: jax.Device) -> int:
+  """Returns the memory of a device; of a CPU, that of the whole host."""
+  stats = device.memory_stats() or {}
+  if "bytes_limit" in stats:
+    return stats["bytes_limit"]
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def block_floats() -> int:

@@ -38,7 +38,7 @@ _DEFINITIONS = (
   ),
   (
     "Selection",
-    "Time and added memory of choosing images, apart from training.",
+    "Time of choosing images, without training.",
   ),
 )
 

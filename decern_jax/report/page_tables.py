@@ -8,7 +8,6 @@ from decern_jax.report.pairs import PairResult
 from decern_jax.report.summary import SELECTION, StrategyResult, Summary
 
 UNKNOWN = "–"
-_MEBIBYTE = 2**20
 
 
 def results(summary: Summary) -> str:
@@ -35,12 +34,6 @@ def results(summary: Summary) -> str:
     "penalty": [number(r.penalty, ".2f") for r in summary.strategies],
     "selection (s per round)": [
       number(r.seconds.get(SELECTION), ".3g") for r in summary.strategies
-    ],
-    "selection memory (MiB)": [
-      UNKNOWN
-      if r.selection_bytes is None
-      else f"{r.selection_bytes / _MEBIBYTE:.1f}"
-      for r in summary.strategies
     ],
   }
   known = {

@@ -40,8 +40,6 @@ class StrategyResult:
     penalty: How often it is beaten, as of `paired.column_means`.
     seconds: Mean time of each stage of a round; of selection, over the rounds
       that select.
-    selection_bytes: Most memory that selection added in a round; None where it
-      was not measured.
   """
 
   name: str
@@ -56,7 +54,6 @@ class StrategyResult:
   labels_saved: float | None
   penalty: float | None
   seconds: dict[str, float]
-  selection_bytes: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +192,6 @@ def _summarize_strategy(
     labels_saved=None if needed is None else runs.num_labeled[-1] - needed,
     penalty=penalty,
     seconds=_mean_seconds(of_strategy.values()),
-    selection_bytes=_most_bytes(of_strategy.values()),
   )
 
 
@@ -228,14 +224,3 @@ def _mean_seconds(seeds: Iterable[Sequence[Record]]) -> dict[str, float]:
       if stage != SELECTION or record["selected"]:
         laps.setdefault(stage, []).append(seconds)
   return {stage: float(np.mean(values)) for stage, values in laps.items()}
-
-
-def _most_bytes(seeds: Iterable[Sequence[Record]]) -> int | None:
-  """Returns the most memory that selection added in any round."""
-  measured = [
-    (record.get("memory") or {}).get(SELECTION)
-    for run in seeds
-    for record in run
-    if record["selected"]
-  ]
-  return max((size for size in measured if size is not None), default=None)

@@ -111,7 +111,6 @@ def summary_rows(summary: Summary) -> Iterator[Row]:
     "labels_needed",
     "labels_saved",
     "penalty",
-    "selection_bytes",
     *(f"{stage}_seconds_per_round" for stage in stages),
   )
   for result in summary.strategies:
@@ -126,7 +125,6 @@ def summary_rows(summary: Summary) -> Iterator[Row]:
       result.labels_needed,
       result.labels_saved,
       result.penalty,
-      result.selection_bytes,
       *(result.seconds.get(stage) for stage in stages),
     )
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax.distributed import memory, processes
+from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import place_pool, take_replicated, to_host
 from decern_jax.features import embedding
 from decern_jax.ops import keys
@@ -124,9 +124,8 @@ def advance(
   Returns:
     The state after the round, and its record: "round", "num_labeled", "train"
     with its loss and those of all epochs, metrics of "test" and "val", the
-    "selected" ids with their "scores" (null where the strategy has none),
-    "seconds" by stage, and "memory": the bytes that selection added to the
-    process, None where they cannot be measured.
+    "selected" ids with their "scores" (null where the strategy has none), and
+    "seconds" by stage.
 
   Raises:
     RuntimeError: If the training loss is not finite.
@@ -154,13 +153,12 @@ def advance(
   processes.end_if_stopping()
   positions, scores = np.zeros(0, int), None
   on_model(model, is_last)
-  with memory.measure_peak() as peak:
-    if not is_last:
-      pool = _make_pool(parts, model.head, state, candidates, needs)
-      if previous is not None:
-        before = learner.embed(previous, wanted)["train"]
-        pool = pool._replace(previous_probs=_predict(previous.head, before))
-      positions, scores = _select(pool, task, state, seed, select)
+  if not is_last:
+    pool = _make_pool(parts, model.head, state, candidates, needs)
+    if previous is not None:
+      before = learner.embed(previous, wanted)["train"]
+      pool = pool._replace(previous_probs=_predict(previous.head, before))
+    positions, scores = _select(pool, task, state, seed, select)
   clock.lap("select")
   record = {
     "round": int(state.round),
@@ -170,7 +168,6 @@ def advance(
     "selected": [task.ids[position] for position in positions],
     "scores": scores,
     "seconds": clock.laps,
-    "memory": {"select": peak.added},
   }
   if explain is not None:
     record |= explain(model, parts, state, positions)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import json
 import pathlib
+import shutil
 
 from decern_jax.report import comparison
 from decern_jax.runs import records, workdir
@@ -57,7 +58,7 @@ def write_run(
   data: Mapping[str, object] | None = None,
   **settings,
 ) -> pathlib.Path:
-  """Writes the folder of a run, and returns it.
+  """Writes the folder of a run anew, and returns it.
 
   Args:
     folder: The folder.
@@ -68,6 +69,7 @@ def write_run(
     data: What differs in data.json.
     **settings: Other settings, by dotted name with `__` for the dots.
   """
+  shutil.rmtree(folder, ignore_errors=True)
   folder.mkdir(parents=True)
   config = {
     "dataset.name": "image_folder",
@@ -116,7 +118,8 @@ def collect(
   curves: Mapping[str, Mapping[int, Sequence[float]]],
   **settings,
 ) -> comparison.Comparison:
-  """Returns the comparison of made-up runs."""
+  """Returns the comparison of made-up runs, the only ones in `folder`."""
+  shutil.rmtree(folder, ignore_errors=True)
   return comparison.collect(
     [write_runs(folder, curves, **settings)], options=OPTIONS
   )

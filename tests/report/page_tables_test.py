@@ -85,17 +85,6 @@ class TestResults:
       "selection (s per round)",
     ]
 
-  def test_has_memory_where_it_was_measured(self, tmp_path):
-    for strategy, size in (("random", 3 * 2**19), ("margin", None)):
-      records = made_up.make_records((0.3, 0.5), memory={"select": size})
-      made_up.write_run(tmp_path / strategy, strategy, 1, records)
-    runs = made_up.comparison.collect([tmp_path], options=made_up.OPTIONS)
-    found = columns(page_tables.results(summary.summarize(runs)))
-    memory = dict(
-      zip(found["strategy"], found["selection memory (MiB)"], strict=True)
-    )
-    assert memory == {"random": "1.5", "margin": "–"}
-
 
 class TestAccuracies:
   def test_has_a_column_for_each_number_of_labels(self, summarize):

@@ -146,21 +146,6 @@ class TestCosts:
     # The last round selects nothing, and does not count.
     assert random.seconds == pytest.approx({"train": 2.0, "select": 2.0})
 
-  def test_memory_is_the_most_of_any_round(self, tmp_path):
-    sizes = {1: 5, 2: 9, 3: None}
-    found = [
-      made_up.make_records((0.3, 0.5), memory={"select": size})
-      for size in sizes.values()
-    ]
-    # The last round does not select: what it adds is no selection's.
-    found[0][1]["memory"] = {"select": 99}
-    assert summarize_records(tmp_path, *found).selection_bytes == 9
-
-  @each("others", [{}, {"memory": {"select": None}}])
-  def test_memory_may_be_unknown(self, tmp_path, others):
-    found = made_up.make_records((0.3, 0.5), **others)
-    assert summarize_records(tmp_path, found).selection_bytes is None
-
 
 class TestIsFrozen:
   @each(

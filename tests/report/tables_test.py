@@ -82,7 +82,6 @@ class TestWrite:
     assert float(row["final_accuracy_mean"]) == random.accuracy[-1]
     assert float(row["labels_needed"]) == random.labels_needed
     assert float(row["penalty"]) == random.penalty
-    assert row["selection_bytes"] == ""
     assert row["train_seconds_per_round"] == "2.0"
     assert row["select_seconds_per_round"] == "0.25"
 

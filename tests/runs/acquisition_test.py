@@ -134,7 +134,7 @@ class TestAdvance:
     for record in decern_run[1]:
       assert set(record) == {
         *("round", "num_labeled", "train", "test"),
-        *("selected", "scores", "seconds", "memory"),
+        *("selected", "scores", "seconds"),
       }
       assert set(record["test"]) == {
         *("accuracy", "balanced_accuracy", "class_accuracy", "loss"),
