@@ -8,7 +8,7 @@ from etils import epath
 
 from decern_jax.annotation.quality.duplicates import perceptual_hash
 from decern_jax.data.dataset import Split
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FILE_NAME = "labels/hashes.json"
 
@@ -36,7 +36,7 @@ def of_images(
   Raises:
     OSError: If an image cannot be read, or the hashes cannot be written.
   """
-  path = object_store.as_path(workdir) / FILE_NAME
+  path = storage.as_path(workdir) / FILE_NAME
   known = _read(path, fingerprint)
   found = {
     name: _of_split(splits[name], set(ids), known.get(name, {}), num_workers)

@@ -10,8 +10,8 @@ import numpy as np
 
 from decern_jax.annotation.query import Item
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.io import object_store, storage
-from decern_jax.io.listing import shorten
+from decern_jax.io import storage
+from decern_jax.io.validation import shorten
 
 FILE_NAME = "labels/pool.json"
 
@@ -29,7 +29,7 @@ def restrict(workdir: epath.PathLike, dataset: Dataset) -> Dataset:
   Raises:
     ValueError: If images are gone; names them.
   """
-  path = object_store.as_path(workdir) / FILE_NAME
+  path = storage.as_path(workdir) / FILE_NAME
   kept = storage.read_if_exists(path)
   now = dataset.train.ids
   if kept is None:

@@ -8,8 +8,8 @@ from etils import epath
 from decern_jax.annotation import answer, formats
 from decern_jax.annotation.answer import Answer
 from decern_jax.annotation.query import ANSWERS_FOLDER, Item
-from decern_jax.io import object_store, storage
-from decern_jax.io.listing import shorten
+from decern_jax.io import storage
+from decern_jax.io.validation import shorten
 
 LOG = "labels/answers.jsonl"
 """Where all answers that were ever taken in are kept, in their order."""
@@ -57,7 +57,7 @@ def take_in(
   Raises:
     OSError: If the log cannot be read or written.
   """
-  log = object_store.as_path(workdir) / LOG
+  log = storage.as_path(workdir) / LOG
   known = answer.read_log(log)
   items = asked or [Item(id_, id_) for id_ in pool]
   check = _Check(
@@ -65,7 +65,7 @@ def take_in(
   )
   seen, new = set(known.answers), []
   problems = [f"{LOG}, {problem}" for problem in known.problems]
-  for path in _files(object_store.as_path(workdir) / ANSWERS_FOLDER):
+  for path in _files(storage.as_path(workdir) / ANSWERS_FOLDER):
     found, wrong = _read(path, items)
     problems += [f"{path.name}: {p}" for p in (*wrong, *check.refuse(found))]
     for given in found:

@@ -12,7 +12,7 @@ from decern_jax.annotation.explanation import explain
 from decern_jax.annotation.query import Item, Query
 from decern_jax.annotation.resolution import RULE, resolve
 from decern_jax.annotation.taken import Taken
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.runs import driver, experiment, workdir
 from decern_jax.training import finetuning, rounds
 
@@ -146,8 +146,8 @@ class Loop:
     self, round_num: int, classes: tuple[str, ...], items: list[Item]
   ) -> None:
     """Writes a query, in every format that is wanted."""
-    root = object_store.as_path(self._config.dataset.path).expanduser()
-    root = root if object_store.is_remote(root) else root.resolve()
+    root = storage.as_path(self._config.dataset.path).expanduser()
+    root = root if storage.is_remote(root) else root.resolve()
     located = []
     for item in items:
       path = str(root / item.id)

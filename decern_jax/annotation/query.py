@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FOLDER = "queries"
 ANSWERS_FOLDER = "answers"
@@ -63,7 +63,7 @@ def folder_of(workdir: epath.PathLike, round_num: int) -> epath.Path:
     workdir: Directory of the run.
     round_num: The round.
   """
-  return object_store.as_path(workdir) / FOLDER / f"{round_num:04d}"
+  return storage.as_path(workdir) / FOLDER / f"{round_num:04d}"
 
 
 def write(workdir: epath.PathLike, query: Query) -> epath.Path:
@@ -133,7 +133,7 @@ def latest_round(workdir: epath.PathLike) -> int | None:
   Args:
     workdir: Directory of the run.
   """
-  folder = object_store.as_path(workdir) / FOLDER
+  folder = storage.as_path(workdir) / FOLDER
   try:
     found = storage.scan(folder)
   except FileNotFoundError:
@@ -159,7 +159,7 @@ def require_latest_round(workdir: epath.PathLike) -> int:
   """
   found = latest_round(workdir)
   if found is None:
-    folder = object_store.as_path(workdir) / FOLDER
+    folder = storage.as_path(workdir) / FOLDER
     raise ValueError(
       "Expected `workdir` of a run that asks for labels, got no query in"
       f" {folder}: decern_jax.main writes one."

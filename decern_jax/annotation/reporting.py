@@ -11,7 +11,7 @@ from decern_jax.annotation.quality import collect, cross_validation, document
 from decern_jax.annotation.quality.collect import POOL
 from decern_jax.annotation.resolution import resolve
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.io import object_store
+from decern_jax.io import storage
 from decern_jax.ops import keys
 from decern_jax.runs import experiment, records
 
@@ -38,7 +38,7 @@ def write(
   Raises:
     OSError: If it cannot be written, or an image cannot be read.
   """
-  folder = object_store.as_path(folder)
+  folder = storage.as_path(folder)
   splits = _splits(assets.dataset)
   place = {
     name: {id_: index for index, id_ in enumerate(split.ids)}

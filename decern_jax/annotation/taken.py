@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 
 class Taken(NamedTuple):
@@ -90,5 +90,5 @@ def read(workdir: epath.PathLike, round_num: int) -> Taken | None:
 
 
 def _path(workdir: epath.PathLike, round_num: int) -> epath.Path:
-  folder = object_store.as_path(workdir) / "labels"
+  folder = storage.as_path(workdir) / "labels"
   return folder / f"taken-{round_num:04d}.json"

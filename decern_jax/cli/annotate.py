@@ -21,8 +21,8 @@ from decern_jax.annotation.studio.connection import KEY_VARIABLE
 from decern_jax.annotation.studio.server import Server
 from decern_jax.cli import command
 from decern_jax.distributed import processes
-from decern_jax.io import object_store
-from decern_jax.io.listing import shorten
+from decern_jax.io import storage
+from decern_jax.io.validation import shorten
 from decern_jax.runs import workdir as run_folder
 
 PathLike = str | os.PathLike[str]
@@ -72,7 +72,7 @@ def annotate(
   """
   if action not in ACTIONS:
     raise ValueError(f"Unknown `action` {action!r}; expected one of {ACTIONS}.")
-  folder = object_store.as_path(workdir).expanduser()
+  folder = storage.as_path(workdir).expanduser()
   asked = query.read(folder, query.require_latest_round(folder))
   key = os.environ.get(KEY_VARIABLE, "")
   with contextlib.closing(Server(url, key)) as server:

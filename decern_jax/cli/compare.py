@@ -68,7 +68,7 @@ def compare(
     experiment.check(of_strategy)
   folders = {name: _folders(settings[name], parent) for name in settings}
   report = _report_folder(config, parent)
-  processes.by_lead(lambda: document.check_folder(report))
+  processes.on_process_zero(lambda: document.check_folder(report))
   assets = None
   for name, of_strategy in settings.items():
     processes.say(f"Strategy {name}:")
@@ -80,7 +80,7 @@ def compare(
     )
   pool = _view(assets or experiment.load(config), photos=photos)
   every = [folder for seeds in folders.values() for folder in seeds.values()]
-  processes.by_lead(lambda: _write(every, report, pool))
+  processes.on_process_zero(lambda: _write(every, report, pool))
   return report / document.PAGE_FILE
 
 

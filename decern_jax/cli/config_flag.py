@@ -10,7 +10,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from decern_jax.distributed import processes
-from decern_jax.io import object_store
+from decern_jax.io import storage
 from decern_jax.runs import workdir
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -100,8 +100,8 @@ def reachable_folder(name: str | None) -> epath.Path | None:
   """
   if not name:
     return None
-  object_store.check_reachable(name)
-  return object_store.as_path(name)
+  storage.check_reachable(name)
+  return storage.as_path(name)
 
 
 def default_folder(config) -> epath.Path:

@@ -23,7 +23,7 @@ from decern_jax.annotation.page.server import Server
 from decern_jax.annotation.page.session import MAX_NAME_LENGTH, Session
 from decern_jax.cli import command
 from decern_jax.distributed import processes
-from decern_jax.io import file_lock, object_store, storage
+from decern_jax.io import storage
 from decern_jax.io.validation import check_integer
 
 PathLike = str | os.PathLike[str]
@@ -67,7 +67,7 @@ def label(
   folder = _check_asked(workdir)
   answers = folder / query.ANSWERS_FOLDER
   storage.check_writable(answers)
-  with file_lock.hold(
+  with storage.hold_lock(
     answers / LOCK_FILE,
     refusal="Expected one labeling page at a time, got a second one",
   ):
@@ -101,7 +101,7 @@ def _check_annotator(name: str | None) -> str:
 
 def _check_asked(workdir: PathLike) -> epath.Path:
   """Returns the folder of a run that asks, before anything is written to it."""
-  if object_store.is_remote(workdir):
+  if storage.is_remote(workdir):
     raise ValueError(
       "Expected `workdir` on a disk of this machine, where one page can lock"
       f" it, got {workdir}."

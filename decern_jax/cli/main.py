@@ -67,7 +67,7 @@ def _show_results(config, folders: dict[int, epath.Path]) -> None:
   else:
     folder = next(iter(folders.values())).parent
     curve = {config.selection.strategy: runs}
-    processes.by_lead(
+    processes.on_process_zero(
       lambda: figures.learning_curve(curve, folder / runner.CURVE_FILE)
     )
     processes.say(f"Test {metric.title} (%) over {len(runs)} seeds:")

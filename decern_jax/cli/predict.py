@@ -23,8 +23,7 @@ from decern_jax.data.transforms import resize_and_center_crop
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.features import embedding
-from decern_jax.io.listing import shorten
-from decern_jax.io.validation import check_integer
+from decern_jax.io.validation import check_integer, shorten
 from decern_jax.report import predictions
 from decern_jax.runs import model_file
 from decern_jax.training import learner

@@ -62,7 +62,7 @@ def _claim(folder: epath.Path, settings, digest) -> None:
     workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
     workdir.claim(folder, digest, file_name=workdir.DATA_FILE)
 
-  processes.by_lead(claim)
+  processes.on_process_zero(claim)
 
 
 def _train(setup: loop.Setup, folder: epath.Path) -> None:
@@ -82,7 +82,7 @@ def _train(setup: loop.Setup, folder: epath.Path) -> None:
     pretrained.save_safetensors(folder / WEIGHTS_FILE, loop.variables_of(state))
     (folder / loop.FOLDER).rmtree()
 
-  processes.by_lead(finish)
+  processes.on_process_zero(finish)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from decern_jax.data import image_check
 from decern_jax.data.bronze_table import Row, read_table
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
-from decern_jax.io import listing
+from decern_jax.io import validation
 
 _FOLDER = "complete_DATASET"
 _IMAGES = "delete_png"
@@ -95,7 +95,7 @@ def _find_root(path: pathlib.Path) -> pathlib.Path:
     raise ValueError(
       f"Expected `path` to be the folder of BronzeDing, which has {_FOLDER} "
       f"with {_IMAGES}, train.xlsx and test.xlsx; {root} lacks "
-      f"[{listing.shorten(missing)}]."
+      f"[{validation.shorten(missing)}]."
     )
   return root
 
@@ -108,7 +108,7 @@ def _check_no_class_is_empty(
   if missing:
     raise ValueError(
       f"Expected an image of every age in {root / _TABLES['train']}, got none "
-      f"of [{listing.shorten(map(str, sorted(missing)))}]."
+      f"of [{validation.shorten(map(str, sorted(missing)))}]."
     )
 
 
@@ -121,7 +121,7 @@ def _find_images(
   if missing:
     raise ValueError(
       f"Expected every image of {_TABLES[split]} in {root / _IMAGES}, got none "
-      f"for {len(missing)} of {len(paths)}: {listing.shorten(missing)}."
+      f"for {len(missing)} of {len(paths)}: {validation.shorten(missing)}."
     )
   return [
     _image_file(path, split, row) for path, row in zip(paths, rows, strict=True)
@@ -142,7 +142,9 @@ def _check_readable(
 ) -> None:
   """Refuses unreadable images: without them the sizes are not published."""
   if reasons:
-    shown = listing.shorten(f"{name} ({why})" for name, why in reasons.items())
+    shown = validation.shorten(
+      f"{name} ({why})" for name, why in reasons.items()
+    )
     raise ValueError(
       f"Expected readable images in {root / _IMAGES}, got {len(reasons)} of "
       f"{len(files)} that are not: {shown}."
@@ -160,7 +162,7 @@ def _warn_of_overlap(
       "Expected no test image of %s in the pool, got %d: %s.",
       root,
       len(both),
-      listing.shorten(both),
+      validation.shorten(both),
     )
 
 

@@ -9,7 +9,7 @@ import zlib
 
 import openpyxl
 
-from decern_jax.io import listing
+from decern_jax.io import validation
 
 # Columns, counted from 0.
 _NAME_COLUMN = 1
@@ -68,11 +68,11 @@ def read_table(
     if number > 1 and any(cell is not None for cell in cells)
   ]
   _check_ages(table, rows, num_ages)
-  names = listing.repeated(row.name for row in rows)
+  names = validation.repeated(row.name for row in rows)
   if names:
     raise ValueError(
       f"Expected every image once in {table}, got several of "
-      f"[{listing.shorten(names)}]."
+      f"[{validation.shorten(names)}]."
     )
   if not rows or (num_rows is not None and len(rows) != num_rows):
     expected = "some" if num_rows is None else num_rows

@@ -12,7 +12,7 @@ import tqdm
 
 from decern_jax.data import ordered
 from decern_jax.data.decoding import decode_image
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 # Files that a thread finds waiting when it is done with one.
 _FILES_AHEAD = 8
@@ -90,7 +90,7 @@ def find_unreadable(
     return _decode_all(files, num_workers, progress)
   key = digest(files)
   storage.make_folder(cache_dir)
-  cache_file = object_store.as_path(cache_dir) / f"image_check_{key[:16]}.json"
+  cache_file = storage.as_path(cache_dir) / f"image_check_{key[:16]}.json"
   suspects = _read_cache(cache_file, key)
   if suspects is None:
     reasons = _decode_all(files, num_workers, progress)

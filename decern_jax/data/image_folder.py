@@ -11,8 +11,8 @@ import numpy as np
 from decern_jax.data import image_check
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
-from decern_jax.io import object_store, storage
-from decern_jax.io.listing import shorten
+from decern_jax.io import storage
+from decern_jax.io.validation import shorten
 
 EXTENSIONS = (
   ".bmp",
@@ -63,7 +63,7 @@ def load_image_folder(
       than `MAX_UNREADABLE_SHARE` of the images cannot be read, or if none of a
       class can.
   """
-  root = object_store.as_path(path).expanduser()
+  root = storage.as_path(path).expanduser()
   check_folder(root)
   _check_splits(root)
   files = {split: list_part(root, split) for split in _SPLITS}
@@ -95,7 +95,7 @@ def name_of(root: epath.Path) -> str:
   Args:
     root: The folder.
   """
-  if object_store.is_remote(root):
+  if storage.is_remote(root):
     return root.name
   return pathlib.Path(root).resolve().name
 

@@ -15,7 +15,7 @@ from decern_jax.data.image_check import ImageFile
 from decern_jax.data.label_columns import Columns
 from decern_jax.data.label_parts import PARTS, find_parts
 from decern_jax.data.label_table import LabelTable, read_label_table
-from decern_jax.io.listing import shorten
+from decern_jax.io.validation import shorten
 
 _NUMPY_EXTENSIONS = (".npy", ".npz")
 

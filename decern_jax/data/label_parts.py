@@ -8,7 +8,7 @@ from absl import logging
 import numpy as np
 
 from decern_jax.data.label_table import LabelTable
-from decern_jax.io.listing import shorten
+from decern_jax.io.validation import shorten
 
 PARTS = ("train", "test", "val")
 """What parts are called; train and test have some images always."""

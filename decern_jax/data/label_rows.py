@@ -11,7 +11,7 @@ import zipfile
 
 import openpyxl
 
-from decern_jax.io.listing import repeated, shorten
+from decern_jax.io.validation import repeated, shorten
 
 # Text files: what parts cells is the first of these in the heading.
 _DELIMITERS = (",", "\t", ";")

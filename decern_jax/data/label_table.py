@@ -14,7 +14,7 @@ from decern_jax.data.label_columns import (
   find_columns,
 )
 from decern_jax.data.label_rows import Record, Table, read_table
-from decern_jax.io.listing import repeated, shorten
+from decern_jax.io.validation import repeated, shorten
 
 # What the parts are called; each is a part of a `Dataset`.
 _SPLITS = {

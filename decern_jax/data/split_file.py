@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from decern_jax.io.listing import repeated, shorten
+from decern_jax.io.validation import repeated, shorten
 
 PARTS = ("train", "test")
 """The lists that are read; "val", which the format has too, is not."""

@@ -15,7 +15,7 @@ from decern_jax.data.label_columns import Columns
 from decern_jax.data.label_parts import PARTS, find_parts
 from decern_jax.data.label_table import LabelTable, read_label_table
 from decern_jax.data.tfds_source import hex_digest
-from decern_jax.io.listing import shorten
+from decern_jax.io.validation import shorten
 
 
 class _Place(NamedTuple):

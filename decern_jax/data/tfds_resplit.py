@@ -12,7 +12,7 @@ from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.decoding import decode_image
 from decern_jax.data.split_file import ListedImage, SplitFile, read_split_file
 from decern_jax.data.tfds_source import hex_digest
-from decern_jax.io.listing import shorten
+from decern_jax.io.validation import shorten
 
 
 class _Place(NamedTuple):

@@ -9,8 +9,8 @@ import numpy as np
 from decern_jax.data import image_check, image_folder
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.image_check import ImageFile
-from decern_jax.io import object_store, storage
-from decern_jax.io.listing import shorten
+from decern_jax.io import storage
+from decern_jax.io.validation import shorten
 
 HELD_OUT = ("test", "val")
 
@@ -48,7 +48,7 @@ def load_unlabeled_folder(
       `image_folder.MAX_UNREADABLE_SHARE` of the images cannot be read, or if
       parts are held out where an image may have several labels.
   """
-  root = object_store.as_path(path).expanduser()
+  root = storage.as_path(path).expanduser()
   image_folder.check_folder(root)
   parts = {name: image_folder.list_part(root, name) for name in HELD_OUT}
   if is_multi_label and any(parts.values()):
@@ -93,7 +93,7 @@ def _walk(
   A folder that links lead to twice is listed once: they may lead in circles.
   """
   place = os.fspath(folder)
-  place = place if object_store.is_remote(folder) else os.path.realpath(place)
+  place = place if storage.is_remote(folder) else os.path.realpath(place)
   if place in seen:
     return
   seen.add(place)

@@ -87,7 +87,7 @@ def initialize(address: Address | None) -> None:
   )
 
 
-def is_lead() -> bool:
+def is_process_zero() -> bool:
   """Says whether this process is the one that speaks and writes."""
   return index() == 0
 
@@ -117,7 +117,7 @@ def wait_for_all(where: str) -> None:
     multihost_utils.sync_global_devices(where)
 
 
-def of_lead(value: np.ndarray) -> np.ndarray:
+def from_process_zero(value: np.ndarray) -> np.ndarray:
   """Returns the value that process 0 has.
 
   Args:
@@ -150,14 +150,14 @@ def check_same(name: str, digest: bytes) -> None:
     ValueError: If it differs.
   """
   mine = np.frombuffer(digest, np.uint8).astype(np.int32)
-  if not all_agree(bool(np.array_equal(of_lead(mine), mine))):
+  if not all_agree(bool(np.array_equal(from_process_zero(mine), mine))):
     raise ValueError(
       f"Expected the same {name} in all {jax.process_count()} processes; those"
       " of process 0 and of another differ."
     )
 
 
-def by_lead(work: Callable[[], Any]) -> None:
+def on_process_zero(work: Callable[[], Any]) -> None:
   """Does something in process 0 alone; the others wait until it is done.
 
   Args:
@@ -168,7 +168,7 @@ def by_lead(work: Callable[[], Any]) -> None:
     RuntimeError: In the others, if it raised something.
   """
   failure = None
-  if is_lead():
+  if is_process_zero():
     try:
       work()
     except Exception as error:  # noqa: BLE001 (raised below, when all know)
@@ -177,7 +177,7 @@ def by_lead(work: Callable[[], Any]) -> None:
     raise failure or RuntimeError("Process 0 has failed; its message says why.")
 
 
-def lead_first(work: Callable[[], _Result]) -> _Result:
+def process_zero_first(work: Callable[[], _Result]) -> _Result:
   """Does something in process 0, then in the others, who find its caches.
 
   Args:
@@ -187,7 +187,7 @@ def lead_first(work: Callable[[], _Result]) -> _Result:
     What the work returned in this process.
   """
   found: list[_Result] = []
-  by_lead(lambda: found.append(work()))
+  on_process_zero(lambda: found.append(work()))
   return found[0] if found else work()
 
 
@@ -259,7 +259,7 @@ def say(line: str) -> None:
   Args:
     line: The line.
   """
-  if not is_lead():
+  if not is_process_zero():
     return
   tqdm.tqdm.write(line)
   sys.stdout.flush()

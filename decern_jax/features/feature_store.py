@@ -15,7 +15,7 @@ from etils import epath
 import numpy as np
 
 from decern_jax.distributed import processes
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 # Rows of a block, unless that makes more blocks than files can be mapped.
 BLOCK_ROWS = 1024
@@ -40,7 +40,7 @@ class FeatureStore:
       folder: The folder of the blocks.
       num_rows: Rows of the whole pool.
     """
-    self._folder = object_store.as_path(folder)
+    self._folder = storage.as_path(folder)
     self._num_rows = num_rows
     self._size = block_rows(num_rows)
     self._blocks: dict[int, np.ndarray] = {}
@@ -171,7 +171,7 @@ def open_store(
     The features.
   """
   name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
-  folder = object_store.as_path(directory) / name
+  folder = storage.as_path(directory) / name
   # Before the work: a folder that cannot be made is told at once.
   storage.make_folder(folder)
   store = FeatureStore(folder, num_rows)
@@ -217,7 +217,7 @@ class _Cutter:
 def _read(path: epath.Path) -> np.ndarray | None:
   """Reads a block, or returns None if it is not as it was written."""
   try:
-    if object_store.is_remote(path):
+    if storage.is_remote(path):
       content = np.frombuffer(storage.read_bytes(path), np.uint8)
     else:
       content = np.memmap(os.fspath(path), np.uint8, mode="r")

@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from decern_jax.distributed import processes
-from decern_jax.io import object_store
+from decern_jax.io import storage
 
 NUM_KEPT = 3
 
@@ -35,9 +35,9 @@ def open_manager(
   options = ocp.CheckpointManagerOptions(
     max_to_keep=NUM_KEPT, cleanup_tmp_directories=True
   )
-  path = object_store.as_path(directory)
+  path = storage.as_path(directory)
   # `absolute` puts the current folder before gs:// too.
-  path = path if object_store.is_remote(path) else path.absolute()
+  path = path if storage.is_remote(path) else path.absolute()
   with ocp.CheckpointManager(path, options=options) as manager:
     yield manager
 

@@ -1,9 +1,19 @@
-"""Files on local disks and in Google Cloud Storage, whole or not there."""
+"""Files on local disks and in Google Cloud Storage, and locks of folders.
+
+Every function takes a local path, or one on gs://, where it says nothing else.
+All raise `OSError` for what cannot be read or written, whichever library found
+it, and `ValueError` for a path in another store.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
+import datetime
+import functools
+import json
 import os
 import pathlib
+import re
+import socket
 import stat
 import tempfile
 import time
@@ -11,27 +21,25 @@ from typing import NamedTuple
 import uuid
 
 from etils import epath
+import filelock
+import fsspec
 
-from decern_jax.io.object_store import (
-  SCHEME,
-  as_path,
-  connect,
-  is_remote,
-  one_kind_of_error,
-)
+SCHEME = "gs://"
 
-# A store takes one new content of an object in this time, and refuses more.
+# A store accepts one new version of an object in this time, and rejects more.
 SECONDS_BETWEEN_WRITES = 1.0
+
+_ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Entry(NamedTuple):
-  """What a folder holds.
+  """One entry of a folder.
 
   Attributes:
     name: Name in the folder.
     is_folder: Whether it is a folder, or a link to one.
-    size: Length in bytes; 0 of a folder or a broken link.
-    mtime_ns: Time of the last change of the content; 0 of a folder in a store
+    size: Length in bytes; 0 for a folder or a broken link.
+    mtime_ns: Time of the last change of the content; 0 for a folder in a store
       or a broken link.
   """
 
@@ -39,6 +47,77 @@ class Entry(NamedTuple):
   is_folder: bool
   size: int
   mtime_ns: int
+
+
+def is_remote(path: epath.PathLike) -> bool:
+  """Returns whether a path is in a store, such as gs://bucket/name."""
+  return _ANY_SCHEME.match(os.fspath(path)) is not None
+
+
+def as_path(path: epath.PathLike) -> epath.Path:
+  """Returns a path object for a file on a disk or in a store.
+
+  Args:
+    path: A local path, or one on gs://.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: If it is in another store, or gcsfs is not installed.
+  """
+  if is_remote(path):
+    _check_supported(os.fspath(path))
+  return epath.Path(path)
+
+
+def check_reachable(path: epath.PathLike) -> None:
+  """Checks that the store of a path answers; the path need not exist.
+
+  Args:
+    path: A local path, for which nothing is checked, or one on gs://.
+
+  Raises:
+    ValueError: As in `as_path`, or if the store cannot be reached or refuses.
+  """
+  path = as_path(path)
+  if not is_remote(path):
+    return
+  try:
+    with as_os_errors(path), contextlib.suppress(FileNotFoundError):
+      connect().info(os.fspath(path))
+  except OSError as error:
+    raise ValueError(f"Expected access to {path}, got {error}.") from error
+
+
+@functools.cache
+def connect() -> fsspec.AbstractFileSystem:
+  """Returns the file system of gs://, the same one that epath uses.
+
+  Raises:
+    ImportError: If gcsfs is not installed.
+  """
+  # A cached listing hides what other processes write, and what Orbax writes
+  # without gcsfs.
+  options = fsspec.config.conf.setdefault("gcs", {})
+  options.setdefault("use_listings_cache", False)
+  return fsspec.filesystem("gcs", finalize_on_close=True)
+
+
+@contextlib.contextmanager
+def as_os_errors(path: epath.PathLike) -> Iterator[None]:
+  """Turns the errors of gcsfs, which have many base classes, into `OSError`.
+
+  Args:
+    path: The path that is accessed, for the message.
+  """
+  try:
+    yield
+  except OSError:
+    raise
+  except Exception as error:  # noqa: BLE001 (gcsfs raises of every kind)
+    message = " ".join(str(error).split())
+    raise OSError(f"{path}: {type(error).__name__}: {message}") from error
 
 
 def check_writable(folder: epath.PathLike) -> None:
@@ -49,60 +128,39 @@ def check_writable(folder: epath.PathLike) -> None:
 
   Raises:
     OSError: If they cannot.
-    ValueError: As in `as_path`.
   """
   make_folder(folder)
   scratch = _scratch(as_path(folder) / "writable")
-  with one_kind_of_error(scratch):
+  with as_os_errors(scratch):
     scratch.write_bytes(b"")
     scratch.unlink()
 
 
 def make_folder(folder: epath.PathLike) -> None:
-  """Makes a folder on a disk; a store has none, only names with slashes.
+  """Makes a folder and its parents; a store has none, so nothing is made there.
 
   Args:
-    folder: The folder; its parents are made too.
-
-  Raises:
-    OSError: If it cannot be made.
-    ValueError: As in `as_path`.
+    folder: The folder.
   """
   folder = as_path(folder)
-  # In a store, gcsfs would make a bucket that is not there.
+  # In a store, gcsfs would create a missing bucket.
   if not is_remote(folder):
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def read_bytes(path: epath.PathLike) -> bytes:
-  """Reads a file; one of a store takes one request.
-
-  Args:
-    path: The file.
-
-  Raises:
-    OSError: If it cannot be read.
-    ValueError: As in `as_path`.
-  """
+  """Reads a file; in a store this takes one request."""
   if not is_remote(path):
     return pathlib.Path(path).read_bytes()
   path = as_path(path)
-  with one_kind_of_error(path):
+  with as_os_errors(path):
     return connect().cat_file(os.fspath(path))
 
 
 def read_if_exists(path: epath.PathLike) -> bytes | None:
-  """Reads a file, or returns None if there is none.
+  """Reads a file, or returns None if it does not exist.
 
-  A store that does not answer is an error, and never taken for one that has no
-  such file.
-
-  Args:
-    path: The file.
-
-  Raises:
-    OSError: If it is there and cannot be read.
-    ValueError: As in `as_path`.
+  A store that does not answer is an error; it does not count as a missing file.
   """
   try:
     return read_bytes(path)
@@ -113,21 +171,17 @@ def read_if_exists(path: epath.PathLike) -> bytes | None:
 def write_atomically(path: epath.PathLike, content: bytes) -> None:
   """Writes a file, which appears whole or not at all.
 
-  On a disk it is written beside its place and renamed. A store copies and
-  deletes to rename, which is not atomic; but there an object is the old one
-  until the upload of the new one is complete.
+  On a disk a file beside it is written, then renamed. A store renames by
+  copying and deleting, which is not atomic; but it keeps the old object until
+  the upload of the new one is complete.
 
   Args:
-    path: The file; one that exists is replaced.
-    content: What it is to hold.
-
-  Raises:
-    OSError: If it cannot be written.
-    ValueError: As in `as_path`.
+    path: The file; an existing one is replaced.
+    content: The new content.
   """
   path = as_path(path)
   if is_remote(path):
-    with one_kind_of_error(path):
+    with as_os_errors(path):
       connect().pipe_file(os.fspath(path), content)
     return
   scratch = _scratch(path)
@@ -140,18 +194,14 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
 
 
 def append(path: epath.PathLike, content: bytes) -> None:
-  """Adds to the end of a file, and returns when that is durable.
+  """Appends to a file, and returns when the content is durable.
 
-  On a disk, a kill may leave a part of the content. In a store the file is
-  written anew, as objects do not grow, and so has all of it or none.
+  On a disk, a kill may leave a part of the content. A store cannot append: the
+  file is written anew, and has all of the content or none.
 
   Args:
-    path: The file; made if it is not there.
-    content: What is added.
-
-  Raises:
-    OSError: If it cannot be written.
-    ValueError: As in `as_path`.
+    path: The file; made if it does not exist.
+    content: The bytes to append.
   """
   if is_remote(path):
     write_atomically(path, (read_if_exists(path) or b"") + content)
@@ -166,36 +216,29 @@ def scan(folder: epath.PathLike) -> list[Entry]:
   """Lists a folder, sorted by name; links are followed.
 
   Args:
-    folder: The folder.
+    folder: The folder. In a store, the names that begin with it and a slash.
 
   Returns:
-    What it holds. In a store, a folder is what several names begin with, up to
-    a slash.
+    Its entries.
 
   Raises:
     FileNotFoundError: If there is no such folder.
     NotADirectoryError: If it is a file.
-    OSError: If it cannot be read.
-    ValueError: As in `as_path`.
   """
   folder = as_path(folder)
-  list_ = _scan_store if is_remote(folder) else _scan_disk
-  return sorted(list_(folder))
+  entries = _scan_store(folder) if is_remote(folder) else _scan_disk(folder)
+  return sorted(entries)
 
 
 @contextlib.contextmanager
 def local_input(path: epath.PathLike) -> Iterator[str]:
-  """Lends a file to a reader that knows local ones alone.
+  """Provides a file to a reader that knows only local files.
 
   Args:
     path: The file.
 
   Yields:
-    Path of the file, or of a copy of one in a store, removed afterwards.
-
-  Raises:
-    OSError: If it cannot be read.
-    ValueError: As in `as_path`.
+    Path of the file, or of a temporary copy of a file in a store.
   """
   path = as_path(path)
   if not is_remote(path):
@@ -203,7 +246,7 @@ def local_input(path: epath.PathLike) -> Iterator[str]:
     return
   with tempfile.TemporaryDirectory() as folder:
     local = os.fspath(pathlib.Path(folder) / path.name)
-    with one_kind_of_error(path):
+    with as_os_errors(path):
       connect().get_file(os.fspath(path), local)
     yield local
 
@@ -212,20 +255,16 @@ def local_input(path: epath.PathLike) -> Iterator[str]:
 def local_output(
   path: epath.PathLike,
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-  """Lends a file to a writer that knows local ones alone.
+  """Provides a file to a writer that knows only local files.
 
   Args:
     path: The file.
 
   Yields:
-    Path of the file, or of one that stands for it; and a function to be called
-    whenever something was written to it, which brings it to the store, unless
-    that was done less than `SECONDS_BETWEEN_WRITES` ago. It is brought there
+    Path of the file, or of a temporary file for one in a store; and a function
+    to call after each write. It uploads the temporary file, unless the last
+    upload was less than `SECONDS_BETWEEN_WRITES` ago. The file is uploaded
     once more at the end.
-
-  Raises:
-    OSError: If it cannot be written.
-    ValueError: As in `as_path`.
   """
   path = as_path(path)
   if not is_remote(path):
@@ -245,17 +284,89 @@ def local_output(
     write_atomically(path, local.read_bytes())
 
 
-def _scratch(path: epath.Path) -> epath.Path:
-  """Returns a name beside a file that no other process takes.
+@contextlib.contextmanager
+def hold_lock(path: epath.PathLike, *, refusal: str) -> Iterator[None]:
+  """Holds a lock; the system releases it however the process ends.
 
-  Processes on several hosts may have the same number.
+  Args:
+    path: The lock file, on a local disk; it is not removed afterwards.
+    refusal: Begins the message to a second process; the holder's name follows.
+
+  Yields:
+    Nothing; the lock is held.
+
+  Raises:
+    ValueError: If another process holds the lock; the message names it.
+    OSError: If the file cannot be written or locked.
+  """
+  try:
+    held = filelock.FileLock(path).acquire(blocking=False)
+  except filelock.Timeout:
+    raise ValueError(
+      f"{refusal}: {path} is held by {lock_holder(path)}."
+    ) from None
+  with held:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "time": now}
+    write_atomically(_holder_file(path), json.dumps(holder).encode("ascii"))
+    try:
+      yield
+    finally:
+      _holder_file(path).unlink(missing_ok=True)
+
+
+def lock_holder(path: epath.PathLike) -> str:
+  """Describes the process that holds a lock, for a message.
+
+  Args:
+    path: The lock file.
+  """
+  try:
+    holder = json.loads(read_bytes(_holder_file(path)))
+    return (
+      f"process {holder['pid']} on {holder['host']}, since {holder['time']}"
+    )
+  except (OSError, ValueError, TypeError, KeyError):
+    return "another process"
+
+
+def _holder_file(path: epath.PathLike) -> epath.Path:
+  """Returns the file that names the holder of a lock.
+
+  Windows lets no other process read the lock file itself.
+  """
+  path = epath.Path(path)
+  return path.with_name(f"{path.stem}.holder.lock")
+
+
+def _check_supported(path: str) -> None:
+  """Refuses a path that is not on gs://, or gs:// without gcsfs."""
+  if not path.startswith(SCHEME):
+    raise ValueError(
+      f"Expected a local path, or one on {SCHEME}, got {path!r}."
+    )
+  # Where TensorFlow is installed, epath would use it instead of gcsfs.
+  os.environ.setdefault("EPATH_USE_TF", "false")
+  try:
+    connect()
+  except ImportError as error:
+    raise ValueError(
+      f"Expected the package gcsfs, which {path!r} needs, got: {error}."
+      " Install it with: pip install gcsfs (or 'decern_jax[gcs]')."
+    ) from error
+
+
+def _scratch(path: epath.Path) -> epath.Path:
+  """Returns the name of a temporary file beside a file.
+
+  It is random, as processes on several hosts may have the same number.
   """
   return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def _scan_disk(folder: epath.Path) -> Iterator[Entry]:
-  with os.scandir(folder) as found:
-    for entry in found:
+  with os.scandir(folder) as entries:
+    for entry in entries:
       try:
         status = entry.stat()
       except OSError:  # a broken link
@@ -266,13 +377,13 @@ def _scan_disk(folder: epath.Path) -> Iterator[Entry]:
 
 
 def _scan_store(folder: epath.Path) -> Iterator[Entry]:
-  with one_kind_of_error(folder):
-    found = connect().ls(os.fspath(folder), detail=True)
+  with as_os_errors(folder):
+    entries = connect().ls(os.fspath(folder), detail=True)
   own_name = os.fspath(folder).removeprefix(SCHEME).rstrip("/")
-  for entry in found:
+  for entry in entries:
     full_name = entry["name"].strip("/")
     if full_name != own_name:
-      # Not the time of the last change, which has those of the labels too.
+      # `mtime` also changes with the labels of an object, `ctime` does not.
       created = entry.get("ctime")
       mtime_ns = round(created.timestamp() * 1e9) if created else 0
       is_folder = entry["type"] == "directory"

@@ -1,6 +1,7 @@
-"""Checks of arguments, in Python, before anything is traced or placed."""
+"""Checks of arguments before anything is traced, and what messages share."""
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Iterable, Sequence
 import math
 import operator
 
@@ -8,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from decern_jax.distributed.rows import HostRows, Rows
+
+_NUM_NAMES_SHOWN = 10
 
 
 def check_integer(
@@ -140,3 +143,17 @@ def as_float32(array: jax.typing.ArrayLike | HostRows) -> Rows:
 def float32_tree(tree):
   """Returns a tuple of arrays with every array as float32."""
   return jax.tree.map(as_float32, tree)
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+  """Returns the names that occur more than once, sorted."""
+  counts = collections.Counter(names)
+  return sorted(name for name, count in counts.items() if count > 1)
+
+
+def shorten(names: Iterable[str]) -> str:
+  """Joins names with commas; of a long list the first ten and a count."""
+  names = list(names)
+  shown = ", ".join(names[:_NUM_NAMES_SHOWN])
+  num_more = len(names) - _NUM_NAMES_SHOWN
+  return f"{shown} and {num_more} more" if num_more > 0 else shown

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax.io import object_store
+from decern_jax.io import storage
 from decern_jax.models import bands, forward, hub, pickled, pretrained
 from decern_jax.models.forward import Stages, Variables
 from decern_jax.models.registry import ModelSpec, find_spec
@@ -209,7 +209,7 @@ def _find_weights(
 
 def _locate(weights: PathLike) -> PathLike:
   """The file; one of the Hub is downloaded."""
-  if object_store.is_remote(weights) and not hub.is_hub_name(weights):
+  if storage.is_remote(weights) and not hub.is_hub_name(weights):
     _check_remote(os.fspath(weights))
     return weights
   if not hub.is_hub_name(weights):

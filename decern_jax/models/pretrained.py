@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 # The name, in a file, of the variable at a path of collection, layers and leaf;
 # several names are those of parts, joined along the first axis of the file's.
@@ -44,7 +44,7 @@ def read_safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
   Raises:
     ValueError: If there is no such file, or it is not a whole safetensors file.
   """
-  file = object_store.as_path(path).expanduser()
+  file = storage.as_path(path).expanduser()
   if not file.is_file():
     found = "a folder" if file.is_dir() else "no such file"
     raise ValueError(f"Expected a .safetensors file, got {file}: {found}.")
@@ -78,7 +78,7 @@ def save_safetensors(
     name: np.asarray(array, order="C")
     for name, array in traverse_util.flatten_dict(variables, sep=".").items()
   }
-  file = object_store.as_path(path).expanduser()
+  file = storage.as_path(path).expanduser()
   storage.write_atomically(file, safetensors.numpy.save(tensors))
 
 

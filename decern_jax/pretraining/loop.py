@@ -102,7 +102,9 @@ def run(
       for epoch in range(len(records), setup.recipe.num_epochs + 1):
         state, record = _run_epoch(setup, state, epoch, batched, bar, save)
         records.append(record)
-        processes.by_lead(functools.partial(journal.write, workdir, records))
+        processes.on_process_zero(
+          functools.partial(journal.write, workdir, records)
+        )
         on_epoch(record)
         save.if_due(state)
   return state
@@ -128,7 +130,9 @@ class _Saver:
     age = time.monotonic() - self._last
     # Processes have clocks of their own.
     is_due = bool(
-      processes.of_lead(np.array(age >= self._setup.checkpoint_seconds))
+      processes.from_process_zero(
+        np.array(age >= self._setup.checkpoint_seconds)
+      )
     )
     if is_stopping or is_due:
       _check_losses(np.asarray(state.losses))

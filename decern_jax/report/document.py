@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.report import gallery, notes, page, summary, tables
 from decern_jax.report.comparison import Comparison
 
@@ -55,7 +55,7 @@ def write(
     ValueError: If the folder cannot be written, or the pool or the runs on all
       labels do not fit the runs.
   """
-  folder = object_store.as_path(folder)
+  folder = storage.as_path(folder)
   if pool is not None:
     gallery.check_pool(runs, pool)
   numbers = summary.summarize(runs, full_data=full_data)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.runs.records import Record
 
 FOLDER = "tensorboard"
@@ -117,7 +117,7 @@ def _make_path(workdir: epath.PathLike) -> epath.Path:
   TensorBoard looks for "tfevents" in the name, and one that is running reads on
   in a file of a later name.
   """
-  folder = object_store.as_path(workdir) / FOLDER
+  folder = storage.as_path(workdir) / FOLDER
   storage.make_folder(folder)
   for path in folder.glob("events.out.tfevents.*"):
     path.unlink()

@@ -9,7 +9,7 @@ from etils import epath
 import numpy as np
 from PIL import Image
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.report import figures, selection_figures
 from decern_jax.report.comparison import Comparison
 from decern_jax.report.summary import Summary
@@ -103,7 +103,7 @@ def draw(
   Raises:
     ValueError: As in `check_pool`.
   """
-  folder = object_store.as_path(folder)
+  folder = storage.as_path(folder)
   storage.make_folder(folder)
   names = [result.name for result in summary.strategies]
   found = [_curves(runs, summary, names, folder)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax.io import object_store
+from decern_jax.io import storage
 from decern_jax.runs import records, workdir
 
 STRATEGY = "selection.strategy"
@@ -61,7 +61,7 @@ def find(folders: Iterable[epath.PathLike]) -> list[epath.Path]:
     ValueError: If there is no run in one of them.
   """
   found = {}
-  for folder in map(object_store.as_path, folders):
+  for folder in map(storage.as_path, folders):
     runs = sorted(_walk(folder)) if folder.is_dir() else []
     if not runs:
       raise ValueError(

@@ -8,7 +8,7 @@ import json
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.report.summary import Summary
 
 ACCURACY_FILE = "accuracy.csv"
@@ -34,7 +34,7 @@ def write(
       of labels), `summary.csv` (a row per strategy) and `pairs.csv` (a row per
       pair of strategies) go.
   """
-  folder = object_store.as_path(folder)
+  folder = storage.as_path(folder)
   content = {**dataclasses.asdict(summary), "notes": list(notes)}
   text = json.dumps(content, indent=2, allow_nan=False) + "\n"
   write_text(folder / JSON_FILE, text)

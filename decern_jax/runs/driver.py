@@ -9,7 +9,7 @@ from etils import epath
 import numpy as np
 
 from decern_jax.distributed import processes
-from decern_jax.io import checkpoint, object_store, storage
+from decern_jax.io import checkpoint, storage
 from decern_jax.runs import records
 from decern_jax.training.rounds import RoundState
 
@@ -58,7 +58,7 @@ def run(
     processes.PreemptedError: If SIGTERM has asked the run to end; all rounds
       before are saved.
   """
-  workdir = object_store.as_path(workdir)
+  workdir = storage.as_path(workdir)
   storage.make_folder(workdir)
   with checkpoint.open_manager(workdir / "checkpoints") as manager:
     found = _read(workdir)
@@ -66,23 +66,25 @@ def run(
       manager, experiment.init(), max_step=len(found)
     )
     done = int(state.round)
-    processes.by_lead(lambda: records.truncate(workdir, done))
+    processes.on_process_zero(lambda: records.truncate(workdir, done))
     for record in found[:done]:
       on_round(record)
     for _ in range(done, num_rounds):
       processes.end_if_stopping()
       state, record = experiment.advance(state)
-      processes.by_lead(functools.partial(records.append, workdir, record))
+      processes.on_process_zero(
+        functools.partial(records.append, workdir, record)
+      )
       checkpoint.save(manager, int(state.round), state)
       on_round(record)
-  processes.by_lead(experiment.finish)
+  processes.on_process_zero(experiment.finish)
   return state
 
 
 def _read(workdir: epath.Path) -> list[records.Record]:
   """Reads the records, which all processes must see."""
   found = records.read(workdir)
-  count = int(processes.of_lead(np.array(len(found))))
+  count = int(processes.from_process_zero(np.array(len(found))))
   if not processes.all_agree(len(found) == count):
     raise ValueError(
       f"Expected a workdir that all processes share, got {workdir}: process 0"

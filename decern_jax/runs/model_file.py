@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from decern_jax import models
-from decern_jax.io import object_store
+from decern_jax.io import storage
 from decern_jax.models import pretrained
 from decern_jax.runs import workdir
 from decern_jax.training.learner import Fit
@@ -49,7 +49,7 @@ def save(directory: epath.PathLike, model: Fit) -> None:
     model: The model.
   """
   pretrained.save_safetensors(
-    object_store.as_path(directory) / FILE_NAME,
+    storage.as_path(directory) / FILE_NAME,
     {**model.variables, "head": model.head._asdict()},
   )
 
@@ -67,7 +67,7 @@ def load(directory: epath.PathLike) -> TrainedModel:
     ValueError: If the directory holds no finished run, or one of another
       version; names the file, or the settings, that are missing.
   """
-  directory = object_store.as_path(directory)
+  directory = storage.as_path(directory)
   names = (FILE_NAME, workdir.CONFIG_FILE, workdir.DATA_FILE)
   missing = [name for name in names if not (directory / name).exists()]
   if missing:

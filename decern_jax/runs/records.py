@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FILE_NAME = "records.jsonl"
 
@@ -56,7 +56,7 @@ def metric_of(record: Record) -> Metric:
 
 def path_in(workdir: epath.PathLike) -> epath.Path:
   """Returns the path of a run's records."""
-  return object_store.as_path(workdir) / FILE_NAME
+  return storage.as_path(workdir) / FILE_NAME
 
 
 def read(workdir: epath.PathLike) -> list[Record]:

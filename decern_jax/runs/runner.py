@@ -72,7 +72,7 @@ def run(
     [[seed, str(folders[seed]), settings[seed]] for seed in folders],
   )
   for seed, folder in folders.items():
-    processes.by_lead(
+    processes.on_process_zero(
       functools.partial(
         workdir.check_free,
         folder,
@@ -92,8 +92,8 @@ def run(
       _check_same("data and model", assets.digest)
     with contextlib.ExitStack() as stack:
       lock = functools.partial(workdir.lock, folder)
-      processes.by_lead(lambda: stack.enter_context(lock()))  # noqa: B023
-      processes.by_lead(
+      processes.on_process_zero(lambda: stack.enter_context(lock()))  # noqa: B023
+      processes.on_process_zero(
         functools.partial(_claim, folder, settings[seed], assets.digest)
       )
       _run_seed(config, assets, seed, folder, report)
@@ -129,7 +129,7 @@ def _run_seed(
 ) -> None:
   """Runs the rounds that are left of one seed, and reports on them."""
   processes.say(f"Seed {seed}, in {folder}:")
-  write = report if processes.is_lead() else no_report
+  write = report if processes.is_process_zero() else no_report
   # `disable=None` keeps the bar out of files and pipes.
   with (
     write(config, assets, folder) as add_record,

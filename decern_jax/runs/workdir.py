@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax.io import file_lock, object_store, storage
+from decern_jax.io import storage
 
 CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
@@ -108,7 +108,7 @@ def check_free(
     ValueError: If the folder belongs to a run of other settings, shown, or
       cannot be written.
   """
-  path = object_store.as_path(workdir) / file_name
+  path = storage.as_path(workdir) / file_name
   found = _read(path)
   if found is None:
     _check_writable(path.parent)
@@ -143,7 +143,7 @@ def claim(
     ValueError: As in `check_free`.
   """
   check_free(workdir, settings, file_name=file_name)
-  path = object_store.as_path(workdir) / file_name
+  path = storage.as_path(workdir) / file_name
   if not path.exists():
     text = json.dumps(settings, indent=2) + "\n"
     storage.write_atomically(path, text.encode())
@@ -165,13 +165,13 @@ def lock(workdir: epath.PathLike) -> Iterator[None]:
     ValueError: If another process has it, which is named.
     OSError: If the file of the lock cannot be written.
   """
-  folder = object_store.as_path(workdir)
-  if object_store.is_remote(folder):
+  folder = storage.as_path(workdir)
+  if storage.is_remote(folder):
     yield
     return
   storage.make_folder(folder)
   refusal = "Expected a `workdir` in which no other process works"
-  with file_lock.hold(folder / LOCK_FILE, refusal=refusal):
+  with storage.hold_lock(folder / LOCK_FILE, refusal=refusal):
     yield
 
 

@@ -17,7 +17,7 @@ from decern_jax.data import batches
 from decern_jax.data.dataset import Split
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import replicate
-from decern_jax.io import checkpoint, object_store
+from decern_jax.io import checkpoint, storage
 from decern_jax.models import Backbone
 from decern_jax.ops import keys
 from decern_jax.training import (
@@ -103,7 +103,7 @@ def make_learner(
 
   def fit(state: rounds.RoundState) -> learner.Fit:
     round_num = int(state.round)
-    parent = object_store.as_path(workdir) / FOLDER
+    parent = storage.as_path(workdir) / FOLDER
     _clear(parent, before=round_num)
     with checkpoint.open_manager(parent / str(round_num)) as manager:
       trained = _train(setup, state, seed, manager)
@@ -129,7 +129,7 @@ def finish(workdir: epath.PathLike) -> None:
   Args:
     workdir: Directory of a run whose rounds are all saved.
   """
-  folder = object_store.as_path(workdir) / FOLDER
+  folder = storage.as_path(workdir) / FOLDER
   if folder.exists():
     folder.rmtree()
 
@@ -142,7 +142,7 @@ def _clear(parent: epath.Path, *, before: int) -> None:
       if int(folder.name) < before:
         folder.rmtree()
 
-  processes.by_lead(remove)
+  processes.on_process_zero(remove)
 
 
 def _train(
@@ -175,7 +175,9 @@ def _train(
       current = _run_epoch(setup, current, fixed, left, num_batches, manager)
       bar.update()
       # By the clock of one process, lest they disagree.
-      elapsed = processes.of_lead(np.array(time.monotonic() - last_save))
+      elapsed = processes.from_process_zero(
+        np.array(time.monotonic() - last_save)
+      )
       if elapsed >= setup.checkpoint_seconds:
         learner.check_losses(np.asarray(current.losses), round_num)
         _save(manager, (epoch + 1) * num_batches, current)

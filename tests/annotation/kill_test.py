@@ -9,6 +9,7 @@ import pytest
 
 from decern_jax.annotation import answer, inbox, query
 from decern_jax.annotation.answer import Answer
+from decern_jax.io import storage
 from decern_jax.runs import records, workdir
 from tests import tiny
 from tests.annotation import hidden
@@ -24,8 +25,9 @@ def kill(folder: pathlib.Path, where: str, delay: float) -> bool:
   """Kills a run a while after it began to work; says whether it was alive."""
   with loop.start(folder, where) as process:
     lock = folder / where / workdir.LOCK_FILE
+    holder = f"process {process.pid} on"
     while process.poll() is None and not (
-      lock.exists() and f'"pid": {process.pid},' in lock.read_text()
+      storage.lock_holder(lock).startswith(holder)
     ):
       time.sleep(0.01)
     time.sleep(delay)

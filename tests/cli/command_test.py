@@ -56,7 +56,7 @@ class TestOneOfSeveral:
     assert capsys.readouterr().err.startswith(said)
 
   def test_others_than_the_first_say_nothing(self, capsys, monkeypatch):
-    monkeypatch.setattr(processes, "is_lead", lambda: False)
+    monkeypatch.setattr(processes, "is_process_zero", lambda: False)
     processes.say("Seed 1:")
     assert capsys.readouterr() == ("", "")
 

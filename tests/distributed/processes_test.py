@@ -36,21 +36,21 @@ class TestAlone:
   """What every function does where there is one process."""
 
   def test_leads_and_agrees_with_itself(self):
-    assert processes.is_lead()
+    assert processes.is_process_zero()
     assert not processes.are_several()
     assert (processes.index(), processes.count()) == (0, 1)
     assert processes.all_agree(True)
     assert not processes.all_agree(False)
-    assert processes.of_lead(7) == 7
+    assert processes.from_process_zero(7) == 7
     processes.check_same("settings", b"x" * 32)
     processes.wait_for_all("here")
 
   def test_lead_works_and_its_errors_are_raised(self):
     done = []
-    processes.by_lead(lambda: done.append(1))
-    assert processes.lead_first(lambda: len(done)) == 1
+    processes.on_process_zero(lambda: done.append(1))
+    assert processes.process_zero_first(lambda: len(done)) == 1
     with pytest.raises(ZeroDivisionError):
-      processes.by_lead(lambda: 1 / 0)
+      processes.on_process_zero(lambda: 1 / 0)
 
   def test_sigterm_is_a_request(self, monkeypatch):
     monkeypatch.setattr(processes, "_stop", processes._Stop())

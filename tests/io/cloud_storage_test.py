@@ -11,7 +11,7 @@ import pytest
 
 from decern_jax import models
 from decern_jax.data.image_folder import load_image_folder
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.models import pretrained
 from decern_jax.report import events, figures
 from decern_jax.runs import model_file, records, workdir
@@ -209,7 +209,7 @@ class TestFigures:
   def test_are_whole_pictures(self, store):
     path = "gs://bucket/curve.png"
     figures.learning_curve({"random": [[record(0), record(1)]]}, path)
-    with object_store.connect().open(path) as file, Image.open(file) as image:
+    with storage.connect().open(path) as file, Image.open(file) as image:
       assert image.load() is not None
 
 

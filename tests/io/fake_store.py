@@ -12,7 +12,7 @@ import fsspec
 from fsspec.registry import _registry as REGISTRY
 import pytest
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 ROOT = "gs://bucket"
 
@@ -143,7 +143,7 @@ def fresh_connection():
 
 
 def _forget():
-  object_store.connect.cache_clear()
+  storage.connect.cache_clear()
   type(backend.fsspec_backend)._get_filesystem.cache_clear()
   FakeStore.clear_instance_cache()
 

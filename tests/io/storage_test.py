@@ -2,13 +2,22 @@
 
 import os
 import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
 import time
 
 from etils import epath
+from fsspec import config
+from fsspec.registry import known_implementations
 import pytest
 
 from decern_jax.io import storage
+from tests import tiny
 from tests.io import fake_store, gcs_emulator
+from tests.table import each
 
 
 @pytest.fixture
@@ -30,6 +39,100 @@ def root(request, tmp_path):
   else:
     with gcs_emulator.running():
       yield epath.Path("gs://bucket/folder")
+
+
+@pytest.fixture
+def no_gcsfs(monkeypatch):
+  """As where gcsfs is not installed."""
+  missing = {"class": "no_such_package.File", "err": "Please install gcsfs"}
+  with fake_store.fresh_connection():
+    monkeypatch.delitem(fake_store.REGISTRY, "gcs", raising=False)
+    monkeypatch.setitem(known_implementations, "gcs", missing)
+    yield
+
+
+class TestIsRemote:
+  @each("path", ["gs://bucket/a", "s3://a", epath.Path("gs://bucket/a")])
+  def test_holds_of_what_has_a_scheme(self, path):
+    assert storage.is_remote(path)
+
+  @each(
+    "path", ["a", "/gs://a", "./gs:/a", pathlib.Path("gs://a"), "a b://c", ""]
+  )
+  def test_holds_of_no_local_path(self, path):
+    assert not storage.is_remote(path)
+
+
+class TestAsPath:
+  @each("path", ["a/b", pathlib.Path("a/b")])
+  def test_keeps_local_paths(self, path):
+    assert storage.as_path(path) == epath.Path("a/b")
+
+  def test_keeps_the_scheme_of_a_store(self, store):
+    path = storage.as_path("gs://bucket/a") / "b"
+    assert str(path) == "gs://bucket/a/b"
+
+  @each("path", ["s3://bucket/a", "http://host/a"])
+  def test_refuses_other_stores(self, path):
+    message = rf"local path, or one on gs://, got '{path}'"
+    with pytest.raises(ValueError, match=message):
+      storage.as_path(path)
+
+  def test_says_how_to_install_what_is_missing(self, no_gcsfs):
+    message = r"'gs://bucket/a' needs.*pip install gcsfs.*decern_jax\[gcs\]"
+    with pytest.raises(ValueError, match=message):
+      storage.as_path("gs://bucket/a")
+
+  def test_needs_nothing_for_local_paths(self, no_gcsfs):
+    assert storage.as_path("a") == epath.Path("a")
+
+
+class TestCheckReachable:
+  @each("path", ["gs://bucket/none", "/no/such/folder"])
+  def test_accepts_what_is_not_there_yet(self, store, path):
+    storage.check_reachable(path)
+
+  @each(
+    "error", [RuntimeError("401: anonymous"), OSError("Forbidden: anonymous")]
+  )
+  def test_refuses_a_store_that_refuses(self, store, error):
+    store.error = error
+    message = r"access to gs://bucket/a, got .*anonymous"
+    with pytest.raises(ValueError, match=message):
+      storage.check_reachable("gs://bucket/a")
+
+
+class TestConnect:
+  def test_keeps_no_listing(self, store):
+    options = storage.connect().storage_options
+    assert options["use_listings_cache"] is False
+
+  def test_is_what_epath_asks(self, store):
+    connected = storage.connect()
+    epath.Path("gs://bucket/a").exists()
+    assert store._cache == {connected._fs_token: connected}
+
+  def test_lets_the_user_choose(self, store, monkeypatch):
+    chosen = {"use_listings_cache": True, "token": "anon"}
+    monkeypatch.setitem(config.conf, "gcs", chosen)
+    options = storage.connect().storage_options
+    assert options == {**chosen, "finalize_on_close": True}
+
+
+class TestAsOsErrors:
+  def test_names_what_was_raised(self):
+    with (
+      pytest.raises(OSError, match=r"^gs://a: KeyError: 'b'$"),
+      storage.as_os_errors("gs://a"),
+    ):
+      raise KeyError("b")
+
+  def test_keeps_a_file_that_is_not_there(self):
+    with (
+      pytest.raises(FileNotFoundError, match="a"),
+      storage.as_os_errors("gs://a"),
+    ):
+      raise FileNotFoundError("a")
 
 
 class TestCheckWritable:
@@ -252,3 +355,87 @@ class TestLocalOutput:
         publish()
         assert store.objects["bucket/file"] == content
         now[0] += storage.SECONDS_BETWEEN_WRITES
+
+
+HOLDER = """
+import sys, time
+from decern_jax.io import storage
+with storage.hold_lock(sys.argv[1], refusal="No"):
+  print("held", flush=True)
+  time.sleep(60)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+  return tmp_path / "page.lock"
+
+
+def held_by(process_id):
+  host = re.escape(socket.gethostname())
+  return (
+    rf"^Expected one: .*page\.lock is held by process {process_id} on {host},"
+    r" since 20\d\d-\d\d-.*\+00:00\.$"
+  )
+
+
+def hold(path):
+  return storage.hold_lock(path, refusal="Expected one")
+
+
+class TestHoldLock:
+  def test_second_is_refused_and_the_first_is_named(self, path):
+    with hold(path):
+      for _ in range(2):
+        with pytest.raises(ValueError, match=held_by(os.getpid())), hold(path):
+          pytest.fail("was held twice")
+
+  def test_is_free_afterwards_and_names_nobody(self, path):
+    for _ in range(2):
+      with hold(path):
+        pass
+      assert os.listdir(path.parent) == ["page.lock"]
+      assert storage.lock_holder(path) == "another process"
+
+  def test_is_free_after_an_error(self, path):
+    with pytest.raises(KeyError), hold(path):
+      raise KeyError
+    with hold(path):
+      pass
+
+  def test_what_a_kill_left_is_replaced(self, path):
+    with hold(path):
+      left = {file: file.read_bytes() for file in path.parent.iterdir()}
+    assert len(left) == 2
+    for file, content in left.items():
+      file.write_bytes(content.replace(str(os.getpid()).encode(), b"123456"))
+    assert storage.lock_holder(path).startswith("process 123456 on")
+    with hold(path):
+      assert storage.lock_holder(path).startswith(f"process {os.getpid()} on")
+
+  @each("content", [b"", b"{", b"[1]", b'{"pid": 1}', b"\xff"])
+  def test_second_is_refused_whatever_the_holder_wrote(self, tmp_path, content):
+    path = tmp_path / "lock"
+    with hold(path):
+      (tmp_path / "lock.holder.lock").write_bytes(content)
+      with (
+        pytest.raises(ValueError, match="held by another process"),
+        hold(path),
+      ):
+        pytest.fail("was held twice")
+
+  @pytest.mark.slow
+  def test_is_free_when_its_holder_was_killed(self, path):
+    with subprocess.Popen(
+      [sys.executable, "-c", HOLDER, path],
+      cwd=tiny.ROOT,
+      stdout=subprocess.PIPE,
+      text=True,
+    ) as process:
+      assert process.stdout.readline() == "held\n"
+      with pytest.raises(ValueError, match=held_by(process.pid)), hold(path):
+        pytest.fail("was held twice")
+      process.send_signal(signal.SIGKILL)
+      process.wait()
+    with hold(path):
+      assert storage.lock_holder(path).startswith(f"process {os.getpid()} on")

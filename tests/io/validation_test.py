@@ -7,6 +7,7 @@ import pytest
 
 from decern_jax import Anchors, LinearHead
 from decern_jax.io import validation
+from decern_jax.io.validation import repeated, shorten
 from tests.table import each
 
 
@@ -169,3 +170,19 @@ class TestAsFloat32:
     head = validation.float32_tree(LinearHead(np.ones((2, 3)), np.arange(3)))
     assert isinstance(head, LinearHead)
     assert {array.dtype for array in head} == {np.dtype(np.float32)}
+
+
+class TestRepeated:
+  def test_names_are_sorted_and_given_once(self):
+    assert repeated(["b", "c", "a", "b", "a", "b"]) == ["a", "b"]
+
+  def test_is_empty_where_all_are_distinct(self):
+    assert repeated(iter("abc")) == []
+
+
+class TestShorten:
+  def test_few_names_are_all_shown(self):
+    assert shorten(iter("abcdefghij")) == "a, b, c, d, e, f, g, h, i, j"
+
+  def test_of_many_the_rest_is_counted(self):
+    assert shorten("abcdefghijkl") == "a, b, c, d, e, f, g, h, i, j and 2 more"

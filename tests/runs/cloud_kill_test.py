@@ -10,7 +10,7 @@ import urllib.request
 from etils import epath
 import pytest
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.runs import model_file, records
 from tests import event_file, tiny
 from tests.cli import commands
@@ -112,7 +112,7 @@ class TestEmulator:
 
   def test_what_others_write_is_seen_at_once(self):
     with gcs_emulator.running() as emulator:
-      folder = object_store.as_path("gs://bucket/folder")
+      folder = storage.as_path("gs://bucket/folder")
       storage.write_atomically(folder / "a", b"")
       assert [path.name for path in folder.iterdir()] == ["a"]
       url = emulator.environment["STORAGE_EMULATOR_HOST"]

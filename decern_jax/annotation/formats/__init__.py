@@ -21,7 +21,7 @@ from decern_jax.annotation.formats import (
 from decern_jax.annotation.formats.format import Format
 from decern_jax.annotation.formats.reading import parse_json
 from decern_jax.annotation.query import Item
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FORMATS: dict[str, Format] = {
   "label_studio": Format(
@@ -119,7 +119,7 @@ def read_file(path: epath.PathLike, *, items: Iterable[Item] = ()) -> Found:
     ValueError: If nothing in it can be read, or it is larger than
       `archive.MAX_BYTES`.
   """
-  name = object_store.as_path(path).name
+  name = storage.as_path(path).name
   with storage.local_input(path) as local, open(local, "rb") as file:
     is_archive = archive.is_archive(file.read(4))
     file.seek(0)

@@ -22,7 +22,7 @@ from decern_jax.annotation.formats.reading import (
   show,
 )
 from decern_jax.annotation.query import Item, Query
-from decern_jax.io import object_store
+from decern_jax.io import storage
 
 FOLDER = ("datumaro", "annotations")
 FILE_NAME = "default.json"
@@ -105,7 +105,7 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
     "categories": {"label": category},
     "items": _items(query),
   }
-  place = object_store.as_path(folder).joinpath(*FOLDER)
+  place = storage.as_path(folder).joinpath(*FOLDER)
   return writing.save(place, {FILE_NAME: writing.as_json(content)})
 
 

@@ -19,7 +19,7 @@ from decern_jax.annotation.formats.reading import (
   show,
 )
 from decern_jax.annotation.query import Item, Query
-from decern_jax.io import object_store
+from decern_jax.io import storage
 
 FOLDER = "fiftyone"
 SAMPLES_FILE_NAME = "samples.json"
@@ -95,7 +95,7 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
     SAMPLES_FILE_NAME: writing.as_json({"samples": samples}),
     METADATA_FILE_NAME: writing.as_json(_metadata(query)),
   }
-  return writing.save(object_store.as_path(folder) / FOLDER, contents)
+  return writing.save(storage.as_path(folder) / FOLDER, contents)
 
 
 def _answers_field(samples: list[Any]) -> str:

@@ -20,7 +20,7 @@ from decern_jax.annotation.formats.reading import (
   show,
 )
 from decern_jax.annotation.query import Item, Query
-from decern_jax.io import object_store
+from decern_jax.io import storage
 
 TASKS_FILE_NAME = "label_studio_tasks.json"
 CONFIG_FILE_NAME = "label_studio_config.xml"
@@ -161,7 +161,7 @@ def image_address(path: str) -> str:
     The address. For a file it is relative to
     LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/, its default.
   """
-  if object_store.is_remote(path):
+  if storage.is_remote(path):
     return path
   quoted = urllib.parse.quote(path.lstrip("/"), errors="surrogateescape")
   return f"/data/local-files/?d={quoted}"

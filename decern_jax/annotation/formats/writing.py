@@ -9,7 +9,7 @@ from etils import epath
 
 from decern_jax.annotation.formats.reading import RESERVED
 from decern_jax.annotation.query import Query
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 MIN_PROBABILITY = 0.5
 """From here on, a class is predicted where an image may have several."""
@@ -47,7 +47,7 @@ def save(
   Raises:
     OSError: If they cannot be written.
   """
-  folder = object_store.as_path(folder)
+  folder = storage.as_path(folder)
   storage.make_folder(folder)
   for name, content in contents.items():
     storage.write_atomically(folder / name, content)

@@ -9,7 +9,7 @@ from etils import epath
 import numpy as np
 
 from decern_jax.data.decoding import decode_image
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 MAX_SIDE = 1600
 """Longest side of a picture, in pixels; larger images are reduced."""
@@ -53,7 +53,7 @@ def render(path: str) -> tuple[str, bytes]:
 
 def _check_size(path: epath.PathLike) -> None:
   """Refuses what would fill the memory, or never end, when it is read."""
-  if object_store.is_remote(path):
+  if storage.is_remote(path):
     return
   status = os.stat(path)
   if not stat.S_ISREG(status.st_mode):

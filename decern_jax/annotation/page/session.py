@@ -13,7 +13,7 @@ from absl import logging
 from etils import epath
 
 from decern_jax.annotation import answer, query
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FILE_NAME = "page.jsonl"
 
@@ -66,7 +66,7 @@ class Session:
       ValueError: If there is no query.
       OSError: If the log cannot be read, or the folders cannot be written.
     """
-    self._workdir = object_store.as_path(workdir)
+    self._workdir = storage.as_path(workdir)
     self._annotator = annotator
     self._lock = threading.Lock()
     self._last_serial: dict[str, int] = {}

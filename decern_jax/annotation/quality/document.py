@@ -14,7 +14,7 @@ from PIL import Image
 
 from decern_jax.annotation.quality import page
 from decern_jax.annotation.quality.findings import Findings, HeldOut
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 from decern_jax.report import figures, gallery, tables
 
 PAGE_FILE = "report.html"
@@ -46,7 +46,7 @@ def write(found: Findings, folder: epath.PathLike, *, read: Read) -> epath.Path:
   Raises:
     OSError: If the folder cannot be written.
   """
-  folder = object_store.as_path(folder)
+  folder = storage.as_path(folder)
   storage.make_folder(folder)
   pictures = []
   if found.held_out is not None:

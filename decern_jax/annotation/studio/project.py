@@ -10,7 +10,7 @@ from decern_jax.annotation.query import Item, Query
 from decern_jax.annotation.studio import patience, record
 from decern_jax.annotation.studio.record import Record
 from decern_jax.annotation.studio.server import Project, Server
-from decern_jax.io import object_store
+from decern_jax.io import storage
 
 _MAX_TITLE = 50  # characters, as the server has it
 _CHOICES = ".//Choices"
@@ -143,7 +143,7 @@ def show_folders(
   Raises:
     ValueError: If the server cannot show them; shows why.
   """
-  paths = [item for item in items if not object_store.is_remote(item.path)]
+  paths = [item for item in items if not storage.is_remote(item.path)]
   for folder in dict.fromkeys(map(_folder, paths)):
 
     def is_shown(folder: str = folder) -> bool | None:
@@ -166,7 +166,7 @@ def _create(
 ) -> Project:
   """Makes the project unless it is there, and keeps its number."""
   config = label_studio.labeling_config(query)
-  name = object_store.as_path(workdir).name
+  name = storage.as_path(workdir).name
   title = f"decern_jax {name}".encode(errors="replace").decode()[:_MAX_TITLE]
   description = f"Images that a run asks about ({kept.mark})."
 
@@ -188,7 +188,7 @@ def _find_known(
   if found is None:
     raise ValueError(
       f"Expected project {number} of {server.url}, which"
-      f" {object_store.as_path(workdir) / record.FILE_NAME} names, got none."
+      f" {storage.as_path(workdir) / record.FILE_NAME} names, got none."
       " Without that file, a new project is made."
     )
   return found
@@ -201,5 +201,5 @@ def _check_same_server(
     raise ValueError(
       f"Expected `url` {kept.url}, where the project of the run is, got"
       f" {server.url}. If the server has moved, tell so in"
-      f" {object_store.as_path(workdir) / record.FILE_NAME}."
+      f" {storage.as_path(workdir) / record.FILE_NAME}."
     )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FILE_NAME = "label_studio.json"
 
@@ -49,7 +49,7 @@ def read(workdir: epath.PathLike) -> Record | None:
   Raises:
     ValueError: If it is not what `write` writes.
   """
-  path = object_store.as_path(workdir) / FILE_NAME
+  path = storage.as_path(workdir) / FILE_NAME
   content = storage.read_if_exists(path)
   if content is None:
     return None
@@ -77,6 +77,6 @@ def write(workdir: epath.PathLike, record: Record) -> None:
   Raises:
     OSError: If it cannot be written.
   """
-  path = object_store.as_path(workdir) / FILE_NAME
+  path = storage.as_path(workdir) / FILE_NAME
   content = json.dumps(record._asdict(), indent=2) + "\n"
   storage.write_atomically(path, content.encode("ascii"))

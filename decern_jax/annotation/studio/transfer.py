@@ -10,7 +10,7 @@ from decern_jax.annotation.formats import label_studio
 from decern_jax.annotation.query import ANSWERS_FOLDER, Item, Query
 from decern_jax.annotation.studio import patience
 from decern_jax.annotation.studio.server import Project, Server
-from decern_jax.io import object_store, storage
+from decern_jax.io import storage
 
 FILE_NAME = "label_studio.json"
 """File of answers that annotations are pulled into."""
@@ -99,7 +99,7 @@ def pull(server: Server, found: Project, workdir: epath.PathLike) -> Pulled:
   """
   content = patience.insist(lambda: server.export(found.number))
   answers = label_studio.read(content)
-  path = object_store.as_path(workdir) / ANSWERS_FOLDER / FILE_NAME
+  path = storage.as_path(workdir) / ANSWERS_FOLDER / FILE_NAME
   if answers.answers:
     storage.make_folder(path.parent)
     storage.write_atomically(path, content)
@@ -118,7 +118,7 @@ def _tasks(query: Query, document_root: str) -> list[dict[str, Any]]:
 
 def _below(item: Item, document_root: str) -> str:
   """Returns the path of an image as seen from a folder."""
-  if object_store.is_remote(item.path):
+  if storage.is_remote(item.path):
     return item.path
   path = posixpath.relpath(item.path, document_root)
   if path.split("/")[0] == "..":
@@ -133,7 +133,7 @@ def _check_shown(
 ) -> None:
   """Checks the first image that is a file: tasks cannot be mended later."""
   addresses = [task["data"]["image"] for task in tasks]
-  for address in [a for a in addresses if not object_store.is_remote(a)][:1]:
+  for address in [a for a in addresses if not storage.is_remote(a)][:1]:
     if not patience.insist(lambda a=address: server.shows(a)):
       raise ValueError(
         f"Expected {server.url} to show {address}, got no such image. Is its"

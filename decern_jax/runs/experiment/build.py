@@ -59,7 +59,9 @@ def build(
 
   def keep(model: learner.Fit, is_last: bool) -> None:
     if is_last or keeps_every_model:
-      processes.by_lead(functools.partial(model_file.save, workdir, model))
+      processes.on_process_zero(
+        functools.partial(model_file.save, workdir, model)
+      )
 
   return driver.Experiment(
     init=functools.partial(_init, config, assets, seed),

@@ -2,7 +2,7 @@
 
 from decern_jax import models
 from decern_jax.data import specs, transforms
-from decern_jax.io import object_store
+from decern_jax.io import storage
 from decern_jax.io.validation import check_integer, check_number
 from decern_jax.models import hub
 from decern_jax.runs.experiment.dataset import check_dataset
@@ -102,7 +102,7 @@ def _check_stores(config) -> None:
     None if hub.is_hub_name(weights) else weights,
   ):
     if path:
-      object_store.check_reachable(path)
+      storage.check_reachable(path)
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:

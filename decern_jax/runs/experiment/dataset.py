@@ -58,7 +58,7 @@ def load_dataset(config, *, num_workers: int) -> Dataset:
     ValueError: If the data are not what they should be.
   """
   chosen = config.dataset
-  dataset = processes.lead_first(
+  dataset = processes.process_zero_first(
     lambda: sources.load(
       chosen.name,
       path=chosen.path,
