@@ -8,7 +8,7 @@ import pytest
 
 from configs import common
 from decern_jax.data import specs
-from decern_jax.runs import experiment
+from decern_jax.runs import check
 from tests import tiny
 
 FILES = sorted(
@@ -92,7 +92,7 @@ class TestGetConfig:
 
   @each_file
   def test_has_values_in_range(self, name):
-    experiment.check(load(name).get_config().lock())
+    check.check(load(name).get_config().lock())
 
   @each_file
   def test_leaves_where_and_how_to_run_alone(self, name):

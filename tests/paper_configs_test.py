@@ -16,7 +16,7 @@ from configs import common, paper
 from decern_jax import models
 from decern_jax.data import specs
 from decern_jax.models import pretrained, resnet, vit
-from decern_jax.runs import driver, experiment, records
+from decern_jax.runs import check, driver, experiment, records
 from tests import tiny
 from tests.data import bronze
 from tests.table import each
@@ -147,7 +147,7 @@ def shrink(config, folder: pathlib.Path):
 
 
 def run(config, workdir) -> list[records.Record]:
-  experiment.check(config)
+  check.check(config)
   with tfds.testing.mock_data(as_data_source_fn=fake_source):
     assets = experiment.load(config)
   built = experiment.build(config, assets, seed=1, workdir=workdir)
@@ -219,7 +219,7 @@ class TestPaper:
   @each("setting", paper.SETTINGS)
   def test_every_setting_is_the_published_one(self, setting):
     config = paper.get_config(setting).lock()
-    experiment.check(config)
+    check.check(config)
     dataset, backbone, budget = setting.split("/")
     row = specs.DATASETS[config.dataset.name]
     assert (config.dataset.name, config.model.name) == (dataset, backbone)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import contextlib
+from dataclasses import replace
 import functools
 import json
 
@@ -11,7 +12,7 @@ import numpy as np
 from configs import common
 from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.runs import acquisition
+from decern_jax.runs.round import Task, draw_first_state, run_round
 from decern_jax.strategies import STRATEGIES, Selection
 from decern_jax.training import frozen, learner, training
 from tests import tiny
@@ -48,15 +49,15 @@ def make_split(name: str, labels: np.ndarray) -> Split:
   return Split(ids=ids, labels=labels, read=None)
 
 
-def make_task(**changes) -> acquisition.Task:
+def make_task(**changes) -> Task:
   _, labels = draw(POOL, 1)
-  task = acquisition.Task(
+  task = Task(
     ids=make_split("train", labels).ids,
     initial_budget=INITIAL,
     budget=BUDGET,
     num_rounds=NUM_ROUNDS,
   )
-  return task._replace(**changes)
+  return replace(task, **changes)
 
 
 def make_parts(
@@ -93,7 +94,7 @@ def make_advance(
   row = STRATEGIES[strategy]
   select_options = {name: OPTIONS[name] for name in row.options}
   return functools.partial(
-    acquisition.advance,
+    run_round,
     task,
     seed=seed,
     learner=make_learner(
@@ -112,7 +113,7 @@ def make_advance(
 def run(task, parts, strategy="decern", *, seed=1, **options):
   """Returns the states before each round and after the last, and records."""
   advance = make_advance(task, parts, strategy, seed=seed, **options)
-  states, records = [acquisition.init(task, seed=seed)], []
+  states, records = [draw_first_state(task, seed=seed)], []
   for _ in range(task.num_rounds):
     state, record = advance(states[-1])
     states.append(state)
@@ -135,7 +136,7 @@ class Spy:
 def advance(task, parts, state, select, *, seed=1, **options):
   """Runs one round with a strategy of any kind."""
   made = make_learner(task, parts, seed=seed)
-  return acquisition.advance(
+  return run_round(
     task, state, seed=seed, learner=made, select=select, **options
   )
 

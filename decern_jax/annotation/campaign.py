@@ -6,7 +6,7 @@ from decern_jax.annotation import formats, images, reporting
 from decern_jax.annotation.loop import Loop, WaitingError
 from decern_jax.distributed import processes
 from decern_jax.io.validation import check_integer
-from decern_jax.runs import driver, experiment, runner, workdir
+from decern_jax.runs import check, driver, experiment, records, workdir
 
 
 def run(config, folder: epath.Path, *, go_on: bool = False) -> None:
@@ -62,7 +62,7 @@ def _run_rounds(
       loop.as_experiment(),
       num_rounds=assets.task.num_rounds,
       workdir=folder,
-      on_round=lambda record: processes.say(runner.describe(record)),
+      on_round=lambda record: processes.say(records.describe(record)),
     )
   except WaitingError as waiting:
     return str(waiting)
@@ -75,7 +75,7 @@ def _check(config) -> None:
   Raises:
     ValueError: Shows what is wrong.
   """
-  experiment.check(config)
+  check.check(config)
   if processes.are_several():
     raise ValueError("Expected one process where labels come from people.")
   if len(config.seeds) != 1:

@@ -20,7 +20,7 @@ from decern_jax.cli import command, config_flag, pretrain
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import to_host
 from decern_jax.report import comparison, document, gallery, run_report
-from decern_jax.runs import experiment, runner
+from decern_jax.runs import check, experiment, runner
 from decern_jax.strategies import STRATEGIES
 
 REPORT_FOLDER = "report"
@@ -59,13 +59,11 @@ def compare(
     ValueError: If the configuration, the data or a folder are not as they
       should be.
   """
-  _check_strategies(config.strategies)
+  check.check(config)
   settings = {
     name: _with_value(config, "selection.strategy", name)
     for name in config.strategies
   }
-  for of_strategy in settings.values():
-    experiment.check(of_strategy)
   folders = {name: _folders(settings[name], parent) for name in settings}
   report = _report_folder(config, parent)
   processes.on_process_zero(lambda: document.check_folder(report))
@@ -111,9 +109,8 @@ def pretrained_config(
     )
   weights = str(folder / pretrain.WEIGHTS_FILE)
   changed = _with_value(config, "model.weights", weights)
-  # A mistake in the comparison is told before the pre-training's hours.
-  _check_strategies(changed.strategies)
-  experiment.check(changed)
+  # Before the hours of pre-training.
+  check.check(changed)
   pretrain.run(pretraining, folder)
   return changed
 
@@ -154,18 +151,6 @@ def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
     features=features,
     read=(lambda id_: train.read(position[id_])) if photos else None,
   )
-
-
-def _check_strategies(names: Sequence[str]) -> None:
-  if not names or len(set(names)) != len(names):
-    raise ValueError(
-      f"Expected distinct `strategies`, at least one, got {names}."
-    )
-  unknown = sorted(set(names) - set(STRATEGIES))
-  if unknown:
-    raise ValueError(
-      f"Unknown strategies {unknown}; expected some of {sorted(STRATEGIES)}."
-    )
 
 
 def _with_value(

@@ -19,7 +19,7 @@ from decern_jax.compile_check import program, round_programs, topology
 from decern_jax.compile_check.program import Figures, Program
 from decern_jax.compile_check.run_setting import Setting, make_setting
 from decern_jax.distributed import processes
-from decern_jax.runs import experiment
+from decern_jax.runs import check
 
 GIB = 2**30
 MIB = 2**20
@@ -80,7 +80,7 @@ def run(
       should be; before anything is compiled.
     RuntimeError: If a program does not fit on a device.
   """
-  experiment.check(config)
+  check.check(config)
   if json_file is not None and not json_file.parent.is_dir():
     raise ValueError(
       f"Expected `--json` in a folder that exists, got {json_file}."

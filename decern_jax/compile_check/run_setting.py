@@ -7,8 +7,8 @@ from jax.sharding import Mesh
 from decern_jax import models
 from decern_jax.data.specs import DATASETS
 from decern_jax.distributed.sharding import LARGEST_SHARE
-from decern_jax.runs import acquisition
-from decern_jax.runs.experiment.check import recipe
+from decern_jax.runs.experiment import make_recipe
+from decern_jax.runs.round import Task
 from decern_jax.training import training
 
 
@@ -79,7 +79,7 @@ def make_setting(
   """
   sizes = _complete_sizes(config.dataset.name, sizes)
   default = config.selection.budget_per_class * sizes["num_classes"]
-  task = acquisition.Task(
+  task = Task(
     ids=(),
     initial_budget=config.selection.initial_budget or default,
     budget=config.selection.budget or default,
@@ -98,7 +98,7 @@ def make_setting(
     scope=config.train.scope,
     augment=config.train.augment,
     freeze_batch_norm=config.train.freeze_batch_norm,
-    recipe=recipe(config),
+    recipe=make_recipe(config),
     embed_batch_size=config.system.embed_batch_size,
     strategy=config.selection.strategy,
     budget=task.budget,

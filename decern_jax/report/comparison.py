@@ -7,7 +7,6 @@ from typing import Any
 from etils import epath
 
 from decern_jax.report import runs
-from decern_jax.runs import workdir
 from decern_jax.runs.records import Metric, Record, metric_of
 
 # The strategy that all others are compared with.
@@ -113,8 +112,7 @@ def _check_same(
   own |= {runs.STRATEGY, runs.SEED}
 
   def traits(run: runs.Run) -> dict[str, dict[str, Any]]:
-    shared = workdir.with_later(run.settings)
-    shared = {k: v for k, v in shared.items() if k not in own}
+    shared = {k: v for k, v in run.settings.items() if k not in own}
     labels = {"num_labeled": run.num_labeled}
     return {"settings": shared, "data": run.data, "numbers of labels": labels}
 

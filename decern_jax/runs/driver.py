@@ -1,4 +1,4 @@
-"""Runs the rounds of an experiment that its directory does not hold yet."""
+"""Runs an experiment round by round, and resumes an interrupted one."""
 
 from collections.abc import Callable
 import dataclasses
@@ -16,13 +16,13 @@ from decern_jax.training.rounds import RoundState
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a driver runs.
+  """The functions that a driver calls.
 
   Attributes:
     init: Returns the state before the first round.
-    advance: Runs one round: maps a state to the next one and the record of
+    advance: Runs one round: maps a state to the next state and the record of
       the round, which JSON can hold.
-    finish: Called when all rounds are saved; clears away what only an
+    finish: Called when all rounds are saved; removes the files that only an
       interrupted round needs.
   """
 
@@ -38,17 +38,17 @@ def run(
   workdir: epath.PathLike,
   on_round: Callable[[records.Record], None] = lambda record: None,
 ) -> RoundState:
-  """Runs an experiment, from where its directory is.
+  """Runs the rounds of an experiment that its directory does not hold yet.
 
-  The record of a round is on the disk before the state after it, so that a
-  saved state never lacks the records that led to it. A kill at any moment
-  costs the round that ran, and what it had drawn is drawn again.
+  The record of a round is saved before the state after it, so that a saved
+  state never lacks the records that led to it. A kill at any moment costs only
+  the round that was running; its repetition makes the same random draws.
 
   Args:
-    experiment: What to do before the first round, and in each round.
+    experiment: The functions that start a run, and run a round.
     num_rounds: Rounds of the whole run, those already saved included.
     workdir: Directory of the run. An interrupted run continues from it.
-    on_round: Called with the record of every round, also those found.
+    on_round: Called with the record of every round, also of the saved ones.
 
   Returns:
     The state after `num_rounds` rounds.
@@ -82,7 +82,7 @@ def run(
 
 
 def _read(workdir: epath.Path) -> list[records.Record]:
-  """Reads the records, which all processes must see."""
+  """Reads the records, and checks that all processes find the same number."""
   found = records.read(workdir)
   count = int(processes.from_process_zero(np.array(len(found))))
   if not processes.all_agree(len(found) == count):

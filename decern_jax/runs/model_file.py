@@ -1,7 +1,8 @@
-"""The model of a finished run, and how its images were brought to size."""
+"""The saved model of a run, with its classes and its image transform."""
 
+import dataclasses
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 
@@ -22,8 +23,9 @@ _SETTINGS = (
 )
 
 
-class TrainedModel(NamedTuple):
-  """The model that a run ended with.
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+  """The model of a run's last round.
 
   Attributes:
     backbone: The backbone, with its trained variables and its trained head.
@@ -35,14 +37,14 @@ class TrainedModel(NamedTuple):
   backbone: models.Backbone
   class_names: tuple[str, ...]
   transform: dict[str, Any]
-  is_multi_label: bool = False
+  is_multi_label: bool
 
 
 def save(directory: epath.PathLike, model: Fit) -> None:
   """Writes a model as safetensors, in this project's own format.
 
-  `models.create` loads the file, as weights of the model that it names: the
-  trained head is then `Backbone.head`.
+  `models.create` loads the file as weights; the trained head is then
+  `Backbone.head`.
 
   Args:
     directory: Directory of the run.
@@ -64,8 +66,8 @@ def load(directory: epath.PathLike) -> TrainedModel:
     The model.
 
   Raises:
-    ValueError: If the directory holds no finished run, or one of another
-      version; names the file, or the settings, that are missing.
+    ValueError: If the directory does not hold a finished run of this version;
+      names the missing files or settings.
   """
   directory = storage.as_path(directory)
   names = (FILE_NAME, workdir.CONFIG_FILE, workdir.DATA_FILE)
@@ -76,7 +78,7 @@ def load(directory: epath.PathLike) -> TrainedModel:
       f" {', '.join(missing)}."
     )
   settings = _read(directory / workdir.CONFIG_FILE, _SETTINGS)
-  data = _read(directory / workdir.DATA_FILE, ("class_names",))
+  data = _read(directory / workdir.DATA_FILE, ("class_names", "is_multi_label"))
   backbone = models.create(
     settings["model.name"],
     weights=directory / FILE_NAME,
@@ -92,12 +94,12 @@ def load(directory: epath.PathLike) -> TrainedModel:
       name: settings[f"dataset.{name}"]
       for name in ("resize_size", "image_size", "interpolation")
     },
-    is_multi_label=data.get("is_multi_label", False),
+    is_multi_label=data["is_multi_label"],
   )
 
 
 def _read(path: epath.Path, names: tuple[str, ...]) -> dict[str, Any]:
-  """Reads settings, and refuses those of a version with other names."""
+  """Reads settings, and refuses those of a version that had other names."""
   try:
     found = json.loads(path.read_text())
   except ValueError as error:
@@ -116,7 +118,7 @@ def _read(path: epath.Path, names: tuple[str, ...]) -> dict[str, Any]:
 def _check_head(
   backbone: models.Backbone, class_names: tuple[str, ...], path: epath.Path
 ) -> None:
-  """Refuses a file without a head for the classes."""
+  """Refuses a file whose head does not have an output for each class."""
   found = 0 if backbone.head is None else backbone.head.bias.size
   if found != len(class_names):
     raise ValueError(

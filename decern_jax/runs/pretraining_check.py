@@ -7,7 +7,7 @@ from decern_jax.pretraining.methods import METHODS, PROJECTORS, Options
 from decern_jax.pretraining.projector import Projector
 from decern_jax.pretraining.step import OPTIMIZERS, Recipe
 from decern_jax.pretraining.views import Views, check_views
-from decern_jax.runs import experiment
+from decern_jax.runs.check import check_dataset
 
 
 def check(config) -> None:
@@ -25,7 +25,7 @@ def check(config) -> None:
   check_integer(
     "dataset.resize_size", config.dataset.resize_size, low=views.image_size
   )
-  experiment.check_dataset(config.dataset)
+  check_dataset(config.dataset)
   options(config)
   projector(config)
   recipe(config, steps_per_epoch=1)

@@ -1,7 +1,8 @@
 """One JSON line per round: the record of a run."""
 
+import dataclasses
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 
@@ -12,14 +13,15 @@ FILE_NAME = "records.jsonl"
 Record = dict[str, Any]
 
 
-class Metric(NamedTuple):
-  """What runs are judged by.
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """The metric that runs are compared by, and a second one shown with it.
 
   Attributes:
-    name: Its name in the records.
-    title: Its name for people.
-    second: Name of another one that is shown beside it.
-    second_title: Likewise.
+    name: Name of the metric in the records.
+    title: Name of the metric for readers.
+    second: Name of the second metric in the records.
+    second_title: Name of the second metric for readers.
   """
 
   name: str
@@ -32,11 +34,11 @@ METRICS = (
   Metric("accuracy", "accuracy", "balanced_accuracy", "balanced accuracy"),
   Metric("macro_f1", "macro F1", "macro_ap", "mAP"),
 )
-"""The metric of one label per example, and that of several."""
+"""The metric for one label per example, and the one for several."""
 
 
 def metric_of(record: Record) -> Metric:
-  """Returns what the run of a record is judged by.
+  """Returns the metric that the run of a record is compared by.
 
   Args:
     record: Record of any round.
@@ -54,6 +56,22 @@ def metric_of(record: Record) -> Metric:
   )
 
 
+def describe(record: Record) -> str:
+  """Returns a round in one line: its labels, metric and seconds.
+
+  Args:
+    record: Record of the round.
+  """
+  line = f"round {record['round']}: {record['num_labeled']} labeled"
+  for split in ("test", "val"):
+    if split in record:
+      metric = metric_of(record)
+      title = f"{split} {metric.title}" if split == "test" else split
+      line += f", {title} {100 * record[split][metric.name]:.1f} %"
+  seconds = sum(record["seconds"].values())
+  return f"{line}, {len(record['selected'])} selected, {seconds:.1f} s"
+
+
 def path_in(workdir: epath.PathLike) -> epath.Path:
   """Returns the path of a run's records."""
   return storage.as_path(workdir) / FILE_NAME
@@ -62,8 +80,8 @@ def path_in(workdir: epath.PathLike) -> epath.Path:
 def read(workdir: epath.PathLike) -> list[Record]:
   """Reads the records of a run's rounds, from the first one on.
 
-  Reading ends before the first line that is cut off or out of order, as a kill
-  in the middle of writing leaves it.
+  Reading ends before the first line that is incomplete or out of order: a kill
+  in the middle of writing leaves such a line.
 
   Args:
     workdir: Directory of the run.
@@ -89,17 +107,17 @@ def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
 
 
 def append(workdir: epath.PathLike, record: Record) -> None:
-  """Writes the record of a round, and returns when it is durable.
+  """Writes the record of a round, and returns when it is on the disk.
 
   Args:
     workdir: Directory of the run.
-    record: The record; holds the number of its round as "round".
+    record: The record; holds the index of its round as "round".
   """
   storage.append(path_in(workdir), _line(record))
 
 
 def _parse(content: bytes) -> list[Record]:
-  """Returns the records that stand before the first line that is none."""
+  """Returns the records before the first line that is not a record."""
   records = []
   for line in content.split(b"\n"):
     try:
@@ -113,5 +131,5 @@ def _parse(content: bytes) -> list[Record]:
 
 
 def _line(record: Record) -> bytes:
-  # As ASCII: the name of a file, and so an id, may be no valid text.
+  # ASCII, as file names, and so ids, need not be valid text.
   return (json.dumps(record, allow_nan=False) + "\n").encode("ascii")

@@ -1,4 +1,4 @@
-"""The runs of a configuration, each seed in a folder of its own."""
+"""The runs of a configuration: each seed in a folder of its own."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -12,36 +12,38 @@ import tqdm
 
 from decern_jax.data import specs
 from decern_jax.distributed import processes
-from decern_jax.runs import driver, experiment, records, workdir
+from decern_jax.runs import check, driver, experiment, records, workdir
+from decern_jax.runs.config import Config
 
-# The last file of a run: its presence tells that nothing is left to do.
+# The last file that a run writes: a folder that has it is finished.
 CURVE_FILE = "learning_curve.png"
 
 Report = Callable[
-  [Any, "experiment.Assets", epath.Path],
+  [Config, experiment.Assets, epath.Path],
   contextlib.AbstractContextManager[Callable[[records.Record], None]],
 ]
-"""Maps a configuration, its assets and the folder of a run to a context, which
-is given the record of every round and completes its files when it ends."""
+"""Maps a configuration, its assets and the folder of a run to a context. The
+context yields a function that takes the record of each round, and writes its
+last files when it ends."""
 
 
 @contextlib.contextmanager
 def no_report(
-  config, assets: "experiment.Assets", folder: epath.Path
+  config: Config, assets: experiment.Assets, folder: epath.Path
 ) -> Iterator[Callable[[records.Record], None]]:
-  """Leaves nothing beside the records."""
+  """Writes nothing: the records are all that a run leaves."""
   del config, assets, folder
   yield lambda record: None
 
 
 def run(
-  config,
+  config: Config,
   folders: Mapping[int, epath.Path],
   *,
   assets: experiment.Assets | None = None,
   report: Report = no_report,
 ) -> experiment.Assets | None:
-  """Runs what the folders do not hold yet, and tells how it goes.
+  """Runs the rounds that the folders do not hold yet, and shows each round.
 
   Args:
     config: The configuration.
@@ -57,7 +59,7 @@ def run(
     ValueError: If the configuration, the data or a folder are not as they
       should be.
   """
-  experiment.check(config)
+  check.check(config)
   if specs.is_unlabeled(config.dataset.name):
     raise ValueError(
       "Expected a data set with labels to compare strategies on, got"
@@ -72,21 +74,21 @@ def run(
     [[seed, str(folders[seed]), settings[seed]] for seed in folders],
   )
   for seed, folder in folders.items():
-    processes.on_process_zero(
-      functools.partial(
-        workdir.check_free,
-        folder,
-        settings[seed],
-        file_name=workdir.CONFIG_FILE,
-      )
+    check_free = functools.partial(
+      workdir.check_free,
+      folder,
+      settings[seed],
+      file_name=workdir.CONFIG_FILE,
     )
+    processes.on_process_zero(check_free)
   for seed, folder in folders.items():
     if is_finished(config, folder):
       processes.say(f"{folder} holds a finished run:")
       for record in records.read(folder):
-        processes.say(describe(record))
+        processes.say(records.describe(record))
       continue
-    # Before anything is claimed: what is wrong with the data can be put right.
+    # Loaded before the folder is claimed: the user may correct an error in the
+    # data and use the same folder.
     if assets is None:
       assets = experiment.load(config)
       _check_same("data and model", assets.digest)
@@ -98,6 +100,17 @@ def run(
       )
       _run_seed(config, assets, seed, folder, report)
   return assets
+
+
+def is_finished(config: Config, folder: epath.Path) -> bool:
+  """Returns whether a run has all its rounds and its last file.
+
+  Args:
+    config: The configuration.
+    folder: Folder of the run.
+  """
+  is_complete = len(records.read(folder)) == config.num_rounds
+  return is_complete and (folder / CURVE_FILE).exists()
 
 
 def _check_same(name: str, value: Any) -> None:
@@ -114,23 +127,17 @@ def _claim(
   workdir.claim(folder, digest, file_name=workdir.DATA_FILE)
 
 
-def is_finished(config, folder: epath.Path) -> bool:
-  """Says whether nothing of a run is left to do; its curve comes last."""
-  complete = len(records.read(folder)) == config.num_rounds
-  return complete and (folder / CURVE_FILE).exists()
-
-
 def _run_seed(
-  config,
+  config: Config,
   assets: experiment.Assets,
   seed: int,
   folder: epath.Path,
   report: Report,
 ) -> None:
-  """Runs the rounds that are left of one seed, and reports on them."""
+  """Runs the remaining rounds of one seed, and writes its report."""
   processes.say(f"Seed {seed}, in {folder}:")
   write = report if processes.is_process_zero() else no_report
-  # `disable=None` keeps the bar out of files and pipes.
+  # `disable=None` shows the bar only in a terminal.
   with (
     write(config, assets, folder) as add_record,
     tqdm.tqdm(
@@ -139,7 +146,7 @@ def _run_seed(
   ):
 
     def show(record: records.Record) -> None:
-      processes.say(describe(record))
+      processes.say(records.describe(record))
       add_record(record)
       bar.update()
 
@@ -149,19 +156,3 @@ def _run_seed(
       workdir=folder,
       on_round=show,
     )
-
-
-def describe(record: records.Record) -> str:
-  """Returns a line that tells how a round went.
-
-  Args:
-    record: Record of the round.
-  """
-  line = f"round {record['round']}: {record['num_labeled']} labeled"
-  for part in ("test", "val"):
-    if part in record:
-      metric = records.metric_of(record)
-      title = f"{part} {metric.title}" if part == "test" else part
-      line += f", {title} {100 * record[part][metric.name]:.1f} %"
-  seconds = sum(record["seconds"].values())
-  return f"{line}, {len(record['selected'])} selected, {seconds:.1f} s"

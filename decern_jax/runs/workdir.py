@@ -1,4 +1,4 @@
-"""The folder of a run, and whose run it is."""
+"""The folder of a run: its default name, its settings and its lock."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -14,58 +14,19 @@ CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 LOCK_FILE = "lock"
 
-# What cannot change a result, and the lists of which a run has one entry.
+# Settings that cannot change a result, and lists of which a run has one entry.
 NOT_IDENTITY = ("system", "seeds", "strategies", "labels.formats")
-
-# Settings that came after the first version, and what runs did before: a folder
-# of then goes on. One that came as None needs no entry.
-LATER_SETTINGS = {
-  "dataset.band_range": [],
-  "dataset.binary_columns": [],
-  "dataset.ignored_columns": [],
-  "dataset.is_multi_label": False,
-  "dataset.long_tail_seed": 0,
-  "dataset.split_seed": 0,
-  "dataset.test_share": 0.2,
-  "labels.class_names": [],
-  "model.dtype": "float32",
-  "model.weights_seed": 0,
-  "selection.budget_per_class": 1,
-  "selection.cluster_pick": "most_uncertain",
-  "selection.cover_delta": 0.0,
-  "selection.dropout_rate": 0.5,
-  "selection.initial_strategy": "random",
-  "selection.num_dropout_passes": 10,
-  "selection.power_beta": 1.0,
-  "selection.shortlist_factor": 4,
-  "train.augment": False,
-  "train.freeze_batch_norm": False,
-  "train.scope": "head",
-}
-
-
-def with_later(settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns settings with those that the version that wrote them had not.
-
-  Args:
-    settings: As `identity` returned them, in this version or an older one.
-
-  Returns:
-    As `identity` would return them now.
-  """
-  kept = {k: v for k, v in settings.items() if k not in NOT_IDENTITY}
-  return {**LATER_SETTINGS, **kept}
 
 
 def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
-  """Returns the settings that a run is identified by, flat.
+  """Returns the settings that identify a run, by dotted name.
 
   Args:
     config: All settings, nested.
     seed: Seed of the run.
 
   Returns:
-    Values by dotted name, in order; tuples become lists, as JSON has them.
+    The settings, sorted, with the seed; tuples become lists, as in JSON.
   """
   kept = {k: v for k, v in config.items() if k not in NOT_IDENTITY}
   flat = dict(sorted(_flatten(kept, "").items()))
@@ -81,7 +42,7 @@ def default_path(
   Args:
     config_name: Name of the configuration file.
     config: All settings, nested.
-    defaults: The settings of the file, before any was changed.
+    defaults: The settings of the file before flags changed them.
 
   Returns:
     `runs/<config>/<strategy>-<hash of the changed settings>`.
@@ -97,10 +58,10 @@ def default_path(
 def check_free(
   workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
 ) -> None:
-  """Checks that a folder can become, or is, the run of these settings.
+  """Checks that a folder belongs to the run of these settings, or to none.
 
   Args:
-    workdir: The folder; made if it is not there.
+    workdir: The folder; created if it does not exist.
     settings: What identifies the run, as JSON has it.
     file_name: The file that holds them: `CONFIG_FILE` or `DATA_FILE`.
 
@@ -113,8 +74,6 @@ def check_free(
   if found is None:
     _check_writable(path.parent)
     return
-  if file_name == CONFIG_FILE:
-    found, settings = with_later(found), with_later(settings)
   names = sorted(set(found) | set(settings))
   differing = [
     f"{name}: {found.get(name)!r:.200} there, {settings.get(name)!r:.200} now"
@@ -132,7 +91,7 @@ def check_free(
 def claim(
   workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
 ) -> None:
-  """Makes a folder the run of these settings, unless it is already.
+  """Makes a folder that of the run of these settings, unless it is already.
 
   Args:
     workdir: As in `check_free`.
@@ -151,19 +110,19 @@ def claim(
 
 @contextlib.contextmanager
 def lock(workdir: epath.PathLike) -> Iterator[None]:
-  """Keeps other processes out of a folder; a store has no locks.
+  """Keeps other processes out of a folder; object stores have no locks.
 
-  The lock ends with the process, whatever ends it.
+  The system frees the lock when the process ends for any reason.
 
   Args:
-    workdir: The folder; made if it is not there.
+    workdir: The folder; created if it does not exist.
 
   Yields:
     Nothing.
 
   Raises:
-    ValueError: If another process has it, which is named.
-    OSError: If the file of the lock cannot be written.
+    ValueError: If another process holds the lock; names the process.
+    OSError: If the lock file cannot be written.
   """
   folder = storage.as_path(workdir)
   if storage.is_remote(folder):
@@ -176,7 +135,7 @@ def lock(workdir: epath.PathLike) -> Iterator[None]:
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-  """Returns a nested mapping flat, with dotted names."""
+  """Returns the values of a nested mapping by dotted name."""
   flat = {}
   for name, value in tree.items():
     if isinstance(value, Mapping):

@@ -75,10 +75,10 @@ class TestCompare:
   def test_goes_on_where_it_was_interrupted(self, start, monkeypatch):
     run_seed = runner._run_seed
 
-    def stop(config, assets, seed, folder):
+    def stop(config, assets, seed, folder, report):
       if (config.selection.strategy, seed) == ("random", 1):
         raise KeyboardInterrupt
-      run_seed(config, assets, seed, folder)
+      run_seed(config, assets, seed, folder, report)
 
     with monkeypatch.context() as patch:
       patch.setattr(runner, "_run_seed", stop)
@@ -120,7 +120,7 @@ class TestCompare:
     [
       ((), r"distinct `strategies`, at least one, got \(\)"),
       (("margin", "margin"), r"distinct `strategies`.*'margin'"),
-      (("margin", "oracle"), r"Unknown strategies \['oracle'\]; expected"),
+      (("margin", "oracle"), "Unknown strategy 'oracle'; expected"),
     ],
   )
   def test_rejects_strategies_before_any_work(
@@ -180,7 +180,7 @@ class TestPretrainedConfig:
     "changes, pretraining, message",
     [
       ({}, {"model.name": "resnet18"}, "got 'small_cnn' and 'resnet18'"),
-      ({"strategies": ("oracle",)}, {}, "Unknown strategies"),
+      ({"strategies": ("oracle",)}, {}, "Unknown strategy 'oracle'"),
       ({"train__num_epochs": 0}, {}, "1 <= `train.num_epochs`, got 0"),
     ],
   )

@@ -1,5 +1,6 @@
 """Tests of decern_jax/cli/main.py, in this process."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -153,7 +154,7 @@ class TestRun:
           raise KeyboardInterrupt
         return built.advance(state)
 
-      return built._replace(advance=advance)
+      return dataclasses.replace(built, advance=advance)
 
     with monkeypatch.context() as patch:
       patch.setattr(experiment, "build", build_failing)

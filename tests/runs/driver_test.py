@@ -1,5 +1,6 @@
 """Tests of decern_jax/runs/driver.py, with an experiment that only counts."""
 
+import dataclasses
 import json
 import shutil
 
@@ -145,7 +146,9 @@ class TestFinish:
       with checkpoint.open_manager(workdir / "checkpoints") as manager:
         told.append(list(manager.all_steps()))
 
-    experiment = Counter(workdir, **options).experiment._replace(finish=finish)
+    experiment = dataclasses.replace(
+      Counter(workdir, **options).experiment, finish=finish
+    )
     try:
       driver.run(experiment, num_rounds=4, workdir=workdir)
     except Stop:

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from configs import label_file, land_cover
 from decern_jax.cli import compare
 from decern_jax.data import rendered_land_cover, specs
-from decern_jax.runs import driver, experiment, model_file, records
+from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.training import train_step
 from tests import tiny
 from tests.table import each
@@ -61,7 +61,7 @@ def make_config(folder, **changes):
 
 
 def run(config, workdir, num_rounds=3) -> list[records.Record]:
-  experiment.check(config)
+  check.check(config)
   built = experiment.build(
     config, experiment.load(config), seed=1, workdir=workdir
   )
@@ -118,7 +118,7 @@ class TestRun:
 class TestLandCover:
   def test_names_what_its_data_set_has(self):
     config = land_cover.get_config()
-    experiment.check(config)
+    check.check(config)
     data = rendered_land_cover.load_rendered_land_cover()
     assert data.train.labels.ndim == 2
     budget = config.selection.initial_budget + 5 * config.selection.budget

@@ -7,7 +7,6 @@ import re
 from etils import epath
 import pytest
 
-from configs import common
 from decern_jax.runs import workdir
 from decern_jax.runs.workdir import CONFIG_FILE, DATA_FILE, check_free, claim
 from tests.table import each
@@ -20,29 +19,6 @@ CONFIG = {
   "system": {"num_devices": None, "cache_dir": "runs/cache"},
 }
 SETTINGS = {"dataset.path": "photos", "num_rounds": 8, "seed": 1}
-
-# What identified a run of the first version.
-FIRST_SETTINGS = (
-  "dataset.image_size",
-  "dataset.interpolation",
-  "dataset.name",
-  "dataset.path",
-  "dataset.resize_size",
-  "model.name",
-  "model.weights",
-  "num_rounds",
-  "selection.budget",
-  "selection.diversity_gamma",
-  "selection.initial_budget",
-  "selection.strategy",
-  "selection.uncertainty_gamma",
-  "train.batch_size",
-  "train.final_learning_rate",
-  "train.learning_rate",
-  "train.num_epochs",
-  "train.warmup_epochs",
-  "train.warmup_learning_rate",
-)
 
 
 def changed(**values) -> dict:
@@ -259,43 +235,3 @@ class TestLock:
     for _ in range(2):
       with pytest.raises(KeyError), workdir.lock(tmp_path):
         raise KeyError
-
-
-class TestOlderVersion:
-  @pytest.fixture
-  def now(self):
-    return workdir.identity(common.get_config().to_dict(), 1)
-
-  @pytest.fixture
-  def older(self, now, tmp_path):
-    """The folder of a run of the first version."""
-    settings = {name: now[name] for name in (*FIRST_SETTINGS, "seed")}
-    (tmp_path / CONFIG_FILE).write_text(json.dumps(settings))
-    return tmp_path
-
-  def test_its_runs_go_on(self, older, now):
-    claim(older, now, file_name=CONFIG_FILE)
-
-  @each(
-    "name, value, before",
-    [
-      ("selection.initial_strategy", "typiclust", "'random'"),
-      ("train.scope", "all", "'head'"),
-      ("train.steps_per_epoch", 5, "None"),
-    ],
-  )
-  def test_what_came_later_is_as_it_was_before(
-    self, older, now, name, value, before
-  ):
-    with pytest.raises(ValueError, match=f"{name}: {before} there, {value!r}"):
-      check_free(older, {**now, name: value}, file_name=CONFIG_FILE)
-
-  def test_data_is_not_a_setting(self, tmp_path):
-    (tmp_path / DATA_FILE).write_text(json.dumps({"train": "x"}))
-    check_free(tmp_path, {"train": "x"}, file_name=DATA_FILE)
-    with pytest.raises(ValueError, match=r"labels\.formats"):
-      check_free(
-        tmp_path,
-        {"train": "x", "labels.formats": ["csv"]},
-        file_name=DATA_FILE,
-      )

@@ -11,8 +11,7 @@ from decern_jax import models
 from decern_jax.data import augmentation, transforms
 from decern_jax.features import embedding
 from decern_jax.ops.head import logits
-from decern_jax.runs import driver, experiment, model_file, records
-from decern_jax.runs.experiment.check import recipe
+from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.training import finetuning, rounds, train_step
 from tests import tasks, tiny
 from tests.table import each
@@ -48,7 +47,7 @@ class Run:
       system__checkpoint_seconds=0.0,
       **changes,
     )
-    experiment.check(self.config)
+    check.check(self.config)
     self.assets = experiment.load(self.config)
     self.asked: list[tuple[str, int]] = []
 
@@ -148,7 +147,7 @@ class TestPublishedScope:
       augment=functools.partial(
         augmentation.random_resized_crop_and_flip, image_size=tiny.SIZE
       ),
-      recipe=recipe(config),
+      recipe=experiment.make_recipe(config),
       mesh=assets.mesh,
       num_workers=1,
       checkpoint_seconds=3600.0,

@@ -1,11 +1,13 @@
 """Tests of decern_jax/training/frozen.py, on features of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.ops import keys
-from decern_jax.runs import acquisition
+from decern_jax.runs.round import Task, draw_first_state
 from decern_jax.training import learner, rounds, training
 from tests import tasks
 from tests.table import each
@@ -13,7 +15,7 @@ from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, RECIPE
 
 
 @pytest.fixture(scope="module")
-def task() -> acquisition.Task:
+def task() -> Task:
   return tasks.make_task()
 
 
@@ -30,7 +32,7 @@ def decern_run(task, parts):
 class TestFit:
   def test_head_is_the_one_that_training_gives(self, task, parts):
     """By hand: the labeled rows first, then rows that do not count."""
-    state = acquisition.init(task, seed=1)
+    state = draw_first_state(task, seed=1)
     model = tasks.make_learner(task, parts).fit(state)
     where = np.zeros(task.capacity, int)
     where[:INITIAL] = np.flatnonzero(state.labeled)
@@ -54,7 +56,7 @@ class TestFit:
 
   def test_hands_out_the_variables_that_it_was_made_with(self, task, parts):
     made = tasks.make_learner(task, parts)
-    assert made.fit(acquisition.init(task, seed=1)).variables == {"params": {}}
+    assert made.fit(draw_first_state(task, seed=1)).variables == {"params": {}}
 
   def test_starts_from_the_same_head_in_every_round(self, task, parts):
     """One label pattern in two rounds differs by the orders alone."""
@@ -99,13 +101,13 @@ class TestFit:
     made = tasks.make_learner(task, parts, recipe=recipe)
     message = r"loss became (nan|inf) in epoch \d+ of round 0; .*learning_rate"
     with pytest.raises(RuntimeError, match=message):
-      made.fit(acquisition.init(task, seed=1))
+      made.fit(draw_first_state(task, seed=1))
 
 
 class TestEmbed:
   def test_gives_the_cached_parts_whatever_is_wanted(self, task, parts):
     made = tasks.make_learner(task, parts)
-    model = made.fit(acquisition.init(task, seed=1))
+    model = made.fit(draw_first_state(task, seed=1))
     for wanted in (np.zeros(POOL, bool), np.ones(POOL, bool)):
       assert made.embed(model, wanted) is parts
 
@@ -121,7 +123,7 @@ class TestRun:
 
   def test_strategies_share_the_first_model(self, task, parts, decern_run):
     first = decern_run[1][0]
-    _, (record,) = tasks.run(task._replace(num_rounds=1), parts, "random")
+    _, (record,) = tasks.run(replace(task, num_rounds=1), parts, "random")
     # The padding of another number of rounds changes the order of sums.
     assert record["num_labeled"] == first["num_labeled"]
     _, records = tasks.run(task, parts, "random")
@@ -142,7 +144,7 @@ class TestRun:
     np.testing.assert_array_equal(state.labeled_at, states[4].labeled_at)
 
   def test_seeds_differ(self, task, parts, decern_run):
-    _, records = tasks.run(task._replace(num_rounds=2), parts, seed=2)
+    _, records = tasks.run(replace(task, num_rounds=2), parts, seed=2)
     assert records[0]["selected"] != decern_run[1][0]["selected"]
 
   @each("strategy", ["decern", "random"])
@@ -158,10 +160,10 @@ class TestRun:
   def test_compiles_nothing_after_the_first_round(
     self, task, parts, num_candidates
   ):
-    fresh = task._replace(budget=BUDGET + 1, num_candidates=num_candidates)
+    fresh = replace(task, budget=BUDGET + 1, num_candidates=num_candidates)
     advance = tasks.make_advance(fresh, parts)
     with tasks.compilations() as compiled:
-      state, _ = advance(acquisition.init(fresh, seed=3))
+      state, _ = advance(draw_first_state(fresh, seed=3))
       assert compiled or num_candidates
       compiled.clear()
       for _ in range(NUM_ROUNDS - 1):

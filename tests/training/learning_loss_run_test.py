@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from decern_jax.distributed import processes
-from decern_jax.runs import driver, experiment, model_file, records
+from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.training import finetuning, train_step
 from tests import tasks, tiny
 from tests.training import finetuned
@@ -50,7 +50,7 @@ def make_run(folder):
       system__checkpoint_seconds=0.0,
       **changes,
     )
-    experiment.check(config)
+    check.check(config)
     assets = experiment.load(config)
 
     def run(workdir):

@@ -1,5 +1,6 @@
-"""Tests of decern_jax/runs/acquisition.py."""
+"""Tests of decern_jax/runs/round.py."""
 
+from dataclasses import replace
 import functools
 import json
 
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 
 from decern_jax.ops import keys
-from decern_jax.runs import acquisition
+from decern_jax.runs.round import (
+  Task,
+  draw_first_state,
+  run_round,
+  select_first_state,
+)
 from decern_jax.strategies import STRATEGIES
 from decern_jax.training import learner
 from tests import tasks
@@ -26,7 +32,7 @@ from tests.tasks import (
 
 
 @pytest.fixture(scope="module")
-def task() -> acquisition.Task:
+def task() -> Task:
   return tasks.make_task()
 
 
@@ -54,7 +60,7 @@ class TestInitByStrategy:
   def test_selects_without_any_label(self, task, parts, name, is_multi_label):
     select = STRATEGIES[name].form(is_multi_label=is_multi_label)
     states = [
-      acquisition.init_by_strategy(task, made["train"], seed=1, select=select)
+      select_first_state(task, made["train"], seed=1, select=select)
       for made in (parts, tasks.make_parts(1))
     ]
     for state in states:
@@ -64,7 +70,7 @@ class TestInitByStrategy:
 
   def test_shows_no_label(self, task, parts):
     spy = Spy()
-    acquisition.init_by_strategy(task, parts["train"], seed=1, select=spy)
+    select_first_state(task, parts["train"], seed=1, select=spy)
     ((_, pool, budget),) = spy.seen
     assert budget == INITIAL
     assert set(np.asarray(pool.labels).tolist()) == {-1}
@@ -73,32 +79,32 @@ class TestInitByStrategy:
 
 class TestInit:
   def test_labels_the_initial_budget(self, task):
-    state = acquisition.init(task, seed=1)
+    state = draw_first_state(task, seed=1)
     assert int(state.round) == 0
     assert state.labeled.sum() == INITIAL
     assert set(np.asarray(state.labeled_at).tolist()) == {-1, 0}
 
   def test_depends_on_the_seed_alone(self, task):
     changed = tasks.make_task(budget=1, num_rounds=2, num_candidates=3)
-    again = acquisition.init(changed, seed=1)
-    other = acquisition.init(task, seed=2)
-    first = acquisition.init(task, seed=1)
+    again = draw_first_state(changed, seed=1)
+    other = draw_first_state(task, seed=2)
+    first = draw_first_state(task, seed=1)
     np.testing.assert_array_equal(first.labeled_at, again.labeled_at)
     assert (np.asarray(first.labeled_at) != np.asarray(other.labeled_at)).any()
 
   def test_larger_initial_set_has_the_smaller_in_it(self, task):
-    few = acquisition.init(task, seed=1).labeled
-    many = acquisition.init(task._replace(initial_budget=20), seed=1).labeled
+    few = draw_first_state(task, seed=1).labeled
+    many = draw_first_state(replace(task, initial_budget=20), seed=1).labeled
     assert many[few].all()
 
   def test_draws_every_example_about_as_often(self, task):
-    counts = sum(acquisition.init(task, seed=s).labeled for s in range(150))
+    counts = sum(draw_first_state(task, seed=s).labeled for s in range(150))
     expected = 150 * INITIAL / POOL
     # Five standard deviations of a binomial count.
     assert counts.max() < expected + 5 * np.sqrt(expected)
 
   def test_may_label_the_whole_pool(self, task):
-    state = acquisition.init(task._replace(initial_budget=POOL), seed=1)
+    state = draw_first_state(replace(task, initial_budget=POOL), seed=1)
     assert state.labeled.all()
 
 
@@ -186,7 +192,7 @@ class TestAdvance:
 
   @each("strategy", tasks.SOME_STRATEGIES)
   def test_every_strategy_labels_new_examples(self, task, parts, strategy):
-    states, records = tasks.run(task._replace(num_rounds=3), parts, strategy)
+    states, records = tasks.run(replace(task, num_rounds=3), parts, strategy)
     assert [int(state.labeled.sum()) for state in states] == [4, 9, 14, 14]
     has_scores = [record["scores"] is not None for record in records]
     is_scored = strategy in ("decern", "margin")
@@ -196,24 +202,24 @@ class TestAdvance:
       assert np.isfinite(record["scores"]).all()
 
   def test_labels_the_whole_pool_in_the_end(self, task, parts):
-    exact = task._replace(initial_budget=13, budget=16, num_rounds=4)
+    exact = replace(task, initial_budget=13, budget=16, num_rounds=4)
     states, records = tasks.run(exact, parts, "margin")
     assert states[-1].labeled.all()
     assert records[-1]["num_labeled"] == POOL
 
   def test_one_round_trains_and_evaluates(self, task, parts):
-    states, records = tasks.run(task._replace(num_rounds=1), parts)
+    states, records = tasks.run(replace(task, num_rounds=1), parts)
     assert records[0]["selected"] == []
     np.testing.assert_array_equal(states[1].labeled_at, states[0].labeled_at)
 
   def test_one_label_is_enough_to_go_on(self, task, parts):
-    few = task._replace(initial_budget=1, num_rounds=2)
+    few = replace(task, initial_budget=1, num_rounds=2)
     states, _ = tasks.run(few, parts)
     assert states[-1].labeled.sum() == 1 + BUDGET
 
   def test_tells_of_every_model_and_which_is_the_last(self, task, parts):
     told = []
-    short = task._replace(num_rounds=3)
+    short = replace(task, num_rounds=3)
     states, _ = tasks.run(
       short, parts, "random", on_model=lambda *model: told.append(model)
     )
@@ -223,7 +229,7 @@ class TestAdvance:
       jax.tree.map(np.testing.assert_array_equal, model.head, expected.head)
 
   def test_records_what_is_explained(self, task, parts):
-    short, asked = task._replace(num_rounds=2), []
+    short, asked = replace(task, num_rounds=2), []
 
     def explain(model, parts, state, positions):
       asked.append((int(state.round), positions.tolist()))
@@ -239,7 +245,7 @@ class TestAdvance:
     self, task, parts, num_candidates
   ):
     """Rows that are not asked for hold other features each time."""
-    few = task._replace(num_rounds=3, num_candidates=num_candidates)
+    few = replace(task, num_rounds=3, num_candidates=num_candidates)
     asked, made = [], tasks.make_learner(few, parts)
 
     def embed(model, wanted):
@@ -251,8 +257,8 @@ class TestAdvance:
       features = jax.device_put(np.float32(rows), train.features.sharding)
       return {**parts, "train": train._replace(features=features)}
 
-    run_round = functools.partial(
-      acquisition.advance,
+    advance_few = functools.partial(
+      run_round,
       few,
       seed=1,
       learner=made._replace(embed=embed),
@@ -265,7 +271,7 @@ class TestAdvance:
     )
     states, records = tasks.run(few, parts)
     for state, record in zip(states, records, strict=False):
-      _, found = run_round(state)
+      _, found = advance_few(state)
       assert tasks.without_seconds([found]) == tasks.without_seconds([record])
     for state, wanted in zip(states[:2], asked[:2], strict=True):
       assert wanted.dtype == bool

@@ -1,9 +1,11 @@
-"""Tests of what decern_jax/runs/acquisition.py shows a strategy."""
+"""Tests of what decern_jax/runs/round.py shows a strategy."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from decern_jax.runs import acquisition
+from decern_jax.runs.round import Task, draw_first_state, run_round
 from decern_jax.training import learner, rounds
 from tests import tasks
 from tests.table import each
@@ -11,7 +13,7 @@ from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, Spy, advance
 
 
 @pytest.fixture(scope="module")
-def task() -> acquisition.Task:
+def task() -> Task:
   return tasks.make_task()
 
 
@@ -50,8 +52,8 @@ class TestNeeds:
         del found["train"]
       return found
 
-    state = acquisition.init(task, seed=1)
-    acquisition.advance(
+    state = draw_first_state(task, seed=1)
+    run_round(
       task,
       state,
       seed=1,
@@ -78,7 +80,7 @@ class TestCandidates:
 
   @pytest.fixture
   def few(self, task):
-    return task._replace(num_candidates=20)
+    return replace(task, num_candidates=20)
 
   def test_are_so_many_unlabeled_examples(self, few, parts, states):
     for state in states[: NUM_ROUNDS - 1]:
@@ -101,8 +103,8 @@ class TestCandidates:
 
   @each("num_candidates", [None, POOL - INITIAL, 1000])
   def test_are_all_where_there_are_no_more(self, task, parts, num_candidates):
-    state = acquisition.init(task, seed=1)
-    changed = task._replace(num_candidates=num_candidates)
+    state = draw_first_state(task, seed=1)
+    changed = replace(task, num_candidates=num_candidates)
     candidates = self.draw(changed, parts, state)
     np.testing.assert_array_equal(candidates, ~state.labeled)
 
@@ -110,7 +112,10 @@ class TestCandidates:
   def test_are_all_that_a_strategy_selects_from(
     self, few, parts, states, strategy
   ):
-    tight, state = few._replace(num_candidates=BUDGET + 1), states[1]
+    tight, state = (
+      replace(few, num_candidates=BUDGET + 1),
+      states[1],
+    )
     candidates = self.draw(tight, parts, state)
     after, record = tasks.make_advance(tight, parts, strategy)(state)
     selected = np.asarray(after.labeled_at) == 2

@@ -1,8 +1,9 @@
-"""A round of active learning: train, evaluate, select, label."""
+"""One round of active learning: train, evaluate, select, label."""
 
 from collections.abc import Callable, Collection
+import dataclasses
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,30 +15,35 @@ from decern_jax.features import embedding
 from decern_jax.ops import keys
 from decern_jax.ops.head import LinearHead
 from decern_jax.strategies import NEEDS, Pool, Selection
-from decern_jax.training import evaluation, rounds
+from decern_jax.training import evaluation
 from decern_jax.training.learner import Fit, Learner, Part
+from decern_jax.training.rounds import RoundState, make_first_state
+
+Select = Callable[..., Selection]
+"""Maps `(key, pool, *, budget)` to the selected examples."""
 
 Explain = Callable[
-  [Fit, dict[str, Part], rounds.RoundState, np.ndarray], dict[str, Any]
+  [Fit, dict[str, Part], RoundState, np.ndarray], dict[str, Any]
 ]
-"""Maps a model, the data as it sees them, the state and the selected positions
-to what a record tells of the selection."""
+"""Maps a model, the data as it sees them, the state and the selected indices
+to further entries of the round's record."""
 
 
-class Task(NamedTuple):
-  """How many labels of what may be bought.
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """The training examples, and how many of their labels a run may buy.
 
   Attributes:
     ids: Stable name of each training example.
-    initial_budget: Labels of the random initial set.
+    initial_budget: Labels of the initial set.
     budget: Labels of every later selection.
     num_rounds: Rounds of the whole run; the last one selects nothing.
     num_candidates: Unlabeled examples, drawn at random in every round, that a
       selection chooses from; None: all.
     label_counts: int [classes], training examples that carry each label, where
       an example may have several; else None.
-    max_labels: Labels of the last round where the budgets do not tell, as
-      people answer more or less than they are asked; None: they do.
+    max_labels: Labels of the last round, where people answer more or less than
+      they are asked; None: as many as the budgets say.
   """
 
   ids: tuple[str, ...]
@@ -56,59 +62,52 @@ class Task(NamedTuple):
     return self.initial_budget + (self.num_rounds - 1) * self.budget
 
 
-def init(task: Task, *, seed: int) -> rounds.RoundState:
-  """Returns the state with a random initial set.
+def draw_first_state(task: Task, *, seed: int) -> RoundState:
+  """Returns the state before the first round, with a random initial set.
 
   Args:
     task: The task.
     seed: Seed of the run.
-
-  Returns:
-    The state before the first round.
   """
   pool = len(task.ids)
   order = jax.random.permutation(keys.seed_key(seed, "initial"), pool)
-  return rounds.make_first_state(pool, np.asarray(order)[: task.initial_budget])
+  return make_first_state(pool, np.asarray(order)[: task.initial_budget])
 
 
-def init_by_strategy(
-  task: Task, part: Part, *, seed: int, select: Callable[..., Selection]
-) -> rounds.RoundState:
-  """Returns the state with an initial set that a strategy selects.
+def select_first_state(
+  task: Task, train: Part, *, seed: int, select: Select
+) -> RoundState:
+  """Returns the state before the first round, with a selected initial set.
 
   Args:
     task: The task.
-    part: The training examples, as the model sees them before any label.
+    train: The training examples, as the model sees them before any label.
     seed: Seed of the run.
-    select: Maps `(key, pool, *, budget)` to a `Selection`; it reads features
-      alone, and labels of which there is none.
-
-  Returns:
-    The state before the first round.
+    select: A strategy that reads features and labels only; no example has a
+      label yet.
   """
   size = len(task.ids)
-  mesh = part.valid.sharding.mesh
   pool = Pool(
-    candidates=place_pool(np.ones(size, bool), mesh),
-    features=part.features,
-    labels=jnp.full_like(part.valid, -1, jnp.int32),
+    candidates=place_pool(np.ones(size, bool), train.valid.sharding.mesh),
+    features=train.features,
+    labels=jnp.full_like(train.valid, -1, jnp.int32),
   )
   key = keys.seed_key(seed, "initial")
   selection = select(key, pool, budget=task.initial_budget)
-  return rounds.make_first_state(size, to_host(selection.positions))
+  return make_first_state(size, to_host(selection.positions))
 
 
-def advance(
+def run_round(
   task: Task,
-  state: rounds.RoundState,
+  state: RoundState,
   *,
   seed: int,
   learner: Learner,
-  select: Callable[..., Selection],
+  select: Select,
   needs: Collection[str] = NEEDS,
   on_model: Callable[[Fit, bool], None] = lambda model, is_last: None,
   explain: Explain | None = None,
-) -> tuple[rounds.RoundState, dict[str, Any]]:
+) -> tuple[RoundState, dict[str, Any]]:
   """Trains, evaluates, selects and labels; the last round selects nothing.
 
   Args:
@@ -116,31 +115,31 @@ def advance(
     state: The state before the round.
     seed: Seed of the run.
     learner: How the model is trained.
-    select: Maps `(key, pool, *, budget)` to a `Selection`.
-    needs: What it reads of the pool; nothing else is computed.
+    select: The strategy.
+    needs: What the strategy reads of the pool; nothing else is computed.
     on_model: Called with the model of the round, and whether it is the last.
-    explain: What else the record is to tell of the selected examples, or None.
+    explain: Returns further entries of the record, or None.
 
   Returns:
     The state after the round, and its record: "round", "num_labeled", "train"
     with its loss and those of all epochs, metrics of "test" and "val", the
-    "selected" ids with their "scores" (null where the strategy has none), and
+    "selected" ids with their "scores" (None where the strategy has none), and
     "seconds" by stage.
 
   Raises:
     RuntimeError: If the training loss is not finite.
     processes.PreemptedError: If SIGTERM has asked the run to end.
   """
-  is_last = int(state.round) == task.num_rounds - 1
+  round_num = int(state.round)
+  is_last = round_num == task.num_rounds - 1
   clock = _Clock()
-  is_compared = "previous_probs" in needs and int(state.round) > 0
-  # Before this round's model, as a learner may remember its last one alone.
-  previous = (
-    learner.fit(state.before()) if is_compared and not is_last else None
-  )
+  previous = None
+  if "previous_probs" in needs and round_num and not is_last:
+    # Before this round's model, as a learner may remember only its last one.
+    previous = learner.fit(state.before())
   model = learner.fit(state)
   clock.lap("train")
-  # The state before this round is saved, and nothing of the round need be.
+  # The state before this round is saved, and the round has nothing to save.
   processes.end_if_stopping()
   candidates = np.zeros(len(task.ids), bool)
   if not is_last:
@@ -148,30 +147,41 @@ def advance(
   wanted = _wanted(state, candidates, needs)
   parts = learner.embed(model, wanted)
   clock.lap("embed")
-  metrics = _evaluate(task, model.head, parts)
+  metrics = {
+    name: evaluation.evaluate(
+      model.head, parts[name], label_counts=task.label_counts
+    )
+    for name in ("val", "test")
+    if name in parts
+  }
   clock.lap("evaluate")
   processes.end_if_stopping()
-  positions, scores = np.zeros(0, int), None
   on_model(model, is_last)
+  selected, scores = np.zeros(0, int), None
   if not is_last:
     pool = _make_pool(parts, model.head, state, candidates, needs)
     if previous is not None:
       before = learner.embed(previous, wanted)["train"]
       pool = pool._replace(previous_probs=_predict(previous.head, before))
-    positions, scores = _select(pool, task, state, seed, select)
+    key = keys.round_key(seed, "query", round_num)
+    selection = select(key, pool, budget=task.budget)
+    selected = to_host(selection.positions)
+    if selection.scores is not None:
+      scores = take_replicated(selection.scores, selected).tolist()
   clock.lap("select")
+  losses = model.losses.tolist()
   record = {
-    "round": int(state.round),
+    "round": round_num,
     "num_labeled": int(state.labeled.sum()),
-    "train": _describe_losses(model.losses),
+    "train": {"loss": losses[-1], "epoch_losses": losses},
     **metrics,
-    "selected": [task.ids[position] for position in positions],
+    "selected": [task.ids[index] for index in selected],
     "scores": scores,
     "seconds": clock.laps,
   }
   if explain is not None:
-    record |= explain(model, parts, state, positions)
-  return state.label(positions), record
+    record |= explain(model, parts, state, selected)
+  return state.label(selected), record
 
 
 class _Clock:
@@ -188,20 +198,12 @@ class _Clock:
     self._last = now
 
 
-def _describe_losses(losses: np.ndarray) -> dict[str, Any]:
-  """Returns the last loss of a training, and those of all epochs."""
-  epochs = [float(loss) for loss in losses]
-  return {"loss": epochs[-1], "epoch_losses": epochs}
-
-
-def _draw_candidates(
-  task: Task, state: rounds.RoundState, seed: int
-) -> np.ndarray:
+def _draw_candidates(task: Task, state: RoundState, seed: int) -> np.ndarray:
   """Returns the mask of the examples that this round may select."""
   if task.num_candidates is None:
     return ~state.labeled
   key = keys.round_key(seed, "candidates", int(state.round))
-  # Of the whole pool: its length, and so the program, is that of every round.
+  # The whole pool is permuted, so that all rounds share one program.
   order = np.asarray(jax.random.permutation(key, len(task.ids)))
   mask = np.zeros(len(task.ids), bool)
   mask[order[~state.labeled[order]][: task.num_candidates]] = True
@@ -209,7 +211,7 @@ def _draw_candidates(
 
 
 def _wanted(
-  state: rounds.RoundState, candidates: np.ndarray, needs: Collection[str]
+  state: RoundState, candidates: np.ndarray, needs: Collection[str]
 ) -> np.ndarray:
   """Returns the mask of the training examples whose features are read."""
   if not candidates.any() or not set(needs) - {"head"}:
@@ -217,21 +219,10 @@ def _wanted(
   return candidates | state.labeled if "labels" in needs else candidates
 
 
-def _evaluate(
-  task: Task, head: LinearHead, parts: dict[str, Part]
-) -> dict[str, dict[str, Any]]:
-  """Returns the metrics of every held-out part."""
-  return {
-    name: evaluation.evaluate(head, parts[name], label_counts=task.label_counts)
-    for name in ("val", "test")
-    if name in parts
-  }
-
-
 def _make_pool(
   parts: dict[str, Part],
   head: LinearHead,
-  state: rounds.RoundState,
+  state: RoundState,
   candidates: np.ndarray,
   needs: Collection[str],
 ) -> Pool:
@@ -253,27 +244,7 @@ def _make_pool(
 
 
 def _predict(head: LinearHead, part: Part) -> jax.Array:
-  """Returns the probabilities of one part of the data."""
+  """Returns the class probabilities of one split of the data."""
   return embedding.predict(
     head, part.features, is_multi_label=part.labels.ndim > 1
   )
-
-
-def _select(
-  pool: Pool,
-  task: Task,
-  state: rounds.RoundState,
-  seed: int,
-  select: Callable[..., Selection],
-) -> tuple[np.ndarray, list[float] | None]:
-  """Returns the selected positions and their scores."""
-  selection = select(
-    keys.round_key(seed, "query", int(state.round)),
-    pool,
-    budget=task.budget,
-  )
-  positions = to_host(selection.positions)
-  if selection.scores is None:
-    return positions, None
-  scores = take_replicated(selection.scores, positions)
-  return positions, [float(score) for score in scores]

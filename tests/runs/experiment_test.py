@@ -1,4 +1,4 @@
-"""Tests of decern_jax/runs/experiment/load.py, on a tiny folder of images."""
+"""Tests of decern_jax/runs/experiment.py, on a tiny folder of images."""
 
 import json
 import os
@@ -272,7 +272,10 @@ class TestDigest:
     digest = assets.digest
     assert json.loads(json.dumps(digest)) == digest
     assert digest["class_names"] == list(tiny.CLASSES)
-    assert set(digest) == {"class_names", "train", "val", "test", "model"}
+    assert digest["is_multi_label"] is False
+    assert set(digest) == {
+      *("class_names", "is_multi_label", "train", "val", "test", "model")
+    }
 
   def test_tells_how_many_examples_there_are(self, assets):
     assert assets.digest["train"].startswith("32 examples ")

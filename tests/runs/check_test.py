@@ -1,4 +1,4 @@
-"""Tests of decern_jax/runs/experiment/check.py."""
+"""Tests of decern_jax/runs/check.py."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ import pytest
 
 from decern_jax import models, strategies
 from decern_jax.data import specs, transforms
-from decern_jax.runs import experiment
+from decern_jax.runs import check
 from tests import tiny
 from tests.table import each
 
@@ -44,7 +44,7 @@ OUT_OF_RANGE = [
   ("train.learning_rate", -0.1, "`train.learning_rate` .*got -0.1"),
   ("train.learning_rate", np.inf, "`train.learning_rate`, got inf"),
   ("train.learning_rate", np.nan, "`train.learning_rate`, got nan"),
-  ("train.warmup_epochs", -1, "`train.warmup_epochs` <= 20, got -1"),
+  ("train.warmup_epochs", -1, "0 <= `train.warmup_epochs`, got -1"),
   ("train.warmup_epochs", 21, "`train.warmup_epochs` <= 20, got 21"),
   ("train.warmup_learning_rate", -1e-9, "warmup_learning_rate.*got -1e-09"),
   ("train.warmup_learning_rate", 0.5, "warmup_learning_rate` <= .*got 0.5"),
@@ -107,16 +107,16 @@ class TestCheck:
   @each("name, value, message", OUT_OF_RANGE)
   def test_rejects_value_out_of_range(self, name, value, message):
     with pytest.raises(ValueError, match=message):
-      experiment.check(make_config(**{name: value}))
+      check.check(make_config(**{name: value}))
 
   @each("changes", IN_RANGE)
   def test_accepts_the_ends_of_the_ranges(self, changes):
-    experiment.check(make_config(**changes))
+    check.check(make_config(**changes))
 
   @each("name, value, kind, known", UNKNOWN)
   def test_lists_what_is_known(self, name, value, kind, known):
     with pytest.raises(ValueError, match=f"Unknown {kind} '{value}'") as error:
-      experiment.check(make_config(**{name: value}))
+      check.check(make_config(**{name: value}))
     assert str(sorted(known)) in str(error.value)
 
   @each("name", ["dataset.name", "model.name"])
@@ -126,17 +126,17 @@ class TestCheck:
       section, field = name.split(".")
       config[section][field] = None
     with pytest.raises(ValueError, match=r"Unknown \w+ None; expected one of"):
-      experiment.check(config)
+      check.check(config)
 
   def test_rejects_image_larger_than_resized(self):
     config = make_config(
       **{"dataset.resize_size": 40, "dataset.image_size": 48}
     )
     with pytest.raises(ValueError, match="48 <= `dataset.resize_size`, got 40"):
-      experiment.check(config)
+      check.check(config)
 
   def test_opens_neither_data_nor_weights(self):
-    experiment.check(make_config())
+    check.check(make_config())
 
   def test_has_a_test_for_every_number(self):
     """A new field of a number needs a range, and a line in this file."""

@@ -1,4 +1,4 @@
-"""Tests of decern_jax/runs/experiment/build.py, on a tiny folder of images."""
+"""Tests of decern_jax/runs/experiment.py, on a tiny folder of images."""
 
 import functools
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from decern_jax import strategies
-from decern_jax.runs import acquisition, experiment
+from decern_jax.runs import experiment
+from decern_jax.runs.round import draw_first_state
 from decern_jax.training import training
 from tests import tiny
 from tests.table import each
@@ -93,7 +94,7 @@ class TestBuild:
     self, make_config, assets, tmp_path
   ):
     built = experiment.build(make_config(), assets, seed=3, workdir=tmp_path)
-    expected = acquisition.init(assets.task, seed=3)
+    expected = draw_first_state(assets.task, seed=3)
     np.testing.assert_array_equal(built.init().labeled_at, expected.labeled_at)
 
   def test_runs_rounds_to_the_end(self, make_config, assets, tmp_path):

@@ -1,0 +1,635 @@
+"""From a configuration to data, model and features, and to a seed's experiment.
+
+`load` opens what all seeds share, and `build` makes of it the experiment of one
+seed, which a driver runs round by round.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import hashlib
+import os
+from typing import Any
+
+from absl import logging
+from etils import epath
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from decern_jax import models
+from decern_jax.data import (
+  augmentation,
+  imbalance,
+  label_columns,
+  sources,
+  transforms,
+)
+from decern_jax.data.dataset import Dataset, Split
+from decern_jax.data.specs import is_unlabeled
+from decern_jax.distributed import processes
+from decern_jax.distributed.sharding import (
+  is_too_large,
+  local_rows,
+  make_mesh,
+  place_pool,
+  take_replicated,
+)
+from decern_jax.features import embedding, feature_store
+from decern_jax.runs import driver, model_file
+from decern_jax.runs.config import Config
+from decern_jax.runs.round import (
+  Explain,
+  Select,
+  Task,
+  draw_first_state,
+  run_round,
+  select_first_state,
+)
+from decern_jax.strategies import STRATEGIES
+from decern_jax.training import (
+  finetuning,
+  frozen,
+  learner,
+  loss_module,
+  training,
+)
+from decern_jax.training.rounds import RoundState
+
+# What an explanation reads of a pool: also the features of labeled examples.
+_EXPLAINED_BY = ("features", "labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Assets:
+  """What the runs of all seeds share.
+
+  Attributes:
+    dataset: The images and labels.
+    task: The examples and the budgets.
+    backbone: The model.
+    mask: A bool for each parameter of the model, True for those that train.
+    use_batch_statistics: Whether batch normalisation is trained too.
+    parts: The features of all splits, where nothing of the backbone changes in
+      training; else None.
+    mesh: The mesh of all runs.
+    num_workers: Threads that decode images.
+    digest: What identifies data and model, as JSON has it.
+  """
+
+  dataset: Dataset
+  task: Task
+  backbone: models.Backbone
+  mask: Any
+  use_batch_statistics: bool
+  parts: dict[str, learner.Part] | None
+  mesh: Mesh
+  num_workers: int
+  digest: dict[str, Any]
+
+  @property
+  def is_multi_label(self) -> bool:
+    """Whether an image may have several labels."""
+    return self.dataset.train.labels.ndim > 1
+
+
+def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
+  """Opens data and model, and computes the features that all rounds use.
+
+  Args:
+    config: The configuration, checked.
+    dataset: The data set that it names, if that is already open.
+
+  Returns:
+    What the runs of all seeds share.
+
+  Raises:
+    ValueError: If data or weights are not what they should be, or the budget
+      is larger than the pool.
+  """
+  num_workers = count_workers(config)
+  if dataset is None:
+    dataset = load_dataset(config, num_workers=num_workers)
+  _check_form(config.selection.strategy, dataset)
+  task = _make_task(config, dataset)
+  backbone = models.load_or_draw(
+    config.model.name,
+    weights=config.model.weights,
+    seed=config.model.weights_seed,
+    image_size=config.dataset.image_size,
+    num_bands=dataset.train.read(0).shape[-1],
+    dtype=config.model.dtype,
+  )
+  mask = models.trainable_mask(
+    config.model.name, backbone.variables["params"], config.train.scope
+  )
+  is_fixed = not any(jax.tree.leaves(mask))
+  assets = Assets(
+    dataset=dataset,
+    task=task,
+    backbone=backbone,
+    mask=mask,
+    use_batch_statistics=(
+      not config.train.freeze_batch_norm
+      and not is_fixed
+      and "batch_stats" in backbone.variables
+    ),
+    parts=None,
+    mesh=make_mesh(config.system.num_devices),
+    num_workers=num_workers,
+    digest=_digest(dataset, backbone),
+  )
+  if not is_fixed:
+    return assets
+  if config.train.augment:
+    logging.warning(
+      "train.augment: every epoch computes features anew, as no cache holds"
+      " those of augmented images; the cached ones serve evaluation and"
+      " selection alone."
+    )
+  return dataclasses.replace(assets, parts=_cached_parts(config, assets))
+
+
+def build(
+  config: Config,
+  assets: Assets,
+  *,
+  seed: int,
+  workdir: epath.PathLike,
+  explain: Explain | None = None,
+  keeps_every_model: bool = False,
+) -> driver.Experiment:
+  """Builds the experiment of one seed.
+
+  Args:
+    config: The configuration, checked.
+    assets: What `load` returned for it.
+    seed: Seed of the run.
+    workdir: Directory of the run, for the model and for what a kill inside a
+      round leaves.
+    explain: Returns further entries of a round's record. The selected and the
+      labeled examples are then embedded, whatever the strategy needs.
+    keeps_every_model: Whether the model of each round is saved, over that of
+      the round before. Otherwise only the model of the last round is saved.
+
+  Returns:
+    The experiment.
+  """
+  strategy = STRATEGIES[config.selection.strategy]
+  made = _make_learner(config, assets, seed, workdir)
+  if "previous_probs" in strategy.needs:
+    made = learner.remember_last(made)
+
+  def keep(model: learner.Fit, is_last: bool) -> None:
+    if is_last or keeps_every_model:
+      processes.on_process_zero(
+        functools.partial(model_file.save, workdir, model)
+      )
+
+  return driver.Experiment(
+    init=functools.partial(_first_state, config, assets, seed),
+    advance=functools.partial(
+      run_round,
+      assets.task,
+      seed=seed,
+      learner=made,
+      select=_select(config, assets, config.selection.strategy),
+      needs=(*strategy.needs, *(_EXPLAINED_BY if explain else ())),
+      on_model=keep,
+      explain=explain,
+    ),
+    finish=functools.partial(finetuning.finish, workdir),
+  )
+
+
+# The data set.
+
+
+def count_workers(config: Config) -> int:
+  """Returns how many threads read images: by default one per core.
+
+  Args:
+    config: The configuration.
+  """
+  return config.system.num_workers or os.cpu_count() or 1
+
+
+def load_dataset(config: Config, *, num_workers: int) -> Dataset:
+  """Opens the data set of a configuration.
+
+  Process zero checks the images; the others find the result in the cache.
+
+  Args:
+    config: The configuration, checked; its sections `dataset` and `system` are
+      read.
+    num_workers: Threads that check images.
+
+  Returns:
+    The data set, its pool thinned to a long tail if the configuration says so.
+
+  Raises:
+    ValueError: If the data are not what they should be.
+  """
+  chosen = config.dataset
+  labels = sources.Labels(
+    file=chosen.label_file,
+    columns=label_columns.Columns(
+      path=chosen.path_column,
+      split=chosen.split_column,
+      names=chosen.label_column,
+      binary=tuple(chosen.binary_columns),
+      ignored=tuple(chosen.ignored_columns),
+    ),
+    band_range=tuple(chosen.band_range) or None,
+    test_share=chosen.test_share,
+    split_seed=chosen.split_seed,
+    is_multi_label=chosen.is_multi_label,
+  )
+  dataset = processes.process_zero_first(
+    lambda: sources.load(
+      chosen.name,
+      path=chosen.path,
+      split_file=chosen.split_file,
+      num_workers=num_workers,
+      cache_dir=config.system.cache_dir,
+      labels=labels,
+    )
+  )
+  if chosen.long_tail_ratio is None:
+    return dataset
+  return imbalance.thin_to_long_tail(
+    dataset, ratio=chosen.long_tail_ratio, seed=chosen.long_tail_seed
+  )
+
+
+def with_labels(
+  assets: Assets,
+  class_names: tuple[str, ...],
+  labels: np.ndarray,
+  *,
+  num_labels: int,
+) -> Assets:
+  """Returns assets whose training examples have other labels.
+
+  Args:
+    assets: The assets.
+    class_names: Name of each class.
+    labels: int32 [train] or [train, classes]; those of examples without a label
+      are never read.
+    num_labels: Training examples that have a label.
+
+  Returns:
+    The assets, with the features that were computed.
+  """
+  train = assets.dataset.train._replace(labels=labels)
+  dataset = assets.dataset._replace(class_names=class_names, train=train)
+  parts = assets.parts
+  if parts is not None:
+    placed = place_pool(np.asarray(labels, np.int32), assets.mesh)
+    parts = {**parts, "train": parts["train"]._replace(labels=placed)}
+  max_labels = assets.task.max_labels
+  if num_labels > assets.task.capacity:
+    # A power of two: each capacity compiles programs of its own.
+    max_labels = 1 << (num_labels - 1).bit_length()
+  task = dataclasses.replace(
+    assets.task, max_labels=max_labels, label_counts=_label_counts(dataset)
+  )
+  return dataclasses.replace(
+    assets,
+    dataset=dataset,
+    parts=parts,
+    task=task,
+    digest=_digest(dataset, assets.backbone),
+  )
+
+
+def _splits(dataset: Dataset) -> dict[str, Split]:
+  """Returns the splits that a data set has, by name."""
+  splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+  return {name: split for name, split in splits.items() if split is not None}
+
+
+def _check_form(name: str, dataset: Dataset) -> None:
+  """Refuses a strategy that has no form for these labels."""
+  is_multi_label = dataset.train.labels.ndim > 1
+  if STRATEGIES[name].form(is_multi_label=is_multi_label) is None:
+    kind = "several labels" if is_multi_label else "one label"
+    known = [
+      other
+      for other, strategy in STRATEGIES.items()
+      if strategy.form(is_multi_label=is_multi_label)
+    ]
+    raise ValueError(
+      f"Expected a strategy for {kind} per example, as {dataset.name!r} has,"
+      f" one of {known}, got {name!r}."
+    )
+
+
+def _make_task(config: Config, dataset: Dataset) -> Task:
+  """Returns the examples and the budgets, checked against the pool."""
+  selection, pool = config.selection, len(dataset.train.ids)
+  default = selection.budget_per_class * len(dataset.class_names)
+  initial_budget = selection.initial_budget or default
+  budget = selection.budget or default
+  num_rounds = config.num_rounds
+  if is_unlabeled(config.dataset.name):
+    # Labels from people end when all images have theirs.
+    initial_budget = min(initial_budget, pool)
+    num_rounds = min(num_rounds, 1 + (pool - initial_budget) // budget)
+  task = Task(
+    ids=dataset.train.ids,
+    initial_budget=initial_budget,
+    budget=budget,
+    num_rounds=num_rounds,
+    num_candidates=selection.num_candidates,
+    label_counts=_label_counts(dataset),
+  )
+  if task.capacity > pool:
+    raise ValueError(
+      f"Expected `initial_budget` + (`num_rounds` - 1) · `budget` <= {pool}"
+      f" training examples, got {initial_budget} + {num_rounds - 1} ·"
+      f" {budget} = {task.capacity}."
+    )
+  if task.num_candidates is not None and task.num_candidates < budget:
+    raise ValueError(
+      f"Expected `selection.num_candidates` >= the budget {budget}, got"
+      f" {task.num_candidates}."
+    )
+  return task
+
+
+def _label_counts(dataset: Dataset) -> np.ndarray | None:
+  """Returns how many training examples carry each label, if of several."""
+  labels = dataset.train.labels
+  return labels.sum(axis=0) if labels.ndim > 1 else None
+
+
+def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
+  """Returns what identifies the examples and the model of a run."""
+
+  def of_split(split: Split) -> str:
+    # File names, and so ids, need not be valid text.
+    names = os.fsencode("\n".join(split.ids))
+    labels = np.asarray(split.labels, np.int32).tobytes()
+    digest = hashlib.sha256(names + labels).hexdigest()
+    return f"{len(split.ids)} examples {digest}"
+
+  return {
+    "class_names": list(dataset.class_names),
+    "is_multi_label": dataset.train.labels.ndim > 1,
+    **{name: of_split(split) for name, split in _splits(dataset).items()},
+    "model": backbone.fingerprint,
+  }
+
+
+# The features.
+
+
+def first_features(
+  config: Config, assets: Assets, indices: np.ndarray
+) -> np.ndarray:
+  """Returns features of the model as it is before any training.
+
+  Args:
+    config: The configuration.
+    assets: The data and the model.
+    indices: int [examples], one or more, of the training split.
+
+  Returns:
+    float32 [examples, dim].
+  """
+  if assets.parts is not None:
+    return take_replicated(assets.parts["train"].features, indices)
+  variables, train = assets.backbone.variables, assets.dataset.train
+  batches = _embed_split(config, assets, variables, "labeled", train, indices)
+  return np.concatenate([*batches])
+
+
+def _make_transform(config: Config) -> functools.partial:
+  """Returns how images are brought to size when nothing is to be random."""
+  return functools.partial(
+    transforms.resize_and_center_crop,
+    resize_size=config.dataset.resize_size,
+    image_size=config.dataset.image_size,
+    interpolation=config.dataset.interpolation,
+  )
+
+
+def _embed_split(
+  config: Config,
+  assets: Assets,
+  variables: Any,
+  name: str,
+  split: Split,
+  indices: np.ndarray,
+) -> Iterator[np.ndarray]:
+  """Yields float32 [examples, dim] of a batch of the examples at a time."""
+  return embedding.embed_split(
+    assets.backbone.apply,
+    variables,
+    split,
+    _make_transform(config),
+    name=name,
+    batch_size=config.system.embed_batch_size,
+    num_workers=assets.num_workers,
+    mesh=assets.mesh,
+    positions=indices,
+  )
+
+
+def _cached_parts(config: Config, assets: Assets) -> dict[str, learner.Part]:
+  """Returns the features of all splits, from the cache if they are there."""
+  backbone = assets.backbone
+  options = str(_make_transform(config).keywords)
+  parts = {}
+  for name, split in _splits(assets.dataset).items():
+    rows = feature_store.open_store(
+      config.system.cache_dir,
+      (assets.dataset.fingerprint, name, backbone.fingerprint, options),
+      num_rows=len(split.ids),
+      compute=functools.partial(
+        _embed_split, config, assets, backbone.variables, name, split
+      ),
+    )
+    on_host = name == "train" and _stays_on_host(config, rows, assets.mesh)
+    parts[name] = learner.place(rows, split, assets.mesh, on_host=on_host)
+  return parts
+
+
+def _stays_on_host(
+  config: Config, rows: feature_store.FeatureStore, mesh: Mesh
+) -> bool:
+  """Says whether the features of the pool are read block by block.
+
+  Raises:
+    ValueError: If the strategy needs all of them on the devices.
+  """
+  choice = config.system.pool_on_host
+  if choice is None:
+    choice = is_too_large(rows.shape, mesh)
+  name = config.selection.strategy
+  if choice and not STRATEGIES[name].reads_blocks:
+    known = sorted(n for n, s in STRATEGIES.items() if s.reads_blocks)
+    raise ValueError(
+      f"Expected a strategy that reads features on the host block by block, one"
+      f" of {known}, got {name!r} with {rows.shape[0]} x {rows.shape[1]}"
+      " features; `system.pool_on_host=False` puts them on the devices."
+    )
+  return choice
+
+
+def _embed_parts(
+  config: Config,
+  assets: Assets,
+  variables: Any,
+  wanted: np.ndarray,
+  *,
+  has_predictions: bool = False,
+) -> dict[str, learner.Part]:
+  """Computes features of the held-out splits and of some training examples.
+
+  The rows of other training examples are zero, so that all rounds have arrays
+  of one shape.
+
+  Args:
+    config: The configuration.
+    assets: The data, and the model that computes the features.
+    variables: Variables of that model.
+    wanted: bool [train].
+    has_predictions: Whether a column of predicted losses follows the features.
+
+  Returns:
+    The features of each split, by name.
+  """
+  parts, dim = {}, assets.backbone.dim
+  for name, split in _splits(assets.dataset).items():
+    mask = wanted if name == "train" else np.ones(len(split.ids), bool)
+    if mask.any():
+      own = local_rows(len(mask), assets.mesh)
+      own = own[mask[own]]
+      rows = np.zeros((len(mask), dim + has_predictions), np.float32)
+      if own.size:
+        batches = _embed_split(config, assets, variables, name, split, own)
+        rows[own] = np.concatenate([*batches])
+      parts[name] = learner.place(rows[:, :dim], split, assets.mesh)
+      if has_predictions:
+        predicted = place_pool(rows[:, dim], assets.mesh)
+        parts[name] = parts[name]._replace(predicted_losses=predicted)
+  return parts
+
+
+# The strategy and the learner of an experiment.
+
+
+def _first_state(config: Config, assets: Assets, seed: int) -> RoundState:
+  """Returns the state before the first round."""
+  name = config.selection.initial_strategy
+  if name == "random":
+    return draw_first_state(assets.task, seed=seed)
+  everything = np.ones(len(assets.task.ids), bool)
+  parts = assets.parts or _embed_parts(
+    config, assets, assets.backbone.variables, everything
+  )
+  return select_first_state(
+    assets.task,
+    parts["train"],
+    seed=seed,
+    select=_select(config, assets, name),
+  )
+
+
+def _select(config: Config, assets: Assets, name: str) -> Select:
+  """Returns a strategy with its options, for the labels of the data."""
+  strategy = STRATEGIES[name]
+  return functools.partial(
+    strategy.form(is_multi_label=assets.is_multi_label),
+    **{option: config.selection[option] for option in strategy.options},
+  )
+
+
+def make_recipe(config: Config) -> training.Recipe:
+  """Returns how to train.
+
+  Args:
+    config: The configuration, checked.
+  """
+  fields = training.Recipe._fields
+  return training.Recipe(**{name: config.train[name] for name in fields})
+
+
+def _make_learner(
+  config: Config, assets: Assets, seed: int, workdir: epath.PathLike
+) -> learner.Learner:
+  """Returns the learner that the scope and the augmentation call for."""
+  num_classes = len(assets.dataset.class_names)
+  needs = STRATEGIES[config.selection.strategy].needs
+  predicts_losses = "predicted_losses" in needs
+  is_fixed = assets.parts is not None
+  if is_fixed and not config.train.augment:
+    return frozen.make_learner(
+      assets.backbone.variables,
+      assets.parts,
+      num_classes=num_classes,
+      capacity=assets.task.capacity,
+      seed=seed,
+      recipe=make_recipe(config),
+      predicts_losses=predicts_losses,
+    )
+  backbone = assets.backbone
+  setup = finetuning.Setup(
+    # A fixed backbone has the one stage that it has on cached features.
+    backbone=models.with_one_stage(backbone) if is_fixed else backbone,
+    mask=assets.mask,
+    use_batch_statistics=assets.use_batch_statistics,
+    num_classes=num_classes,
+    train=assets.dataset.train,
+    augment=_make_augment(config),
+    recipe=make_recipe(config),
+    mesh=assets.mesh,
+    num_workers=assets.num_workers,
+    checkpoint_seconds=config.system.checkpoint_seconds,
+    predicts_losses=predicts_losses,
+  )
+  return finetuning.make_learner(
+    setup, _make_embed(config, assets), seed=seed, workdir=workdir
+  )
+
+
+def _make_embed(
+  config: Config, assets: Assets
+) -> Callable[..., dict[str, learner.Part]]:
+  """Returns what a learner of whole models embeds the data with."""
+  # Made once: programs are found again by the identity of this function.
+  append = functools.partial(
+    loss_module.append_predictions, assets.backbone.stage_apply
+  )
+  scored = dataclasses.replace(
+    assets, backbone=assets.backbone._replace(apply=append)
+  )
+
+  def embed(
+    variables: Any,
+    wanted: np.ndarray,
+    module: loss_module.LossModule | None = None,
+  ) -> dict[str, learner.Part]:
+    if assets.parts is not None:
+      return learner.with_predictions(assets.parts, module)
+    if module is None:
+      return _embed_parts(config, assets, variables, wanted)
+    return _embed_parts(
+      config, scored, (variables, module), wanted, has_predictions=True
+    )
+
+  return embed
+
+
+def _make_augment(config: Config) -> Callable[..., np.ndarray]:
+  """Returns what makes a decoded image one to train on."""
+  if config.train.augment:
+    return functools.partial(
+      augmentation.random_resized_crop_and_flip,
+      image_size=config.dataset.image_size,
+      interpolation=config.dataset.interpolation,
+    )
+  transform = _make_transform(config)
+  return lambda image, rng: transform(image)
