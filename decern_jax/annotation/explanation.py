@@ -9,7 +9,7 @@ from decern_jax.distributed.sharding import take_replicated, to_host
 from decern_jax.features import embedding
 from decern_jax.ops.multilabel_metrics import THRESHOLD
 from decern_jax.ops.similarity import cosine_similarity
-from decern_jax.report.intervals import bootstrap_macro_f1
+from decern_jax.report.statistics import bootstrap_macro_f1
 from decern_jax.training import rounds
 from decern_jax.training.learner import Fit, Part
 

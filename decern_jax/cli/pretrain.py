@@ -16,7 +16,7 @@ from decern_jax.cli import command, config_flag
 from decern_jax.distributed import processes
 from decern_jax.models import pretrained
 from decern_jax.pretraining import journal, loop
-from decern_jax.report import pretraining_figure
+from decern_jax.report import figures
 from decern_jax.runs import pretraining_build, pretraining_check, workdir
 
 WEIGHTS_FILE = "backbone.safetensors"
@@ -48,7 +48,7 @@ def run(config, folder: epath.Path) -> None:
     _train(setup, folder)
   processes.say(
     "Weights for --config.model.weights, and the loss curve, in"
-    f" {folder / WEIGHTS_FILE} and {pretraining_figure.FILE_NAME}."
+    f" {folder / WEIGHTS_FILE} and {figures.PRETRAINING_FILE}."
   )
 
 
@@ -78,7 +78,9 @@ def _train(setup: loop.Setup, folder: epath.Path) -> None:
   )
 
   def finish() -> None:
-    pretraining_figure.draw(folder, journal.read(folder))
+    figures.pretraining_curve(
+      journal.read(folder), folder / figures.PRETRAINING_FILE
+    )
     pretrained.save_safetensors(folder / WEIGHTS_FILE, loop.variables_of(state))
     (folder / loop.FOLDER).rmtree()
 

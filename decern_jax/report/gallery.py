@@ -1,35 +1,37 @@
-"""The pictures of a report: which there are, and what each shows."""
+"""The pictures of a report, with their captions."""
 
 from collections.abc import Callable, Iterator, Sequence
+import dataclasses
 import io
 import re
-from typing import NamedTuple
 
 from etils import epath
 import numpy as np
 from PIL import Image
 
 from decern_jax.io import storage
-from decern_jax.report import figures, selection_figures
+from decern_jax.report import figures
 from decern_jax.report.comparison import Comparison
 from decern_jax.report.summary import Summary
 
-# A contact sheet in the page, in pixels and percent: small enough for a mail.
+# Contact sheets are JPEG files of this width in pixels, so that the page is
+# small enough for a mail.
 _SHEET_WIDTH = 1000
 _SHEET_QUALITY = 80
 
 
-class PoolView(NamedTuple):
-  """What is known of the pool's images beside the runs.
+@dataclasses.dataclass(frozen=True)
+class PoolView:
+  """The images of the pool, for the pictures of what was selected.
 
   Attributes:
     ids: Id of each image.
-    labels: int [pool], the class of each image as a position in the class names
-      of the runs; where an image may have several, [pool, classes], 0 or 1;
-      None: not known.
-    features: float [pool, dim] of any model, for the map; None: not known.
-    read: Returns the image of an id, uint8 [height, width, 3]; None: none can
-      be read.
+    labels: int [pool], the index of each image's class in the class names of
+      the runs, or [pool, classes] of 0 and 1 where an image may have several;
+      None if not known.
+    features: float [pool, dim] of any model, for the map; None if not known.
+    read: Returns the image of an id, uint8 [height, width, 3]; None if images
+      cannot be read.
   """
 
   ids: Sequence[str]
@@ -38,13 +40,14 @@ class PoolView(NamedTuple):
   read: Callable[[str], np.ndarray] | None = None
 
 
-class Picture(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Picture:
   """A picture of the page.
 
   Attributes:
     title: Its heading.
-    caption: What it shows; also for those who do not see it.
-    media_type: Of the content, such as "image/png".
+    caption: What it shows; also its text for screen readers.
+    media_type: Type of the content, such as "image/png".
     content: The bytes of the file.
   """
 
@@ -55,7 +58,7 @@ class Picture(NamedTuple):
 
 
 def check_pool(runs: Comparison, pool: PoolView) -> None:
-  """Checks that what is known of a pool fits the runs.
+  """Checks that a pool is that of the runs.
 
   Args:
     runs: The runs.
@@ -88,14 +91,14 @@ def draw(
   *,
   pool: PoolView | None = None,
 ) -> list[Picture]:
-  """Draws all pictures that can be drawn.
+  """Draws all pictures of a report.
 
   Args:
     runs: The runs.
     summary: Their numbers.
-    folder: Where the pictures go, as PNG files.
-    pool: What is known of the pool; None: nothing, and what strategies selected
-      is not drawn.
+    folder: Folder for the PNG files.
+    pool: The images of the pool; None leaves out the pictures of what the
+      strategies selected.
 
   Returns:
     The pictures.
@@ -141,7 +144,7 @@ def _penalties(
 ) -> Picture:
   path = folder / "penalty_matrix.png"
   means = [result.penalty for result in summary.strategies]
-  selection_figures.penalty_heatmap(names, summary.penalty_matrix, means, path)
+  figures.penalty_heatmap(names, summary.penalty_matrix, means, path)
   best = [
     result.name
     for result in summary.strategies
@@ -160,15 +163,15 @@ def _penalties(
 def _selections(
   runs: Comparison, names: Sequence[str], folder: epath.Path, pool: PoolView
 ) -> Iterator[Picture]:
-  """Yields the pictures of what the strategies selected."""
+  """Yields the pictures of the selected images."""
   if pool.labels is not None:
     yield _classes(runs, names, folder, pool)
   first = {name: next(iter(runs.runs[name])) for name in names}
   shown = {name: runs.runs[name][seed] for name, seed in first.items()}
   if pool.features is not None:
     path = folder / "pool_map.png"
-    points = selection_figures.project(pool.features)
-    selection_figures.pool_map(points, pool.ids, shown, path)
+    points = figures.project(pool.features)
+    figures.pool_map(points, pool.ids, shown, path)
     yield png(
       "Where in the pool",
       "The pool along the two main directions of its features (grey), and the"
@@ -207,7 +210,7 @@ def _classes(
       row_of[id_] for run in seeds for r in run for id_ in r["selected"]
     ]
     counts[name] = labels[picked].sum(axis=0) / len(seeds)
-  selection_figures.class_histogram(counts, class_names, path)
+  figures.class_histogram(counts, class_names, path)
   return png(
     "Selected classes",
     "Images of each class that a strategy selected in all rounds, without the"
@@ -217,7 +220,7 @@ def _classes(
 
 
 def png(title: str, caption: str, path: epath.Path) -> Picture:
-  """Returns a picture of the page, in 256 colors and so a third as large.
+  """Returns a picture of the page in 256 colors, a third of the size.
 
   Args:
     title: Its heading.
@@ -231,7 +234,7 @@ def png(title: str, caption: str, path: epath.Path) -> Picture:
 
 
 def _as_jpeg(path: epath.Path) -> bytes:
-  """Returns a picture as a smaller file."""
+  """Returns a picture as a small JPEG file."""
   with Image.open(io.BytesIO(storage.read_bytes(path))) as image:
     small = image.convert("RGB")
   small.thumbnail((_SHEET_WIDTH, small.height))

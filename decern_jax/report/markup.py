@@ -1,4 +1,4 @@
-"""Pieces of an HTML page that needs nothing beside it."""
+"""Elements of an HTML page that refers to no other file."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -45,12 +45,12 @@ def document(title: str, lead: str, sections: Iterable[tuple[str, str]]) -> str:
   """Returns a page.
 
   Args:
-    title: What it is about, as plain text.
-    lead: Its result in a sentence, as plain text.
-    sections: The heading of each, as plain text, and its HTML.
+    title: Its title, as plain text.
+    lead: The first sentence, as plain text.
+    sections: The heading of each section, as plain text, and its HTML.
 
   Returns:
-    The page: no script, no reference to another file or host.
+    The page, which has no script and refers to no other file or host.
   """
   title = html.escape(title)
   body = "".join(
@@ -73,13 +73,13 @@ def table(
   *,
   is_text: bool = False,
 ) -> str:
-  """Returns a table that scrolls sideways where it is too wide.
+  """Returns a table that scrolls sideways if it is too wide.
 
   Args:
-    title: What it shows, as plain text.
+    title: Its caption, as plain text.
     header: Names of the columns, as HTML.
-    rows: Its cells, as HTML; the first of a row names it.
-    is_text: Whether it is of words and pictures rather than of numbers.
+    rows: Its cells, as HTML; the first cell of a row is its name.
+    is_text: Whether it holds words and pictures rather than numbers.
   """
   kind = ' class="left"' if is_text else ""
   head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
@@ -117,17 +117,17 @@ def bullets(items: Sequence[str]) -> str:
   """Returns a list.
 
   Args:
-    items: Its lines, as plain text.
+    items: Its items, as plain text.
   """
   lines = "".join(f"<li>{html.escape(item)}</li>\n" for item in items)
   return f"<ul>\n{lines}</ul>\n"
 
 
 def description_list(items: Iterable[tuple[str, str]]) -> str:
-  """Returns a list of terms.
+  """Returns a description list.
 
   Args:
-    items: Each term, and what is said of it, as plain text.
+    items: Each term and its description, as plain text.
   """
   lines = "".join(
     f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>\n"

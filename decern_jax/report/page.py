@@ -1,12 +1,28 @@
-"""A report as one HTML page that needs nothing beside it."""
+"""A report as one HTML page: its notes, its tables, its settings."""
 
 from collections.abc import Iterator, Sequence
 import html
 import json
 
-from decern_jax.report import markup, page_tables
+from decern_jax.report import markup
+from decern_jax.report.comparison import REFERENCE
 from decern_jax.report.gallery import Picture
-from decern_jax.report.summary import Summary
+from decern_jax.report.markup import Cell
+from decern_jax.report.statistics import (
+  MIN_SEEDS_OF_WILCOXON,
+  SIGNIFICANCE,
+  PairResult,
+)
+from decern_jax.report.summary import SELECTION, StrategyResult, Summary
+
+UNKNOWN = "–"
+
+# A claim about a strategy needs this many seeds, and these strategies.
+MIN_SEEDS = 5
+BASELINES = (REFERENCE, "margin")
+
+# A note lists at most this many pairs or runs.
+_MAX_NAMED = 6
 
 _DEFINITIONS = (
   (
@@ -50,15 +66,15 @@ def render(
 
   Args:
     summary: The numbers.
-    notes: What a reader must know, as plain text.
-    pictures: The pictures, which the page then holds itself.
+    notes: Limits of the comparison, as plain text.
+    pictures: The pictures, which are embedded in the page.
 
   Returns:
-    The page: no script, no reference to another file or host.
+    The page, which has no script and refers to no other file or host.
   """
   sections = (
     ("What was compared", _facts(summary)),
-    ("Results", page_tables.results(summary)),
+    ("Results", results_table(summary)),
     ("Notes", markup.bullets(notes)),
     ("Figures", "".join(map(markup.figure, pictures))),
     ("All numbers", _numbers(summary)),
@@ -69,7 +85,7 @@ def render(
 
 
 def _title(summary: Summary) -> str:
-  """Returns what the page is about."""
+  """Returns the title of the page."""
   data = summary.settings.get("dataset.name", "unknown data")
   names = [result.name for result in summary.strategies]
   what = names[0] if len(names) == 1 else f"{len(names)} strategies"
@@ -81,7 +97,7 @@ def _verdict(summary: Summary) -> str:
   best = summary.strategies[0]
   text = (
     f"{best.name} has the largest area under the learning curve:"
-    f" {page_tables.percent(best.aubc, best.aubc_deviation)} %"
+    f" {percent(best.aubc, best.aubc_deviation)} %"
   )
   reference = summary.reference
   if reference is None or best.name == reference:
@@ -99,14 +115,14 @@ def _verdict(summary: Summary) -> str:
 
 
 def _facts(summary: Summary) -> str:
-  """Returns what the runs share."""
+  """Returns the data, model and settings that the runs share."""
   settings, data = summary.settings, summary.data
   name = settings.get("dataset.name")
   path = settings.get("dataset.path")
   sizes = [
-    f"{data[part].split(' examples')[0]} {part}"
-    for part in ("train", "val", "test")
-    if " examples" in data.get(part, "")
+    f"{data[split].split(' examples')[0]} {split}"
+    for split in ("train", "val", "test")
+    if " examples" in data.get(split, "")
   ]
   source = f"{name}, {path}" if path else f"{name}"
   classes = f"{len(data.get('class_names', ()))} classes"
@@ -125,10 +141,10 @@ def _facts(summary: Summary) -> str:
 
 
 def _upper_bound(summary: Summary) -> Iterator[tuple[str, str]]:
-  """Yields what all labels reach, if that is known."""
+  """Yields the accuracy with all labels, if it is known."""
   bound = summary.upper_bound
   if bound is not None:
-    accuracy = page_tables.percent(bound.accuracy, bound.accuracy_deviation)
+    accuracy = percent(bound.accuracy, bound.accuracy_deviation)
     seeds = ", ".join(map(str, bound.seeds))
     yield (
       "Upper bound",
@@ -138,15 +154,283 @@ def _upper_bound(summary: Summary) -> Iterator[tuple[str, str]]:
 
 def _numbers(summary: Summary) -> str:
   """Returns the tables behind the results."""
-  pairs = page_tables.pairs(summary) if summary.pairs else ""
-  return page_tables.accuracies(summary) + pairs
+  pairs = pairs_table(summary) if summary.pairs else ""
+  return accuracies_table(summary) + pairs
 
 
 def _settings(summary: Summary) -> str:
-  """Returns all settings that the runs share, folded."""
+  """Returns all settings that the runs share, collapsed."""
   lines = (f"{k} = {json.dumps(v)}" for k, v in summary.settings.items())
   text = html.escape("\n".join(lines))
   return (
     "<details>\n<summary>All settings that the runs share</summary>\n"
     f"<pre>{text}</pre>\n</details>\n"
   )
+
+
+def notes_on(summary: Summary) -> list[str]:
+  """Returns the limits of a comparison, such as what could not be tested.
+
+  Args:
+    summary: The numbers of the report.
+
+  Returns:
+    A sentence or two for each limit, as plain text.
+  """
+  return [
+    _on_training(summary),
+    *_on_strategies(summary),
+    *_on_seeds(summary),
+    *_on_tests(summary),
+  ]
+
+
+def _on_training(summary: Summary) -> str:
+  if summary.is_frozen:
+    return (
+      "Frozen features: the backbone stayed as it was pretrained, and only the"
+      " linear head was trained. Do not put these numbers beside fine-tuned"
+      " ones."
+    )
+  return (
+    "Fine-tuned: the backbone was trained too (train.scope is"
+    f" {summary.settings['train.scope']!r}). Do not put these numbers beside"
+    " those of frozen features."
+  )
+
+
+def _on_strategies(summary: Summary) -> Iterator[str]:
+  bases = {result.name.split(" ")[0] for result in summary.strategies}
+  missing = [name for name in BASELINES if name not in bases]
+  if missing:
+    yield (
+      f"Not compared: {_join(missing)}. A claim about a strategy needs"
+      f" {_join(BASELINES)} beside it."
+    )
+  if summary.reference is None:
+    yield (
+      f"Without {REFERENCE} there is no difference to it, and no number of"
+      " labels saved."
+    )
+  if summary.unfinished:
+    yield f"Left out, because not finished: {_join(summary.unfinished)}."
+
+
+def _on_seeds(summary: Summary) -> Iterator[str]:
+  seeds = set(summary.seeds)
+  for result in summary.strategies:
+    missing = sorted(seeds - set(result.seeds))
+    if missing:
+      yield (
+        f"{result.name} lacks {_join(missing, 'seed')}: its mean is over the"
+        " seeds it has, its differences over those it has in common with the"
+        " other strategy."
+      )
+  if len(seeds) < MIN_SEEDS:
+    yield (
+      f"{len(seeds)} seed{'s' * (len(seeds) > 1)} only: a claim needs at least"
+      f" {MIN_SEEDS}."
+    )
+
+
+def _on_tests(summary: Summary) -> Iterator[str]:
+  untested = [pair for pair in summary.pairs if pair.t_test_p is None]
+  if untested:
+    yield (
+      f"No test, interval or penalty for {_join_pairs(untested)}: a test needs"
+      " 2 seeds that both strategies have. The correction for the number of"
+      " pairs leaves them out."
+    )
+  equal = [pair for pair in summary.pairs if _is_equal(pair)]
+  if equal:
+    yield (
+      f"Equal in every seed: {_join_pairs(equal)}. The t-test has no value"
+      " then; p is given as 1."
+    )
+  if any(pair.wilcoxon_p is None for pair in summary.pairs):
+    yield (
+      f"The signed-rank test is left out below {MIN_SEEDS_OF_WILCOXON} common"
+      " seeds, where its p cannot be under 0.05."
+    )
+
+
+def _is_equal(pair: PairResult) -> bool:
+  """Whether two strategies were tested and never differed."""
+  return pair.low == pair.high == 0.0
+
+
+def _join_pairs(pairs: list[PairResult]) -> str:
+  return _join([f"{pair.first} and {pair.second}" for pair in pairs], sep="; ")
+
+
+def _join(items: Sequence[object], noun: str = "", *, sep: str = ", ") -> str:
+  """Joins the first few items, and the number of the others."""
+  shown = sep.join(map(str, items[:_MAX_NAMED]))
+  more = len(items) - _MAX_NAMED
+  if more > 0:
+    shown += f"{sep}and {more} more"
+  plural = "s" if len(items) > 1 else ""
+  return f"{noun}{plural} {shown}" if noun else shown
+
+
+def results_table(summary: Summary) -> str:
+  """Returns the table of results, a row per strategy.
+
+  Columns without a known value are left out.
+
+  Args:
+    summary: The numbers.
+  """
+  reference = summary.reference
+  columns = {
+    "strategy": [html.escape(r.name) for r in summary.strategies],
+    "AUBC (%)": [percent(r.aubc, r.aubc_deviation) for r in summary.strategies],
+    f"final {summary.metric.title} (%)": [
+      percent(r.accuracy[-1], (r.accuracy_deviation or [None])[-1])
+      for r in summary.strategies
+    ],
+    f"final {summary.metric.second_title} (%)": [
+      percent(r.balanced_accuracy[-1], None) if r.balanced_accuracy else UNKNOWN
+      for r in summary.strategies
+    ],
+    **(_against(summary, reference) if reference else {}),
+    "penalty": [number(r.penalty, ".2f") for r in summary.strategies],
+    "selection (s per round)": [
+      number(r.seconds.get(SELECTION), ".3g") for r in summary.strategies
+    ],
+  }
+  known = {
+    name: cells
+    for name, cells in columns.items()
+    if any(cell != UNKNOWN for cell in cells)
+  }
+  return markup.table(
+    "Results", list(known), list(zip(*known.values(), strict=True))
+  )
+
+
+def accuracies_table(summary: Summary) -> str:
+  """Returns the table of accuracies at each number of labels.
+
+  Args:
+    summary: The numbers.
+  """
+  rows = []
+  for result in summary.strategies:
+    spread = result.accuracy_deviation or [None] * len(result.accuracy)
+    cells = map(percent, result.accuracy, spread)
+    rows.append([html.escape(result.name), *cells])
+  header = ["labels", *map(str, summary.num_labeled)]
+  title = f"Test {summary.metric.title} (%) at each number of labels"
+  return markup.table(title, header, rows)
+
+
+def pairs_table(summary: Summary) -> str:
+  """Returns the table of the tests between strategies.
+
+  Args:
+    summary: The numbers.
+  """
+  rows = [
+    [
+      f"{html.escape(pair.first)} − {html.escape(pair.second)}",
+      str(pair.num_seeds),
+      points(pair),
+      p_value(pair.t_test_p),
+      p_value(pair.holm_p, mark=True),
+      p_value(pair.wilcoxon_p),
+    ]
+    for pair in summary.pairs
+  ]
+  header = [
+    "pair",
+    "seeds",
+    "AUBC difference",
+    "t-test p",
+    "Holm p",
+    "Wilcoxon p",
+  ]
+  return markup.table("Differences of all pairs", header, rows)
+
+
+def percent(share: float, spread: float | None) -> Cell:
+  """Returns a share in percent, with its standard deviation if it has one.
+
+  Args:
+    share: In [0, 1].
+    spread: The deviation, on the same scale; None if not known.
+  """
+  mean = f"{100 * share:.1f}"
+  return mean if spread is None else f"{mean} ± {100 * spread:.1f}"
+
+
+def points(pair: PairResult) -> Cell:
+  """Returns a difference in percentage points, with its interval.
+
+  Args:
+    pair: The pair.
+  """
+  if pair.difference is None:
+    return UNKNOWN
+  mean = _signed(pair.difference)
+  if pair.low is None:
+    return mean
+  return f"{mean} [{_signed(pair.low)}, {_signed(pair.high)}]"
+
+
+def p_value(p: float | None, *, mark: bool = False) -> Cell:
+  """Returns a p-value.
+
+  Args:
+    p: In [0, 1], or None.
+    mark: Whether to make it bold below 0.05.
+  """
+  if p is None:
+    return UNKNOWN
+  text = "&lt; 0.001" if p < 0.001 else f"{p:.3f}"
+  return f"<strong>{text}</strong>" if mark and p < SIGNIFICANCE else text
+
+
+def number(value: float | None, form: str) -> Cell:
+  """Returns a number, or a dash.
+
+  Args:
+    value: The number.
+    form: How it is written.
+  """
+  return UNKNOWN if value is None else f"{value:{form}}"
+
+
+def _against(summary: Summary, reference: str) -> dict[str, list[Cell]]:
+  """Returns the columns of differences to the reference strategy."""
+  others = [
+    None if r.name == reference else summary.pair(r.name, reference)
+    for r in summary.strategies
+  ]
+  return {
+    f"AUBC difference to {reference}": [
+      points(pair) if pair else UNKNOWN for pair in others
+    ],
+    "Holm p": [
+      p_value(pair.holm_p, mark=True) if pair else UNKNOWN for pair in others
+    ],
+    f"labels to reach {reference}'s last {summary.metric.title}": [
+      UNKNOWN if r.name == reference else _labels(r, pair)
+      for r, pair in zip(summary.strategies, others, strict=True)
+    ],
+  }
+
+
+def _labels(result: StrategyResult, pair: PairResult | None) -> Cell:
+  """Returns how many labels a strategy needs, and how many it saves."""
+  if pair is None or not pair.num_seeds:
+    return UNKNOWN
+  if result.labels_needed is None:
+    return "not reached"
+  return f"{result.labels_needed:.0f} ({result.labels_saved:.0f} saved)"
+
+
+def _signed(share: float) -> str:
+  """Returns a difference in percentage points, with its sign."""
+  text = f"{100 * share:+.2f}".replace("-", "−")
+  return text.lstrip("+−") if float(text[1:]) == 0.0 else text

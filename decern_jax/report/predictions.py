@@ -9,7 +9,7 @@ import numpy as np
 
 
 def check_writable(path: pathlib.Path) -> None:
-  """Checks that a file can be written, before the work that fills it.
+  """Checks that a file can be written, before it is computed.
 
   Args:
     path: The file.
@@ -41,18 +41,17 @@ def write(
   """Writes a row per image: its id, and its classes with their probabilities.
 
   The header is `path,class_1,prob_1,...,class_k,prob_k` with `k` the smaller of
-  `top` and the number of classes; ends of lines are CRLF, as RFC 4180 has them.
-  A name that is no valid text keeps its bytes, so that this reads all names
-  back: `csv.reader(open(path, newline="", encoding="utf-8",
+  `top` and the number of classes. Lines end with CRLF (RFC 4180). Names that
+  are not valid Unicode keep their bytes. This reads all names back:
+  `csv.reader(open(path, newline="", encoding="utf-8",
   errors="surrogateescape"))`.
 
   Args:
-    path: The file, which appears whole or not at all; one that exists is
-      replaced.
+    path: The file, written atomically; an existing one is replaced.
     ids: Name of each image.
-    probs: float32 [images, classes], written so that they read back equal.
+    probs: float32 [images, classes]; all digits are kept.
     class_names: Name of each class.
-    top: Classes of each image, at least 1.
+    top: Number of classes for each image, at least 1.
   """
   scratch = _scratch(path)
   try:

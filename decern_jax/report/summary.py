@@ -1,4 +1,4 @@
-"""What a comparison of strategies found, in numbers."""
+"""The numbers of a report on a comparison of strategies."""
 
 from collections.abc import Iterable, Sequence
 import dataclasses
@@ -8,38 +8,47 @@ from typing import Any
 import numpy as np
 
 from decern_jax.models import MODELS
-from decern_jax.report import paired, statistics
-from decern_jax.report.comparison import REFERENCE, Comparison
-from decern_jax.report.pairs import PairResult, compare_pairs
-from decern_jax.report.upper_bound import UpperBound, find_upper_bound
+from decern_jax.report import statistics
+from decern_jax.report.comparison import REFERENCE, Comparison, differences
+from decern_jax.report.statistics import PairResult
 from decern_jax.runs.records import Metric, Record
 
 # The stage of a round that strategies differ in.
 SELECTION = "select"
 
+# Budgets of a run on all labels differ, but do not change its result.
+_BUDGETS = (
+  "num_rounds",
+  "selection.initial_budget",
+  "selection.budget",
+  "selection.budget_per_class",
+  "selection.num_candidates",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class StrategyResult:
-  """What one strategy reached.
+  """The results of one strategy.
 
   Attributes:
     name: The strategy, with the options that its runs vary.
     seeds: Seeds of its runs.
-    accuracy: Mean test accuracy in each round; where an example has several
-      labels, mean macro F1 (`Summary.metric`).
+    accuracy: Mean test accuracy in each round; macro F1 in place of accuracy
+      where an example has several labels (`Summary.metric`).
     accuracy_deviation: Its standard deviation over seeds; None for one seed.
-    balanced_accuracy: As `accuracy`, each class counting alike; with several
-      labels, mAP. None where the records lack it.
+    balanced_accuracy: Mean balanced accuracy in each round, or mAP with several
+      labels; None where a record has no such value.
     aubc_by_seed: Area under the learning curve of each seed.
-    aubc: Its mean.
-    aubc_deviation: Its standard deviation; None for one seed.
-    labels_needed: Labels with which its mean curve reaches the last accuracy of
-      the random strategy, on the seeds that both have; None if never, or where
-      there is no random strategy.
-    labels_saved: How many fewer these are than random's last; None likewise.
-    penalty: How often it is beaten, as of `paired.column_means`.
-    seconds: Mean time of each stage of a round; of selection, over the rounds
-      that select.
+    aubc: Mean of these areas.
+    aubc_deviation: Their standard deviation; None for one seed.
+    labels_needed: Number of labels with which its mean curve reaches the last
+      accuracy of the random strategy, on the seeds that both have; None if
+      never, or without a random strategy.
+    labels_saved: Difference to the number of labels that random ends with; None
+      where `labels_needed` is None.
+    penalty: How often it is beaten, from `statistics.column_means`.
+    seconds: Mean time of each stage of a round. That of selection is over the
+      rounds that select.
   """
 
   name: str
@@ -57,24 +66,41 @@ class StrategyResult:
 
 
 @dataclasses.dataclass(frozen=True)
+class UpperBound:
+  """The accuracy with all labels.
+
+  Attributes:
+    num_labeled: Number of all labels.
+    seeds: Seeds of the runs.
+    accuracy: Mean test accuracy, or macro F1.
+    accuracy_deviation: Its standard deviation over seeds; None for one seed.
+  """
+
+  num_labeled: int
+  seeds: list[int]
+  accuracy: float
+  accuracy_deviation: float | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
   """All numbers of a report.
 
   Attributes:
-    metric: What the runs are judged by.
+    metric: The metric that the runs are compared by.
     settings: The settings that all runs share.
     data: What identifies their data and model.
-    is_frozen: Whether nothing but the head was trained.
+    is_frozen: Whether only the head was trained.
     num_labeled: Labels in each round.
-    seeds: The seeds that any strategy has.
+    seeds: The seeds of all strategies.
     reference: The strategy that others are compared with; None if it is not
       among them.
     strategies: Results, the largest area first.
     pairs: All pairs, the strategy with the larger area first.
     penalty_matrix: Shares of budgets won, [strategies][strategies], in the
       order of `strategies`; None where a pair could not be tested.
-    upper_bound: What all labels reach; None if not known.
-    unfinished: A line for each run left out.
+    upper_bound: The accuracy with all labels; None if not known.
+    unfinished: A line for each run that was left out.
   """
 
   metric: Metric
@@ -91,14 +117,14 @@ class Summary:
   unfinished: list[str]
 
   def pair(self, first: str, second: str) -> PairResult:
-    """Returns a pair in the order asked for.
+    """Returns the difference between two strategies.
 
     Args:
       first: One strategy.
       second: Another one.
 
     Raises:
-      ValueError: If they are no pair of the strategies.
+      ValueError: If the comparison has no such pair.
     """
     for pair in self.pairs:
       if (pair.first, pair.second) == (first, second):
@@ -115,8 +141,8 @@ def summarize(
 
   Args:
     runs: The runs.
-    full_data: Runs on all labels, as `find_upper_bound` takes them; None: the
-      upper bound is not known.
+    full_data: Runs on all labels for `find_upper_bound`; None if there are
+      none.
 
   Returns:
     The numbers.
@@ -134,8 +160,8 @@ def summarize(
     for name, by_seed in curves.items()
   }
   names = sorted(areas, key=lambda name: -np.mean([*areas[name].values()]))
-  matrix = paired.penalty_matrix({name: curves[name] for name in names})
-  penalties = paired.column_means(matrix)
+  matrix = statistics.penalty_matrix({name: curves[name] for name in names})
+  penalties = statistics.column_means(matrix)
   return Summary(
     metric=runs.metric,
     settings=runs.settings,
@@ -148,7 +174,7 @@ def summarize(
       _summarize_strategy(runs, name, areas[name], penalty)
       for name, penalty in zip(names, penalties, strict=True)
     ],
-    pairs=compare_pairs(names, areas),
+    pairs=statistics.compare_pairs(names, areas),
     penalty_matrix=[
       [None if math.isnan(share) else share for share in row]
       for row in matrix.tolist()
@@ -158,10 +184,60 @@ def summarize(
   )
 
 
+def find_upper_bound(runs: Comparison, full_data: Comparison) -> UpperBound:
+  """Returns the final accuracy of runs that end with all labels.
+
+  Args:
+    runs: The runs that the bound is for.
+    full_data: Runs that end with all labels. They have the same settings except
+      for the budgets, and a single strategy, which makes no difference then.
+
+  Returns:
+    The bound.
+
+  Raises:
+    ValueError: If data or settings differ, or labels are missing.
+  """
+  for what, one, other in (
+    ("settings but for budgets", _no_budgets(runs), _no_budgets(full_data)),
+    ("data", runs.data, full_data.data),
+  ):
+    if one != other:
+      raise ValueError(
+        f"Expected runs on all labels of the same {what}, which differ:\n  "
+        + "\n  ".join(differences(one, other))
+      )
+  # The data are identified by text such as "2640 examples 1f0c".
+  pool_size = int(runs.data["train"].split(" ")[0])
+  num_labeled = full_data.num_labeled[-1]
+  if num_labeled != pool_size:
+    raise ValueError(
+      f"Expected runs on all {pool_size} labels, got {num_labeled}."
+    )
+  curves = full_data.curves(full_data.metric.name)
+  if len(curves) != 1:
+    raise ValueError(
+      f"Expected runs on all labels of one strategy, got {list(curves)}."
+    )
+  (by_seed,) = curves.values()
+  last = [curve[-1] for curve in by_seed.values()]
+  mean, deviation = statistics.mean_and_deviation(last)
+  return UpperBound(
+    num_labeled=num_labeled,
+    seeds=list(by_seed),
+    accuracy=float(mean),
+    accuracy_deviation=None if deviation is None else float(deviation),
+  )
+
+
+def _no_budgets(runs: Comparison) -> dict[str, Any]:
+  return {k: v for k, v in runs.settings.items() if k not in _BUDGETS}
+
+
 def _is_frozen(settings: dict[str, Any]) -> bool:
-  """Says whether only the head was trained."""
-  scope = settings.get("train.scope", "head")
-  model = MODELS.get(settings.get("model.name"))
+  """Whether only the head was trained."""
+  scope = settings["train.scope"]
+  model = MODELS.get(settings["model.name"])
   is_fixed = model is not None and not model.published
   return scope == "head" or (scope == "published" and is_fixed)
 
@@ -172,7 +248,7 @@ def _summarize_strategy(
   areas: dict[int, float],
   penalty: float | None,
 ) -> StrategyResult:
-  """Returns the result of one strategy."""
+  """Returns the results of one strategy."""
   of_strategy = runs.runs[name]
   accuracy, deviation = statistics.mean_and_deviation(
     [*runs.curves(runs.metric.name)[name].values()]
@@ -196,7 +272,7 @@ def _summarize_strategy(
 
 
 def _labels_needed(runs: Comparison, name: str) -> float | None:
-  """Returns the labels to reach what random has at its end."""
+  """Returns the number of labels that reaches the last accuracy of random."""
   curves = runs.curves(runs.metric.name)
   common = sorted(set(curves.get(REFERENCE, ())) & set(curves[name]))
   if not common:
@@ -209,7 +285,7 @@ def _labels_needed(runs: Comparison, name: str) -> float | None:
 def _second_metric(
   metric: Metric, seeds: Iterable[Sequence[Record]]
 ) -> list[float] | None:
-  """Returns the mean of the second metric, where all records have it."""
+  """Returns the mean of the second metric, None if a record has no value."""
   values = [[r["test"].get(metric.second) for r in run] for run in seeds]
   if any(value is None for run in values for value in run):
     return None

@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 
 from decern_jax.cli import main
-from decern_jax.report import events
+from decern_jax.report import run_report
 from decern_jax.runs import driver, experiment, records
 from tests import event_file, tiny
 
@@ -79,7 +79,7 @@ def check_events(workdir) -> None:
   assert found == [
     (tag, step, float(np.float32(value)))
     for record in records.read(workdir)
-    for tag, step, value in events.scalars(record)
+    for tag, step, value in run_report.scalars(record)
   ]
   assert len({(tag, step) for tag, step, _ in found}) == len(found)
 

@@ -13,7 +13,7 @@ from decern_jax import models
 from decern_jax.data.image_folder import load_image_folder
 from decern_jax.io import storage
 from decern_jax.models import pretrained
-from decern_jax.report import events, figures
+from decern_jax.report import figures, run_report
 from decern_jax.runs import model_file, records, workdir
 from tests import event_file, tiny
 from tests.io import fake_store
@@ -77,7 +77,7 @@ class TestRecords:
 class TestEvents:
   def test_are_all_there_at_the_end(self, store, tmp_path):
     for folder in (RUN, tmp_path):
-      with events.open_writer(folder) as add:
+      with run_report.open_writer(folder) as add:
         for round_num in range(3):
           add(record(round_num))
     found = event_file.read_scalars(epath.Path(RUN))
@@ -85,9 +85,9 @@ class TestEvents:
 
   def test_replace_those_of_an_earlier_start(self, store):
     for _ in range(2):
-      with events.open_writer(RUN) as add:
+      with run_report.open_writer(RUN) as add:
         add(record(0))
-    assert len(storage.scan(f"{RUN}/{events.FOLDER}")) == 1
+    assert len(storage.scan(f"{RUN}/{run_report.FOLDER}")) == 1
 
 
 class TestWorkdir:

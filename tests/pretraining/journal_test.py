@@ -1,11 +1,8 @@
 """Tests of decern_jax/pretraining/journal.py."""
 
-import cv2
-import numpy as np
 import pytest
 
 from decern_jax.pretraining import journal
-from decern_jax.report import pretraining_figure
 from tests.table import each
 
 
@@ -51,20 +48,6 @@ class TestWrite:
   def test_refuses_what_is_no_json(self, tmp_path):
     with pytest.raises(ValueError, match="JSON"):
       journal.write(tmp_path, [{"epoch": 0, "loss": float("nan")}])
-
-
-class TestDraw:
-  @each("has_probe", [True, False])
-  def test_writes_a_picture_with_two_colors_of_lines(self, tmp_path, has_probe):
-    records = make_records(6)
-    if not has_probe:
-      del records[0]["probe"]
-    pretraining_figure.draw(tmp_path, records)
-    image = cv2.imread(str(tmp_path / pretraining_figure.FILE_NAME)).astype(int)
-    assert image.shape[0] > 300
-    blue, _, red = np.moveaxis(image, -1, 0)
-    assert (blue - red > 80).any()
-    assert (red - blue > 80).any() == has_probe
 
 
 class TestDescribe:

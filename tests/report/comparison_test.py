@@ -1,10 +1,11 @@
 """Tests of decern_jax/report/comparison.py."""
 
-import json
+import os
 
 import pytest
 
 from decern_jax.report import comparison
+from decern_jax.runs import workdir
 from tests.report import made_up
 from tests.table import each
 
@@ -95,14 +96,6 @@ class TestCollect:
     with pytest.raises(ValueError, match=message):
       collect(folder / "margin", folder)
 
-  def test_takes_runs_of_an_older_version(self, folder):
-    for path in folder.rglob("config.json"):
-      settings = json.loads(path.read_text())
-      if settings["selection.strategy"] == "random":
-        del settings["train.scope"]
-        path.write_text(json.dumps(settings))
-    assert [*collect(folder).runs] == ["margin", "random"]
-
   @each("num_rounds", [1, 3])
   def test_rejects_other_numbers_of_rounds(self, folder, num_rounds):
     add(folder / "other", curve=(0.3, 0.5, 0.7)[:num_rounds])
@@ -149,3 +142,79 @@ class TestComparison:
       "margin": {1: [0.3, 0.6]},
       "random": {1: [0.3, 0.5], 11: [0.2, 0.4]},
     }
+
+
+@pytest.fixture
+def three(tmp_path):
+  curves = {
+    "random": {1: (0.3, 0.5), 2: (0.2, 0.4)},
+    "margin": {1: (0.3, 0.6)},
+  }
+  return made_up.write_runs(tmp_path / "runs", curves)
+
+
+class TestFind:
+  def names(self, *folders) -> list[str]:
+    return [f"{run.parent.name}/{run.name}" for run in comparison.find(folders)]
+
+  def test_finds_runs_at_any_depth(self, three):
+    expected = ["margin/seed1", "random/seed1", "random/seed2"]
+    assert self.names(three) == self.names(three.parent) == expected
+
+  def test_a_run_is_a_folder_too(self, three):
+    assert self.names(three / "random/seed2") == ["random/seed2"]
+
+  def test_counts_a_run_once(self, three, monkeypatch):
+    monkeypatch.chdir(three)
+    found = self.names("random/seed2", "random", three, three / "margin/..")
+    assert sorted(found) == ["margin/seed1", "random/seed1", "random/seed2"]
+
+  def test_passes_checkpoints_by(self, three):
+    copy = three / "random/seed1/checkpoints/3"
+    copy.mkdir(parents=True)
+    (copy / workdir.CONFIG_FILE).write_text("{}")
+    assert len(self.names(three)) == 3
+
+  @each("name", ["missing", "empty", "file"])
+  def test_rejects_a_folder_without_runs(self, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=f"config.json, got .*{name}"):
+      comparison.find([tmp_path / name])
+
+
+class TestRead:
+  def test_returns_what_the_folder_holds(self, three):
+    run = comparison.read(comparison.find([three / "margin"])[0])
+    assert run.settings["selection.strategy"] == "margin"
+    assert run.data["class_names"] == list(made_up.CLASSES)
+    assert run.records == made_up.make_records((0.3, 0.6))
+    assert run.num_labeled == [10, 20]
+    assert run.is_finished
+
+  @each("done", [0, 1])
+  def test_a_run_may_be_under_way(self, tmp_path, done):
+    found = made_up.make_records((0.3, 0.6))[:done]
+    three = made_up.write_run(
+      tmp_path / "seed1", "margin", 1, found, num_rounds=2
+    )
+    if not done:
+      (three / workdir.DATA_FILE).unlink()
+    run = comparison.read(comparison.find([three])[0])
+    assert not run.is_finished
+    assert run.progress == f"{os.fspath(three)} ({done} of 2 rounds)"
+
+  @each("text", ["{", "[]", "7"])
+  @each("file", [workdir.CONFIG_FILE, workdir.DATA_FILE])
+  def test_rejects_a_file_that_is_no_mapping(self, tmp_path, text, file):
+    path = add(tmp_path / "random/seed1") / file
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"random/seed1/{file}, got "):
+      comparison.read(comparison.find([path.parent])[0])
+
+  @each("name", ["seed", "num_rounds"])
+  def test_rejects_settings_of_something_else(self, tmp_path, name):
+    path = add(tmp_path / "random/seed1") / workdir.CONFIG_FILE
+    path.write_text(path.read_text().replace(f'"{name}"', '"other"'))
+    with pytest.raises(ValueError, match=f"`{name}` in .*random/seed1"):
+      comparison.read(comparison.find([path.parent])[0])

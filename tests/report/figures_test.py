@@ -6,6 +6,7 @@ from matplotlib import figure
 import numpy as np
 from PIL import Image
 import pytest
+from sklearn import decomposition
 
 from decern_jax.report import figures
 from decern_jax.report.figures import NUM_COLUMNS, THUMBNAIL
@@ -137,7 +138,7 @@ class TestLearningCurve:
   @each("accuracies", [(0.4,), (1.0, 1.0), (0.0, 1.0)])
   def test_cuts_nothing_off(self, png, drawn, accuracies):
     figures.learning_curve({"decern": [curve(*accuracies)] * 2}, png)
-    (picture,) = drawn
+    picture = drawn[-1]
     tight = picture.get_tightbbox()
     width, height = picture.get_size_inches()
     assert tight.x0 >= 0
@@ -270,3 +271,144 @@ class TestThumbnail:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (THUMBNAIL, THUMBNAIL, 3)).astype(np.uint8)
     np.testing.assert_array_equal(figures.thumbnail(image), image)
+
+
+def is_picture(path) -> bool:
+  with Image.open(path) as image:
+    return (
+      image.format == "PNG" and len(image.convert("RGB").getcolors(9**9)) > 9
+    )
+
+
+class TestPenaltyHeatmap:
+  def draw(self, png, drawn):
+    matrix = [[0.0, 0.875], [None, 0.0]]
+    figures.penalty_heatmap(["a", "b"], matrix, [None, 0.4375], png)
+    assert is_picture(png)
+    return drawn[0].axes[0]
+
+  def test_has_the_means_below(self, png, drawn):
+    axes = self.draw(png, drawn)
+    (image,) = axes.images
+    shares = np.ma.filled(image.get_array(), np.nan)
+    expected = [[0.0, 0.875], [np.nan, 0.0], [np.nan, 0.4375]]
+    np.testing.assert_array_equal(shares, expected)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["a", "b", "mean of column"]
+
+  def test_writes_shares_and_leaves_the_diagonal_empty(self, png, drawn):
+    axes = self.draw(png, drawn)
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {
+      (1, 0): "0.88",
+      (0, 1): "–",
+      (0, 2): "–",
+      (1, 2): "0.44",
+    }
+
+
+class TestClassHistogram:
+  def draw(self, png, drawn, counts, names):
+    figures.class_histogram(counts, names, png)
+    assert is_picture(png)
+    return drawn[0].axes
+
+  def test_has_a_panel_for_each_strategy(self, png, drawn):
+    counts = {"decern": [1, 2, 3], "random": [2, 0, 0]}
+    panels = self.draw(png, drawn, counts, ["ant", "bee", "cat"])
+    for axes, values in zip(panels, counts.values(), strict=True):
+      assert [bar.get_height() for bar in axes.patches] == values
+    titles = [axes.get_title(loc="left") for axes in panels]
+    assert titles == ["decern", "random, 2 classes never"]
+
+  def test_marks_an_equal_share(self, png, drawn):
+    (axes,) = self.draw(png, drawn, {"random": [0, 6]}, ["ant", "bee"])
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [3, 3])
+
+  def test_names_few_classes(self, png, drawn):
+    names = ["ant", "b$e$", "cat\udce9", "_dog"]
+    (axes,) = self.draw(png, drawn, {"random": [1] * 4}, names)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["ant", r"b\$e\$", "cat?", "_dog"]
+
+  def test_counts_many_classes(self, png, drawn):
+    names = [f"class {i}" for i in range(100)]
+    (axes,) = self.draw(png, drawn, {"random": range(100)}, names)
+    assert len(axes.get_xticks()) < 15
+    assert axes.get_xlabel() == "class index"
+
+
+class TestPoolMap:
+  ids = tuple("abcdefgh")
+  points = np.arange(16.0).reshape(8, 2)
+
+  def draw(self, png, drawn, *names):
+    run = [
+      {"round": 0, "selected": ["b", "a"]},
+      {"round": 1, "selected": ["h"]},
+      {"round": 2, "selected": []},
+    ]
+    runs = dict.fromkeys(names, run)
+    figures.pool_map(self.points, self.ids, runs, png)
+    assert is_picture(png)
+    return drawn[-1].axes[: len(names)]
+
+  def test_draws_the_pool_and_each_round(self, png, drawn):
+    (axes,) = self.draw(png, drawn, "random")
+    pool, first, second, last = [c.get_offsets() for c in axes.collections]
+    np.testing.assert_array_equal(pool, self.points)
+    np.testing.assert_array_equal(first, self.points[[1, 0]])
+    np.testing.assert_array_equal(second, self.points[[7]])
+    assert not len(last)
+
+  def test_rounds_have_their_own_colors(self, png, drawn):
+    (axes,) = self.draw(png, drawn, "random")
+    colors = [tuple(c.get_facecolor()[0]) for c in axes.collections[:3]]
+    assert len(set(colors)) == 3
+
+  @each("count", [1, 2, 4, 7])
+  def test_has_a_panel_for_each_strategy(self, png, drawn, count):
+    names = [f"strategy{i}" for i in range(count)]
+    panels = self.draw(png, drawn, *names)
+    assert [axes.get_title() for axes in panels] == names
+
+
+class TestProject:
+  def test_matches_sklearn(self):
+    rng = np.random.default_rng(0)
+    scales = np.array([5.0, 0.1, 3.0, 1.0])
+    features = (4.0 + rng.normal(size=(50, 4)) * scales).astype(np.float32)
+    expected = decomposition.PCA(2).fit_transform(features)
+    found = figures.project(features)
+    # The sign of a direction is free.
+    sign = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found * sign, expected, atol=1e-4)
+
+  def test_a_direction_points_to_its_largest_weight(self):
+    features = np.array([[0.0, 0.0], [-2.0, 0.0], [0.0, -1.0]], np.float32)
+    found = figures.project(features)
+    assert found[0, 0] > found[1, 0]
+    assert found[0, 1] > found[2, 1]
+    negated = figures.project(-features)
+    np.testing.assert_allclose(negated, -found, atol=1e-6)
+
+  def test_equal_features_are_one_point(self):
+    assert not figures.project(np.ones((3, 4), np.float32)).any()
+
+
+class TestPretrainingCurve:
+  @each("has_probe", [True, False])
+  def test_draws_the_loss_and_the_probe(self, png, drawn, has_probe):
+    records = [{"epoch": i, "loss": 5.0 / i} for i in range(1, 4)]
+    probe = {"epoch": 0, "probe": {"knn_accuracy": 0.25}}
+    figures.pretraining_curve([probe] * has_probe + records, png)
+    assert is_picture(png)
+    loss, *others = drawn[-1].axes
+    np.testing.assert_allclose(
+      loss.lines[0].get_xydata(), [[1, 5.0], [2, 2.5], [3, 5 / 3]]
+    )
+    assert len(others) == has_probe
+    if has_probe:
+      (other,) = others
+      assert other.get_ylabel() == "knn accuracy (%)"
+      assert other.lines[0].get_xydata().tolist() == [[0, 25.0]]

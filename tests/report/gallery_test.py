@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from decern_jax.report import gallery, selection_figures, summary
+from decern_jax.report import figures, gallery, summary
 from decern_jax.report.gallery import PoolView
 from tests.report import made_up
 from tests.table import each
@@ -15,7 +15,7 @@ CURVES = {"random": {1: (0.3, 0.5, 0.6), 2: (0.2, 0.3, 0.4)}}
 CURVES["margin"] = CURVES["random"]
 
 
-HISTOGRAM = selection_figures.class_histogram
+HISTOGRAM = figures.class_histogram
 
 
 def read(name: str) -> np.ndarray:
@@ -76,13 +76,13 @@ class TestDraw:
     assert len({name.split(" by ")[0] for name in titles}) == 3
 
   def test_counts_classes_as_means_over_seeds(self, draw, monkeypatch):
-    calls, histogram = [], selection_figures.class_histogram
+    calls, histogram = [], figures.class_histogram
 
     def note(counts, names, path):
       calls.append((counts, names))
       histogram(counts, names, path)
 
-    monkeypatch.setattr(selection_figures, "class_histogram", note)
+    monkeypatch.setattr(figures, "class_histogram", note)
     draw(PoolView(made_up.IDS, np.array(made_up.LABELS)))
     ((counts, names),) = calls
     assert names == list(made_up.CLASSES)
@@ -99,7 +99,7 @@ class TestDraw:
     both = hot | np.roll(hot, 1, axis=1)
     for rows, calls in ((labels, one), (hot, one), (both, several)):
       monkeypatch.setattr(
-        selection_figures,
+        figures,
         "class_histogram",
         lambda counts, names, path, calls=calls: (
           calls.append(counts) or HISTOGRAM(counts, names, path)

@@ -1,13 +1,15 @@
 """Tests of decern_jax/report/page.py."""
 
 import base64
+import dataclasses
 from html import parser
 import re
 
 import pytest
 
-from decern_jax.report import page, summary
+from decern_jax.report import markup, page, summary
 from decern_jax.report.gallery import Picture
+from decern_jax.report.statistics import PairResult
 from tests.report import made_up
 from tests.table import each
 
@@ -162,3 +164,257 @@ class TestVerdict:
       r"\w+ has the largest area under the learning curve: \d+\.\d %\.",
       self.verdict(render(curves)),
     )
+
+
+def cells(text: str) -> list[list[str]]:
+  """Returns the cells of a table, row by row, the header first."""
+  return [
+    re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)
+    for row in re.findall(r"<tr>(.*?)</tr>", text)
+  ]
+
+
+def columns(text: str) -> dict[str, list[str]]:
+  header, *rows = cells(text)
+  return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def make_pair(**values) -> PairResult:
+  unknown = dict.fromkeys(PairResult.__dataclass_fields__)
+  return PairResult(**{**unknown, "num_seeds": 2, **values})
+
+
+@pytest.fixture
+def summarize(tmp_path):
+  def summarize(curves, **options) -> summary.Summary:
+    return summary.summarize(made_up.collect(tmp_path, curves, **options))
+
+  return summarize
+
+
+class TestResults:
+  def test_has_a_row_for_each_strategy(self, summarize):
+    found = columns(page.results_table(summarize(made_up.CURVES)))
+    assert found["strategy"] == ["decern", "margin", "random"]
+    assert found["AUBC (%)"][0] == "53.3 ± 10.4"
+    assert found["final accuracy (%)"][2] == "50.0 ± 10.0"
+    assert found["final balanced accuracy (%)"][2] == "40.0"
+    assert found["selection (s per round)"] == ["0.25"] * 3
+
+  def test_compares_with_random(self, summarize):
+    numbers = summarize(made_up.CURVES)
+    found = columns(page.results_table(numbers))
+    pair = numbers.pair("decern", "random")
+    differences = found["AUBC difference to random"]
+    assert differences[0] == page.points(pair)
+    assert differences[0].startswith("+13.33 [")
+    assert differences[2] == "–"
+    assert found["Holm p"][0] == page.p_value(pair.holm_p, mark=True)
+    needed = found["labels to reach random's last accuracy"]
+    assert needed == ["14 (6 saved)", "15 (5 saved)", "–"]
+
+  def test_tells_that_random_was_not_reached(self, summarize):
+    curves = {"random": {1: (0.3, 0.5)}, "margin": {1: (0.3, 0.4)}}
+    found = columns(page.results_table(summarize(curves)))
+    needed = found["labels to reach random's last accuracy"]
+    assert needed == ["–", "not reached"]
+
+  def test_a_strategy_without_common_seeds_reaches_nothing_known(
+    self, summarize
+  ):
+    curves = {
+      "random": {1: (0.3, 0.5)},
+      "margin": {2: (0.3, 0.4)},
+      "decern": {1: (0.3, 0.6)},
+    }
+    found = columns(page.results_table(summarize(curves)))
+    needed = found["labels to reach random's last accuracy"]
+    assert needed == ["17 (3 saved)", "–", "–"]
+
+  def test_leaves_out_columns_of_nothing(self, summarize):
+    found = columns(page.results_table(summarize({"margin": {1: (0.3, 0.5)}})))
+    assert list(found) == [
+      "strategy",
+      "AUBC (%)",
+      "final accuracy (%)",
+      "final balanced accuracy (%)",
+      "selection (s per round)",
+    ]
+
+
+class TestAccuracies:
+  def test_has_a_column_for_each_number_of_labels(self, summarize):
+    header, first, *_ = cells(page.accuracies_table(summarize(made_up.CURVES)))
+    assert header == ["labels", "10", "20"]
+    assert first == ["decern", "30.0 ± 10.0", "76.7 ± 11.5"]
+
+  def test_one_seed_has_no_deviation(self, summarize):
+    curves = {"random": {1: (0.25, 0.5)}}
+    _, row = cells(page.accuracies_table(summarize(curves)))
+    assert row == ["random", "25.0", "50.0"]
+
+
+class TestPairs:
+  def test_has_a_row_for_each_pair(self, summarize):
+    found = columns(page.pairs_table(summarize(made_up.CURVES)))
+    assert found["pair"] == [
+      "decern − margin",
+      "decern − random",
+      "margin − random",
+    ]
+    assert found["seeds"] == ["3"] * 3
+    assert found["Wilcoxon p"] == ["–"] * 3
+
+
+class TestTable:
+  def test_is_reachable_and_named(self):
+    text = markup.table("A & B", ["a"], [["1"]])
+    assert '<div class="wide" role="region" aria-label="A &amp; B"' in text
+    assert "<caption>A &amp; B</caption>" in text
+    assert '<th scope="col">a</th>' in text
+    assert '<th scope="row">1</th>' in text
+
+
+class TestPercent:
+  def test_has_one_digit(self):
+    assert page.percent(0.12345, None) == "12.3"
+    assert page.percent(0.5, 0.0125) == "50.0 ± 1.2"
+
+
+class TestPoints:
+  def test_has_signs_and_the_interval(self):
+    pair = make_pair(difference=0.02, low=-0.0004, high=0.0404)
+    assert page.points(pair) == "+2.00 [−0.04, +4.04]"
+
+  def test_zero_has_no_sign(self):
+    pair = make_pair(difference=-1e-9, low=0.0, high=1e-9)
+    assert page.points(pair) == "0.00 [0.00, 0.00]"
+
+  def test_leaves_out_what_is_unknown(self):
+    assert page.points(make_pair(difference=0.01)) == "+1.00"
+    assert page.points(make_pair()) == "–"
+
+
+class TestPValue:
+  @each(
+    "p, text",
+    [(None, "–"), (0.0, "&lt; 0.001"), (0.0123, "0.012"), (1.0, "1.000")],
+  )
+  def test_has_three_digits(self, p, text):
+    assert page.p_value(p) == text
+
+  @each("p, is_bold", [(0.049, True), (0.05, False)])
+  def test_is_bold_where_it_is_significant(self, p, is_bold):
+    text = page.p_value(p, mark=True)
+    assert ("<strong>" in text) == is_bold
+
+
+class TestNumber:
+  def test_is_a_dash_where_unknown(self):
+    assert page.number(None, ".2f") == "–"
+    assert page.number(0.3333, ".3g") == "0.333"
+
+
+SEEDS = (1, 11, 111, 1111, 11111, 2)
+
+
+def curves(*names, num_seeds=6) -> dict:
+  """Returns curves whose areas differ between strategies and seeds."""
+  return {
+    name: {
+      seed: (0.3, 0.5 + 0.1 * level + 0.01 * (position * level % 3))
+      for position, seed in enumerate(SEEDS[:num_seeds])
+    }
+    for level, name in enumerate(names)
+  }
+
+
+@pytest.fixture
+def note(tmp_path):
+  """Returns the notes on made-up runs, as one text."""
+
+  def note(found, *, unfinished=(), **settings) -> str:
+    numbers = summary.summarize(made_up.collect(tmp_path, found, **settings))
+    numbers = dataclasses.replace(numbers, unfinished=list(unfinished))
+    return "\n".join(page.notes_on(numbers))
+
+  return note
+
+
+class TestNotesOn:
+  def test_a_full_comparison_needs_one_on_training_alone(self, note):
+    text = note(curves("random", "margin"))
+    assert text.startswith("Frozen features: ")
+    assert "\n" not in text
+
+  def test_names_fine_tuning(self, note):
+    text = note(curves("random", "margin"), train__scope="all")
+    assert text.startswith("Fine-tuned: ")
+    assert "train.scope is 'all'" in text
+
+  def test_names_missing_comparisons(self, note):
+    text = note(curves("decern", "entropy"))
+    assert "Not compared: random, margin." in text
+    assert "Without random there is no difference to it" in text
+
+  def test_knows_strategies_by_their_first_word(self, tmp_path):
+    found = {
+      f"m{gamma}": made_up.write_run(
+        tmp_path / f"{gamma}",
+        "margin",
+        1,
+        made_up.make_records((0.3, 0.5)),
+        selection__diversity_gamma=gamma,
+      )
+      for gamma in (0.3, 0.8)
+    }
+    runs = made_up.comparison.collect(
+      found.values(), options={"margin": ("diversity_gamma",)}
+    )
+    assert "Not compared: random." in "\n".join(
+      page.notes_on(summary.summarize(runs))
+    )
+
+  def test_names_unfinished_runs(self, note):
+    left = ["runs/a (2 of 8 rounds)", "runs/b (0 of 8 rounds)"]
+    text = note(curves("random", "margin"), unfinished=left)
+    assert f"not finished: {left[0]}, {left[1]}." in text
+
+  def test_names_the_first_of_many_runs(self, note):
+    left = [f"run{i}" for i in range(9)]
+    text = note(curves("random", "margin"), unfinished=left)
+    assert "run5, and 3 more." in text
+    assert "run6" not in text
+
+  def test_names_missing_seeds(self, note):
+    found = curves("random", "margin")
+    del found["margin"][11], found["margin"][2]
+    text = note(found)
+    assert "margin lacks seeds 2, 11: " in text
+    assert "random lacks" not in text
+
+  @each("num_seeds, start", [(1, "1 seed only"), (4, "4 seeds only")])
+  def test_tells_that_seeds_are_few(self, note, num_seeds, start):
+    text = note(curves("random", "margin", num_seeds=num_seeds))
+    assert f"\n{start}: a claim needs at least 5." in text
+
+  def test_tells_which_pairs_were_not_tested(self, note):
+    found = curves("random", "margin", "decern")
+    found["decern"] = {1: (0.3, 0.9)}
+    text = note(found)
+    assert (
+      "No test, interval or penalty for decern and margin; decern and" in text
+    )
+    assert "margin and random" not in text
+
+  def test_tells_which_pairs_are_equal(self, note):
+    found = curves("random", "margin")
+    found["entropy"] = found["margin"]
+    text = note(found)
+    assert "Equal in every seed: entropy and margin. " in text
+    assert "p is given as 1" in text
+
+  @each("num_seeds, is_noted", [(5, True), (6, False)])
+  def test_tells_why_signed_ranks_are_missing(self, note, num_seeds, is_noted):
+    text = note(curves("random", "margin", num_seeds=num_seeds))
+    assert ("signed-rank test is left out" in text) == is_noted

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from decern_jax.report import comparison, paired, summary
+from decern_jax.report import comparison, statistics, summary
 from tests.report import made_up
 from tests.table import each
 
@@ -67,10 +67,10 @@ class TestSummarize:
   def test_has_the_penalties(self, tmp_path):
     found = summarize(tmp_path)
     names = [each.name for each in found.strategies]
-    matrix = paired.penalty_matrix({n: made_up.CURVES[n] for n in names})
+    matrix = statistics.penalty_matrix({n: made_up.CURVES[n] for n in names})
     np.testing.assert_array_equal(found.penalty_matrix, matrix)
     means = [each.penalty for each in found.strategies]
-    assert means == paired.column_means(matrix)
+    assert means == statistics.column_means(matrix)
     assert max(means) > 0
 
   def test_has_no_penalty_without_a_test(self, tmp_path):
@@ -175,3 +175,64 @@ class TestPair:
   def test_rejects_unknown_strategies(self, tmp_path):
     with pytest.raises(ValueError, match="'decern' and 'nothing'"):
       summarize(tmp_path).pair("decern", "nothing")
+
+
+BUDGETS = {"selection__initial_budget": 12, "num_rounds": 1}
+
+
+def write_full(
+  folder, accuracies=(0.9, 0.8), *, strategy="random", labels=12, **options
+) -> comparison.Comparison:
+  """Returns runs of one round on all labels."""
+  for seed, accuracy in enumerate(accuracies):
+    records = made_up.make_records((accuracy,), num_labeled=(labels,))
+    made_up.write_run(
+      folder / f"{strategy}{seed}",
+      strategy,
+      seed,
+      records,
+      **{**BUDGETS, **options},
+    )
+  return comparison.collect([folder], options=made_up.OPTIONS)
+
+
+@pytest.fixture
+def runs(tmp_path):
+  return made_up.collect(
+    tmp_path / "in", made_up.CURVES, selection__initial_budget=None
+  )
+
+
+class TestFindUpperBound:
+  def test_is_the_mean_over_seeds(self, runs, tmp_path):
+    full = write_full(tmp_path / "full")
+    found = summary.find_upper_bound(runs, full)
+    assert (found.num_labeled, found.seeds) == (12, [0, 1])
+    assert found.accuracy == pytest.approx(0.85)
+    assert found.accuracy_deviation == pytest.approx(0.1 / np.sqrt(2))
+
+  def test_one_seed_has_no_deviation(self, runs, tmp_path):
+    full = write_full(tmp_path / "full", [0.9])
+    found = summary.find_upper_bound(runs, full)
+    assert (found.accuracy, found.accuracy_deviation) == (0.9, None)
+
+  def test_rejects_other_settings(self, runs, tmp_path):
+    full = write_full(tmp_path / "full", train__scope="all")
+    with pytest.raises(ValueError, match="train.scope: 'head' and 'all'$"):
+      summary.find_upper_bound(runs, full)
+
+  def test_rejects_other_data(self, runs, tmp_path):
+    full = write_full(tmp_path / "full", data={"test": "9 examples def"})
+    with pytest.raises(ValueError, match="same data.*\n.*'9 examples def'"):
+      summary.find_upper_bound(runs, full)
+
+  def test_rejects_a_part_of_the_labels(self, runs, tmp_path):
+    full = write_full(tmp_path / "full", labels=11)
+    with pytest.raises(ValueError, match="all 12 labels, got 11"):
+      summary.find_upper_bound(runs, full)
+
+  def test_rejects_several_strategies(self, runs, tmp_path):
+    write_full(tmp_path / "full")
+    full = write_full(tmp_path / "full", strategy="margin")
+    with pytest.raises(ValueError, match=r"got \['margin', 'random'\]"):
+      summary.find_upper_bound(runs, full)

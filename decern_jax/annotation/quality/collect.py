@@ -20,7 +20,7 @@ from decern_jax.annotation.quality.findings import (
 )
 from decern_jax.annotation.query import Query
 from decern_jax.annotation.resolution import Resolution, last_answers, resolve
-from decern_jax.report import intervals
+from decern_jax.report import statistics
 from decern_jax.runs.records import Record, metric_of
 
 PARTS = ("test", "val")
@@ -124,7 +124,7 @@ def _held_out(facts: Facts) -> HeldOut | None:
   if len(scores) > 1:
     gain = last.value - first.value
     if first.interval and last.interval:
-      interval = intervals.difference(
+      interval = statistics.interval_of_difference(
         last.value, last.interval, first.value, first.interval
       )
   return HeldOut(part, metric.title, count, scores, gain, interval)
@@ -132,10 +132,10 @@ def _held_out(facts: Facts) -> HeldOut | None:
 
 def _interval(
   record: Record, part: str, count: int
-) -> intervals.Interval | None:
+) -> statistics.Interval | None:
   """Returns the interval of what a round reached."""
   if "accuracy" in record[part]:
-    return intervals.wilson(record[part]["accuracy"], count)
+    return statistics.wilson(record[part]["accuracy"], count)
   # Of several labels the record holds it: it takes the predictions.
   found = record.get("intervals", {}).get(part)
   return None if found is None else (found[0], found[1])

@@ -15,7 +15,8 @@ from PIL import Image
 from decern_jax.annotation.quality import page
 from decern_jax.annotation.quality.findings import Findings, HeldOut
 from decern_jax.io import storage
-from decern_jax.report import figures, gallery, tables
+from decern_jax.report import document as report_document
+from decern_jax.report import figures, gallery
 
 PAGE_FILE = "report.html"
 JSON_FILE = "report.json"
@@ -53,13 +54,14 @@ def write(found: Findings, folder: epath.PathLike, *, read: Read) -> epath.Path:
     storage.make_folder(folder / FIGURE_FOLDER)
     pictures.append(_curve(found.held_out, folder / FIGURE_FOLDER))
   text = json.dumps(_plain(found), indent=1, allow_nan=False) + "\n"
-  tables.write_text(folder / JSON_FILE, text)
+  report_document.write_text(folder / JSON_FILE, text)
   for name, rows in _tables(found):
     file = io.StringIO()
     csv.writer(file).writerows(rows)
-    tables.write_text(folder / name, file.getvalue())
+    report_document.write_text(folder / name, file.getvalue())
   path = folder / PAGE_FILE
-  tables.write_text(path, page.render(found, pictures, _thumbnails(read)))
+  text = page.render(found, pictures, _thumbnails(read))
+  report_document.write_text(path, text)
   return path
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from decern_jax.annotation.quality.agreement import Agreement
 from decern_jax.annotation.resolution import Conflict
-from decern_jax.report.intervals import Interval
+from decern_jax.report.statistics import Interval
 
 
 class Progress(NamedTuple):

@@ -12,7 +12,7 @@ from decern_jax.annotation.quality.findings import (
 )
 from decern_jax.report import markup
 from decern_jax.report.gallery import Picture
-from decern_jax.report.intervals import Interval
+from decern_jax.report.statistics import Interval
 
 UNKNOWN = "–"
 

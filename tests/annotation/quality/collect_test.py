@@ -8,7 +8,7 @@ from decern_jax.annotation.quality.findings import (
   Copy,
   Progress,
 )
-from decern_jax.report import intervals
+from decern_jax.report import statistics
 from tests.annotation.quality.found import make_facts, make_record
 from tests.table import each
 
@@ -24,7 +24,7 @@ class TestCollect:
       *("test", "accuracy", 2),
     )
     assert [score.value for score in found.scores] == [0.5, 0.75]
-    assert found.scores[0].interval == intervals.wilson(0.5, 2)
+    assert found.scores[0].interval == statistics.wilson(0.5, 2)
 
   def test_gain_is_the_last_minus_the_first(self):
     found = collect(make_facts()).held_out

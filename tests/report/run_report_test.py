@@ -1,4 +1,4 @@
-"""Tests of decern_jax/report/events.py."""
+"""Tests of decern_jax/report/run_report.py."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from decern_jax.report import events
+from decern_jax.report import run_report
 from tests.event_file import path_in, read, read_scalars
 from tests.table import each
 
@@ -33,7 +33,7 @@ def record(round_num: int, *, num_epochs: int = 3, **others) -> dict:
 
 
 def write(workdir, *found) -> None:
-  with events.open_writer(workdir) as add:
+  with run_report.open_writer(workdir) as add:
     for each in found:
       add(each)
 
@@ -42,7 +42,7 @@ def expected(*found) -> list[tuple[str, int, float]]:
   return [
     (tag, step, float(np.float32(value)))
     for each in found
-    for tag, step, value in events.scalars(each)
+    for tag, step, value in run_report.scalars(each)
   ]
 
 
@@ -50,7 +50,7 @@ class TestScalars:
   def test_has_every_metric_at_its_round(self):
     found = {
       tag: (step, value)
-      for tag, step, value in events.scalars(record(2))
+      for tag, step, value in run_report.scalars(record(2))
       if tag != "train/epoch_loss"
     }
     assert found == {
@@ -64,7 +64,7 @@ class TestScalars:
     }
 
   def test_epochs_are_counted_over_all_rounds(self):
-    found = [s for i in range(3) for s in events.scalars(record(i))]
+    found = [s for i in range(3) for s in run_report.scalars(record(i))]
     losses = [s[1:] for s in found if s.tag == "train/epoch_loss"]
     assert losses == [
       (0, 0.0),
@@ -79,7 +79,7 @@ class TestScalars:
     ]
 
   def test_has_val_where_there_is_one(self):
-    found = {s.tag for s in events.scalars(record(0, val=METRICS))}
+    found = {s.tag for s in run_report.scalars(record(0, val=METRICS))}
     names = ("accuracy", "balanced_accuracy", "loss")
     assert found > {f"val/{name}" for name in names}
     assert not any(tag.endswith("class_accuracy") for tag in found)
@@ -126,7 +126,7 @@ class TestOpenWriter:
     assert times == {0: 2.5, 1: 5.0}
 
   def test_a_round_is_on_the_disk_when_it_was_added(self, tmp_path):
-    with events.open_writer(tmp_path) as add:
+    with run_report.open_writer(tmp_path) as add:
       add(record(0))
       assert read_scalars(tmp_path) == expected(record(0))
       add(record(1))
@@ -141,7 +141,7 @@ class TestOpenWriter:
       ]
 
     def fail() -> None:
-      with events.open_writer(tmp_path) as add:
+      with run_report.open_writer(tmp_path) as add:
         add(record(0))
         assert os.fspath(path_in(tmp_path)) in open_files()
         raise ZeroDivisionError
