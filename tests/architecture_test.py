@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -134,6 +135,22 @@ class TestFloors:
       if not name.startswith("ml_collections") and name not in common
     }
     assert found == set()
+
+
+class TestReadme:
+  def test_map_is_that_of_the_code(self):
+    rows = re.findall(
+      r"^\| (\d) \| `(\w+)/` \| (.*) \|$",
+      (ROOT / "README.md").read_text(),
+      flags=re.MULTILINE,
+    )
+    expected = []
+    for floor in reversed(range(len(FLOORS))):
+      for room in FLOORS[floor]:
+        tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
+        first = ast.get_docstring(tree).split("\n")[0]
+        expected.append((str(floor), room, first))
+    assert rows == expected
 
 
 class TestImporting:

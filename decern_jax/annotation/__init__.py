@@ -1,1 +1,1 @@
-"""Labels from people: queries, answers, a labeling page, label quality."""
+"""Labels from people: queries, answers, file formats, the labeling page."""

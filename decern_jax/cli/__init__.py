@@ -1,1 +1,1 @@
-"""Commands: one module each, and what they share."""
+"""The commands, a module each, and the flags they share."""

@@ -1,1 +1,1 @@
-"""Where images come from, and how they become batches."""
+"""Data sets, decoding, augmentation, and batches of images."""

@@ -1,1 +1,1 @@
-"""Meshes of devices, sharded rows, and several processes."""
+"""Device meshes, rows split over them, and several processes."""

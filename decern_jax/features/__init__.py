@@ -1,1 +1,1 @@
-"""Features of a pool, and their cache."""
+"""Features and probabilities of a pool, and their cache."""

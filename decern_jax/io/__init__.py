@@ -1,1 +1,1 @@
-"""Files on disks and in object stores, checkpoints, locks, and validation."""
+"""Files on disks and in object stores, checkpoints, validation."""

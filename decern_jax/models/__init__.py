@@ -1,4 +1,4 @@
-"""Networks that turn images into features, by name."""
+"""Backbones by name, and the strict loading of their weights."""
 
 from decern_jax.models.initialization import (
   RANDOM,

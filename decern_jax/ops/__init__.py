@@ -1,4 +1,4 @@
-"""Pure functions on arrays: no jit, no device, no configuration."""
+"""Pure functions of arrays, on one device or inside `shard_map`."""
 
 from decern_jax.ops import (
   anchors,

@@ -1,1 +1,1 @@
-"""Self-supervised pre-training of backbones on images without labels."""
+"""Self-supervised pre-training of backbones on unlabeled images."""

@@ -1,1 +1,1 @@
-"""What a run leaves for people and programs to read."""
+"""Comparisons of finished runs: statistics, figures, pages, tables."""

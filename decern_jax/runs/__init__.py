@@ -1,1 +1,1 @@
-"""A run: rounds of training, selecting and labeling, saved after each one."""
+"""A run: reads the configuration, drives the rounds, saves each one."""

@@ -1,4 +1,4 @@
-"""Query strategies, by name: which examples to label next."""
+"""Query strategies: which examples of a pool to label next."""
 
 from decern_jax.strategies import (
   active_ft,

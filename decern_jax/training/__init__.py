@@ -1,1 +1,1 @@
-"""Training and evaluation of classifiers."""
+"""Training and evaluation of the head, alone or with its backbone."""
