@@ -1,30 +1,29 @@
-"""The files of answers that people put into the folder of a run."""
+"""The inbox of a run: answer files that people put into its folder."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 from etils import epath
 
-from decern_jax.annotation import answer, formats
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import formats
+from decern_jax.annotation.answers import Answer, append_log, read_log
 from decern_jax.annotation.query import ANSWERS_FOLDER, Item
 from decern_jax.io import storage
 from decern_jax.io.validation import shorten
 
 LOG = "labels/answers.jsonl"
-"""Where all answers that were ever taken in are kept, in their order."""
+"""All answers that the run has ever accepted, in the order of arrival."""
 
-_IGNORED = (".lock", ".tmp")
+_IGNORED_ENDINGS = (".lock", ".tmp")
 
 
 class Intake(NamedTuple):
-  """What was found in the folder.
+  """The answers of a run, and what could not be accepted.
 
   Attributes:
-    answers: All answers that were ever taken in, these included.
-    num_new: How many of them are new.
-    problems: A sentence for every file or part of one that could not be taken,
-      and for every id that nobody asked about.
+    answers: All answers that were ever accepted, including the new ones.
+    num_new: Number of new answers.
+    problems: A sentence for every file, or part of one, that was not accepted.
   """
 
   answers: tuple[Answer, ...]
@@ -32,94 +31,94 @@ class Intake(NamedTuple):
   problems: tuple[str, ...]
 
 
-def take_in(
+def ingest(
   workdir: epath.PathLike,
-  asked: Collection[Item],
+  queried: Collection[Item],
   *,
   pool: Collection[str],
   is_multi_label: bool,
 ) -> Intake:
-  """Adds to the log what the files of answers hold beyond it.
+  """Appends the new answers of all answer files to the log.
 
-  The files are never changed: what is added to one is found the next time, and
-  what is taken from one stays in the log.
+  The files are never changed. Answers that were added to a file are found the
+  next time, and answers that were removed from it stay in the log.
 
   Args:
     workdir: Directory of the run.
-    asked: All that was ever asked about; empty: the first answers may be of any
-      image.
+    queried: All images that were ever queried. If there are none, any image of
+      the pool may be answered: these are the first labels.
     pool: Ids of all images.
-    is_multi_label: Whether an image may have several labels, or none.
-
-  Returns:
-    All answers, and what could not be taken.
+    is_multi_label: Whether an image may have any number of labels.
 
   Raises:
     OSError: If the log cannot be read or written.
   """
   log = storage.as_path(workdir) / LOG
-  known = answer.read_log(log)
-  items = asked or [Item(id_, id_) for id_ in pool]
-  check = _Check(
+  logged = read_log(log)
+  items = queried or [Item(id_, id_) for id_ in pool]
+  rules = _Rules(
     frozenset(i.id for i in items), frozenset(pool), is_multi_label
   )
-  seen, new = set(known.answers), []
-  problems = [f"{LOG}, {problem}" for problem in known.problems]
-  for path in _files(storage.as_path(workdir) / ANSWERS_FOLDER):
-    found, wrong = _read(path, items)
-    problems += [f"{path.name}: {p}" for p in (*wrong, *check.refuse(found))]
-    for given in found:
-      if check.takes(given) and given not in seen:
-        seen.add(given)
-        new.append(given)
+  seen, new = set(logged.answers), []
+  problems = [f"{LOG}, {problem}" for problem in logged.problems]
+  for path in _answer_files(storage.as_path(workdir) / ANSWERS_FOLDER):
+    found, unreadable = _read(path, items)
+    problems += [
+      f"{path.name}: {p}" for p in (*unreadable, *rules.problems(found))
+    ]
+    for answer in found:
+      if rules.accept(answer) and answer not in seen:
+        seen.add(answer)
+        new.append(answer)
   if new:
     storage.make_folder(log.parent)
-    answer.append_log(log, new)
-  return Intake((*known.answers, *new), len(new), tuple(problems))
+    append_log(log, new)
+  return Intake((*logged.answers, *new), len(new), tuple(problems))
 
 
-class _Check(NamedTuple):
-  """Which answers are taken.
+class _Rules(NamedTuple):
+  """Decides which answers are accepted.
 
   Attributes:
-    asked: Ids of the images that may be answered.
+    queried: Ids of the images that may be answered.
     pool: Ids of all images.
-    is_multi_label: Whether an image may have several labels, or none.
+    is_multi_label: Whether an image may have any number of labels.
   """
 
-  asked: frozenset[str]
+  queried: frozenset[str]
   pool: frozenset[str]
   is_multi_label: bool
 
-  def takes(self, given: Answer) -> bool:
-    """Says whether an answer is taken."""
-    return given.id in self.asked and self._fits(given)
+  def accept(self, answer: Answer) -> bool:
+    return answer.id in self.queried and self._fits(answer)
 
-  def _fits(self, given: Answer) -> bool:
-    is_skip = given.labels is None
-    return self.is_multi_label or is_skip or len(given.labels) == 1
+  def _fits(self, answer: Answer) -> bool:
+    labels = answer.labels
+    return self.is_multi_label or labels is None or len(labels) == 1
 
-  def refuse(self, answers: tuple[Answer, ...]) -> list[str]:
-    """Tells which answers are not taken, and why."""
-    kinds = {
-      "of images that are none of the pool": lambda a: a.id not in self.pool,
-      "of images that nobody asked about": lambda a: (
-        a.id in self.pool and a.id not in self.asked
+  def problems(self, answers: tuple[Answer, ...]) -> list[str]:
+    """Describes the answers that are not accepted, by reason."""
+    reasons = {
+      "about images that are not in the pool": lambda a: a.id not in self.pool,
+      "about images that nobody asked about": lambda a: (
+        a.id in self.pool and a.id not in self.queried
       ),
-      "that do not have just one label": lambda a: (
-        a.id in self.asked and not self._fits(a)
+      "that do not have exactly one label": lambda a: (
+        a.id in self.queried and not self._fits(a)
       ),
     }
-    told = []
-    for kind, is_of_kind in kinds.items():
-      ids = dict.fromkeys(a.id for a in answers if is_of_kind(a))
+    sentences = []
+    for reason, applies in reasons.items():
+      ids = dict.fromkeys(a.id for a in answers if applies(a))
       if ids:
-        told.append(f"{len(ids)} answers {kind}: {shorten(map(repr, ids))}")
-    return told
+        sentences.append(
+          f"{len(ids)} answers {reason}: {shorten(map(repr, ids))}"
+        )
+    return sentences
 
 
-def _files(folder: epath.Path) -> list[epath.Path]:
-  """Lists the files of a folder, the oldest first."""
+def _answer_files(folder: epath.Path) -> list[epath.Path]:
+  """Lists the answer files of a folder, the oldest first."""
   try:
     found = storage.scan(folder)
   except FileNotFoundError:
@@ -129,14 +128,14 @@ def _files(folder: epath.Path) -> list[epath.Path]:
     for entry in sorted(found, key=lambda e: (e.mtime_ns, e.name))
     if not entry.is_folder
     and not entry.name.startswith(".")
-    and not entry.name.endswith(_IGNORED)
+    and not entry.name.endswith(_IGNORED_ENDINGS)
   ]
 
 
 def _read(
   path: epath.Path, items: Collection[Item]
 ) -> tuple[tuple[Answer, ...], tuple[str, ...]]:
-  """Reads a file; one that cannot be read costs itself alone."""
+  """Reads a file. One that cannot be read is a problem, not an error."""
   try:
     found = formats.read_file(path, items=items)
   except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What people are asked, and the folder that it lies in."""
+"""Queries: the images that a round asks people to label."""
 
 import json
 import re
@@ -10,21 +10,21 @@ from decern_jax.io import storage
 
 FOLDER = "queries"
 ANSWERS_FOLDER = "answers"
-"""Where people, and the programs that they use, put files of answers."""
+"""Where people, and the tools they use, put answer files."""
 
 FILE_NAME = "query.json"
 
 
 class Item(NamedTuple):
-  """One image that people are asked about.
+  """One image of a query.
 
   Attributes:
     id: Id of the image.
-    path: Where it is: a file of this machine, absolute, or a gs:// address.
-    score: What the strategy ranked it by, or None.
-    predictions: Names of the likeliest classes with their probabilities, the
-      likeliest first; empty where there is no model yet.
-    digest: SHA-256 of the file, in hexadecimal; "" where it was not read.
+    path: Absolute path of the image on this machine, or its gs:// address.
+    score: Score that the strategy ranked the image by, or None.
+    predictions: Names and probabilities of the likeliest classes, the likeliest
+      first. Empty before the first model.
+    digest: SHA-256 of the file in hexadecimal, or "" if it was not computed.
   """
 
   id: str
@@ -35,17 +35,17 @@ class Item(NamedTuple):
 
 
 class Query(NamedTuple):
-  """What people are asked at once.
+  """The images that a round asks people to label.
 
   Attributes:
-    round: The round that asks; its labels serve the next one. 0: the first
-      labels of all.
-    class_names: The classes that are known so far. Answers may name others.
-    is_multi_label: Whether an image may have several classes, or none.
-    items: The images, in the order to ask in.
-    strategy: Name of the strategy that chose them.
-    num_answers: Answers that were known when it was first asked: an image that
-      was skipped before may be asked about again.
+    round: The round that trains on the labels. Round 0 has the first labels.
+    class_names: The classes known so far. Answers may name others.
+    is_multi_label: Whether an image may have any number of labels.
+    items: The images, in the order in which to show them.
+    strategy: Name of the strategy that selected them.
+    num_answers: Number of answers that the run had when it first wrote this
+      query. Only later answers can skip an image of it, since an image that was
+      skipped before may be selected again.
   """
 
   round: int
@@ -57,27 +57,18 @@ class Query(NamedTuple):
 
 
 def folder_of(workdir: epath.PathLike, round_num: int) -> epath.Path:
-  """Returns the folder of the query of a round.
-
-  Args:
-    workdir: Directory of the run.
-    round_num: The round.
-  """
+  """Returns the folder of the query of a round."""
   return storage.as_path(workdir) / FOLDER / f"{round_num:04d}"
 
 
 def write(workdir: epath.PathLike, query: Query) -> epath.Path:
   """Writes a query into the folder of its round.
 
-  Args:
-    workdir: Directory of the run.
-    query: The query.
-
   Returns:
     The file.
 
   Raises:
-    OSError: If it cannot be written.
+    OSError: If the file cannot be written.
   """
   folder = folder_of(workdir, query.round)
   storage.make_folder(folder)
@@ -90,15 +81,8 @@ def write(workdir: epath.PathLike, query: Query) -> epath.Path:
 def read(workdir: epath.PathLike, round_num: int) -> Query:
   """Reads the query of a round.
 
-  Args:
-    workdir: Directory of the run.
-    round_num: The round.
-
-  Returns:
-    The query.
-
   Raises:
-    ValueError: If there is none, or it is not what `write` writes.
+    ValueError: If there is no such query, or its file is not valid.
   """
   path = folder_of(workdir, round_num) / FILE_NAME
   content = storage.read_if_exists(path)
@@ -114,13 +98,10 @@ def read(workdir: epath.PathLike, round_num: int) -> Query:
 
 
 def read_all(workdir: epath.PathLike) -> tuple[Query, ...]:
-  """Reads all that was ever asked, the first query first.
-
-  Args:
-    workdir: Directory of the run.
+  """Reads the queries of all rounds, from the first one on.
 
   Raises:
-    ValueError: As `read`.
+    ValueError: As in `read`.
   """
   last = latest_round(workdir)
   count = 0 if last is None else last + 1
@@ -128,11 +109,7 @@ def read_all(workdir: epath.PathLike) -> tuple[Query, ...]:
 
 
 def latest_round(workdir: epath.PathLike) -> int | None:
-  """Returns the last round that has asked, or None.
-
-  Args:
-    workdir: Directory of the run.
-  """
+  """Returns the last round with a query, or None if there is no query."""
   folder = storage.as_path(workdir) / FOLDER
   try:
     found = storage.scan(folder)
@@ -149,13 +126,10 @@ def latest_round(workdir: epath.PathLike) -> int | None:
 
 
 def require_latest_round(workdir: epath.PathLike) -> int:
-  """Returns the last round that has asked.
-
-  Args:
-    workdir: Directory of the run.
+  """Returns the last round with a query.
 
   Raises:
-    ValueError: If none has.
+    ValueError: If there is no query.
   """
   found = latest_round(workdir)
   if found is None:
@@ -168,39 +142,37 @@ def require_latest_round(workdir: epath.PathLike) -> int:
 
 
 def _from_json(value: Any) -> Query:
-  _check(value, dict)
-  names, items = value["class_names"], value["items"]
-  _check(names, list)
-  _check(items, list)
+  _check_type(value, dict)
+  _check_type(value["class_names"], list)
+  _check_type(value["items"], list)
   query = Query(
     **{
       **value,
-      "class_names": tuple(names),
-      "items": tuple(map(_item, items)),
+      "class_names": tuple(value["class_names"]),
+      "items": tuple(map(_item_from_json, value["items"])),
     }
   )
-  _check(query.round, int)
-  _check(query.num_answers, int)
-  _check(query.is_multi_label, bool)
+  _check_type(query.round, int)
+  _check_type(query.num_answers, int)
+  _check_type(query.is_multi_label, bool)
   for text in (*query.class_names, query.strategy):
-    _check(text, str)
+    _check_type(text, str)
   return query
 
 
-def _item(value: Any) -> Item:
-  _check(value, dict)
-  pairs = tuple((name, p) for name, p in value["predictions"])
-  item = Item(**{**value, "predictions": pairs})
-  for text in (item.id, item.path, *(name for name, _ in pairs)):
-    _check(text, str)
-  for _, probability in pairs:
-    _check(probability, float, int)
-  _check(item.score, float, int, type(None))
-  _check(item.digest, str)
+def _item_from_json(value: Any) -> Item:
+  _check_type(value, dict)
+  predictions = tuple((name, p) for name, p in value["predictions"])
+  item = Item(**{**value, "predictions": predictions})
+  for text in (item.id, item.path, item.digest, *(n for n, _ in predictions)):
+    _check_type(text, str)
+  for _, probability in predictions:
+    _check_type(probability, float, int)
+  _check_type(item.score, float, int, type(None))
   return item
 
 
-def _check(value: Any, *kinds: type) -> None:
-  # Not isinstance: True is no number.
-  if type(value) not in kinds:
-    raise TypeError(f"{value!r:.80} as {kinds[0].__name__}")
+def _check_type(value: Any, *types: type) -> None:
+  # Not `isinstance`, which accepts True as an int.
+  if type(value) not in types:
+    raise TypeError(f"{value!r:.80} as {types[0].__name__}")

@@ -11,7 +11,7 @@ from absl import app, flags
 from etils import epath
 import numpy as np
 
-from decern_jax.annotation import campaign
+from decern_jax.annotation.run import run_with_people
 from decern_jax.cli import command, config_flag
 from decern_jax.data import specs
 from decern_jax.distributed import processes
@@ -32,7 +32,7 @@ def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
   Args:
     config: The configuration.
     parent: Folder of the runs; None: by default.
-    go_on: As for `campaign.run`.
+    go_on: As for `run_with_people`.
 
   Raises:
     ValueError: If the configuration, the data or the folder are not as they
@@ -40,7 +40,7 @@ def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
   """
   folders = _folders(config, parent)
   if specs.is_unlabeled(config.dataset.name):
-    campaign.run(config, folders[config.seeds[0]], go_on=go_on)
+    run_with_people(config, folders[config.seeds[0]], go_on=go_on)
     return
   runner.run(config, folders, report=run_report.write_run)
   _show_results(config, folders)

@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from decern_jax.annotation import answer, campaign, inbox, query
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers, inbox, query
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import FORMATS
+from decern_jax.annotation.run import run_with_people
 from decern_jax.io import storage
 from decern_jax.runs import records
 from tests import tiny
@@ -81,7 +82,7 @@ def where(tmp_path):
 @pytest.fixture
 def start(folder, where, capsys):
   def start(**changes) -> str:
-    campaign.run(hidden.make_config(folder, **changes), epath.Path(where))
+    run_with_people(hidden.make_config(folder, **changes), epath.Path(where))
     return capsys.readouterr().out
 
   return start
@@ -117,7 +118,7 @@ class TestOddNames:
       respond_truly(where, class_of)
       said = start(**formats)
     assert "All rounds are done" in said
-    kept = answer.read_log(where / inbox.LOG).answers
+    kept = answers.read_log(where / inbox.LOG).answers
     assert {a.id: a.labels for a in kept} == {
       name: (label,) for name, label in class_of.items()
     }
@@ -180,7 +181,7 @@ class TestClock:
     start()
     (record,) = records.read(where)
     assert record["num_labeled"] == BUDGET
-    labels = (where / "labels" / "taken-0000.json").read_text()
+    labels = (where / "labels" / "round-0000.json").read_text()
     assert f'"{first}": [\n   "{right}"' in labels
 
   def test_a_run_does_not_look_at_it(self, folder, where, start, monkeypatch):

@@ -9,8 +9,8 @@ from ml_collections import config_dict
 import numpy as np
 
 from configs import my_images
-from decern_jax.annotation import answer, query
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers, query
+from decern_jax.annotation.answers import Answer
 from tests import tiny
 
 NUM_POOL, NUM_TEST = 24, 12
@@ -69,12 +69,12 @@ def make_config(folder: pathlib.Path, **changes) -> config_dict.ConfigDict:
   return config.lock()
 
 
-def respond(workdir, answers: list[Answer], name: str = "me.jsonl") -> None:
+def respond(workdir, given: list[Answer], name: str = "me.jsonl") -> None:
   """Adds answers to a file in the folder of answers."""
   path = pathlib.Path(workdir) / query.ANSWERS_FOLDER / name
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, "ab") as file:
-    file.write(b"".join(map(answer.to_line, answers)))
+    file.write(b"".join(map(answers.to_line, given)))
 
 
 def asked(workdir) -> query.Query:

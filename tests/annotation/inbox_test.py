@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from decern_jax.annotation import answer, inbox, query
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers, inbox, query
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.query import Item
 from tests.table import each
 
@@ -19,7 +19,7 @@ def put(tmp_path):
     path = tmp_path / query.ANSWERS_FOLDER / name
     path.parent.mkdir(exist_ok=True)
     if not isinstance(content, bytes):
-      content = b"".join(map(answer.to_line, content))
+      content = b"".join(map(answers.to_line, content))
     path.write_bytes(content)
     os.utime(path, (1e9 - age, 1e9 - age))
     return path
@@ -30,7 +30,7 @@ def put(tmp_path):
 @pytest.fixture
 def take(tmp_path):
   def run(asked=ASKED, *, is_multi_label=False):
-    return inbox.take_in(
+    return inbox.ingest(
       tmp_path, asked, pool=POOL, is_multi_label=is_multi_label
     )
 
@@ -71,7 +71,7 @@ class TestTakeIn:
     assert found.num_new == 1
     assert labels(found) == [("a.png", ("x",)), ("b.png", None)]
     assert path.read_bytes().startswith(content)
-    assert len(answer.read_log(tmp_path / inbox.LOG).answers) == 2
+    assert len(answers.read_log(tmp_path / inbox.LOG).answers) == 2
 
   def test_keeps_what_a_file_no_longer_has(self, put, take):
     put("me.jsonl", [Answer("a.png", ("x",))])
@@ -84,8 +84,8 @@ class TestTakeIn:
     found = take()
     assert found.answers == ()
     assert found.problems == (
-      "me.jsonl: 1 answers of images that are none of the pool: 'f.png'",
-      "me.jsonl: 1 answers of images that nobody asked about: 'e.png'",
+      "me.jsonl: 1 answers about images that are not in the pool: 'f.png'",
+      "me.jsonl: 1 answers about images that nobody asked about: 'e.png'",
     )
 
   def test_first_answers_may_be_of_any_image(self, put, take):
@@ -96,7 +96,7 @@ class TestTakeIn:
     given = [Answer("a.png", ("x", "y")), Answer("b.png", ())]
     put("me.jsonl", given)
     (problem,) = take().problems
-    assert "2 answers that do not have just one label: 'a.png', 'b.png'" in (
+    assert "2 answers that do not have exactly one label: 'a.png', 'b.png'" in (
       problem
     )
     assert labels(take(is_multi_label=True)) == [
@@ -112,7 +112,7 @@ class TestTakeIn:
     assert found.problems[0].startswith("a.bin: ")
 
   def test_a_line_that_is_cut_off_is_told(self, put, take):
-    whole = answer.to_line(Answer("a.png", ("x",)))
+    whole = answers.to_line(Answer("a.png", ("x",)))
     put("me.jsonl", whole + whole[:-9])
     found = take()
     assert labels(found) == [("a.png", ("x",))]

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from decern_jax.annotation import answer, inbox, query
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers, inbox, query
+from decern_jax.annotation.answers import Answer
 from decern_jax.io import storage
 from decern_jax.runs import records, workdir
 from tests import tiny
@@ -64,7 +64,7 @@ class Person:
     for id_ in left[: rng.integers(0, 4)]:
       given = Answer(id_, (self._class_of[id_],), "me", str(len(self.said)))
       if rng.random() < 0.3:
-        cut = answer.to_line(given)[: rng.integers(1, 20)] + b"\n"
+        cut = answers.to_line(given)[: rng.integers(1, 20)] + b"\n"
         path = self._where / query.ANSWERS_FOLDER / "me.jsonl"
         with open(path, "ab") as file:
           file.write(cut)
@@ -90,6 +90,6 @@ class TestKill:
     assert num_alive > NUM_KILLS // 4
     loop.finish(tmp_path, "killed", class_of)
     assert without_seconds(tmp_path / "killed") == expected
-    kept = answer.read_log(tmp_path / "killed" / inbox.LOG).answers
+    kept = answers.read_log(tmp_path / "killed" / inbox.LOG).answers
     kept = {given._replace(source="") for given in kept}
     assert set(person.said.values()) <= kept

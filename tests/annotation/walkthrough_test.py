@@ -17,7 +17,7 @@ import sys
 
 import pytest
 
-from decern_jax.annotation import answer, query
+from decern_jax.annotation import answers, query
 from decern_jax.runs import records
 from tests import interruptible
 from tests.annotation.page.asked import ROOT, start_label
@@ -153,7 +153,7 @@ def test_a_person_at_the_page_is_the_simulated_run(tmp_path, shared_dir):
   assert len(ours) == NUM_ROUNDS
   for name in ("num_labeled", "test", "train", "selected", "scores"):
     assert [r[name] for r in ours] == [r[name] for r in theirs], name
-  found = answer.read_log(where / "labels" / "answers.jsonl").answers
+  found = answers.read_log(where / "labels" / "answers.jsonl").answers
   assert {a.id: a.labels for a in found} == {
     item.id: (class_of[item.id],)
     for round_num in range(NUM_ROUNDS)

@@ -75,7 +75,7 @@ class TestAnnotate:
     assert "3 were in Label Studio, 0 came" in output
     assert "1 submitted annotations are in" in output
     items = make_query().items
-    intake = inbox.take_in(
+    intake = inbox.ingest(
       workdir, items, pool=[i.id for i in items], is_multi_label=False
     )
     (answer,) = intake.answers

@@ -1,4 +1,4 @@
-"""Zip files of exports: what is read of them, and how much at most."""
+"""Zip files of exports: which of their files are read, and how much at most."""
 
 from collections.abc import Iterator
 import contextlib
@@ -8,18 +8,17 @@ import zipfile
 import zlib
 
 MAX_BYTES = 2**29
-"""Of a file, or of all files of a zip together, as they are unpacked."""
+"""Largest size of a file, or of all files of a zip together when unpacked."""
 
 MAX_FILES = 1_000_000
-"""Entries of a zip; images are entries too."""
+"""Largest number of entries in a zip, including images."""
 
 ENDINGS = (".json", ".jsonl", ".xml", ".csv", ".tsv")
 
-_START = b"PK\x03\x04"
-_EMPTY = b"PK\x05\x06"
+_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")
 
-# What zipfile raises for a broken file, or one that needs what it has not; a
-# `RuntimeError` is a password.
+# Everything that zipfile raises for files that are broken, encrypted
+# (`RuntimeError`) or packed in a way it does not know.
 _ERRORS = (
   zipfile.BadZipFile,
   zlib.error,
@@ -35,29 +34,22 @@ _ERRORS = (
 
 
 def is_archive(content: bytes) -> bool:
-  """Says whether a file begins as a zip does.
-
-  Args:
-    content: The file, or its beginning.
-  """
-  return content.startswith((_START, _EMPTY))
+  """Returns whether a file, or its beginning, is that of a zip."""
+  return content.startswith(_SIGNATURES)
 
 
-def files(file: IO[bytes]) -> Iterator[tuple[str, bytes | None, str]]:
+def unpack(file: IO[bytes]) -> Iterator[tuple[str, bytes | None, str]]:
   """Unpacks the files of a zip that may hold answers, in memory.
 
-  Nothing is written anywhere, so no name can escape a folder.
-
-  Args:
-    file: The zip.
+  Nothing is written to disk, so no file name can escape a folder.
 
   Yields:
-    Name, content and "" of each file with one of `ENDINGS`; for one that cannot
-    be read name, None, and why.
+    Name, content and "" of each file with one of `ENDINGS`. Name, None and the
+    problem of each such file that cannot be read.
 
   Raises:
-    ValueError: If it cannot be read, has more than `MAX_FILES` entries, or more
-      than `MAX_BYTES` when it is unpacked, whatever it says of that.
+    ValueError: If the zip cannot be read, has more than `MAX_FILES` entries, or
+      unpacks to more than `MAX_BYTES`, whatever size it declares.
   """
   with contextlib.ExitStack() as stack:
     try:
@@ -72,7 +64,7 @@ def files(file: IO[bytes]) -> Iterator[tuple[str, bytes | None, str]]:
     left = MAX_BYTES
     for entry in entries:
       if entry.filename.lower().endswith(ENDINGS):
-        content, problem = _unpack(opened, entry, left + 1)
+        content, problem = _read_entry(opened, entry, left + 1)
         left -= len(content or b"")
         if left < 0:
           raise ValueError(
@@ -82,10 +74,10 @@ def files(file: IO[bytes]) -> Iterator[tuple[str, bytes | None, str]]:
         yield entry.filename, content, problem
 
 
-def _unpack(
+def _read_entry(
   opened: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int
 ) -> tuple[bytes | None, str]:
-  """Returns at most so many bytes of a file, or why there are none."""
+  """Returns at most `limit` bytes of a file, or the problem with it."""
   try:
     with opened.open(entry) as file:
       return file.read(limit), ""

@@ -1,7 +1,7 @@
 """Datumaro JSON: data sets of images with label annotations.
 
-It has no way to say that an image was skipped or has none of the labels: the
-categories that are written have `?` and `-` for that.
+It has no way to say that an image was skipped or has none of the labels. The
+categories `?` and `-` stand for that.
 """
 
 import collections
@@ -10,12 +10,11 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax.annotation import answer
-from decern_jax.annotation.formats import writing
-from decern_jax.annotation.formats.reading import (
-  NONE,
-  SKIPPED,
-  Gathering,
+from decern_jax.annotation.answers import ParsedAnswers
+from decern_jax.annotation.formats import format as shared
+from decern_jax.annotation.formats.format import (
+  AnswerCollector,
+  Format,
   field,
   parse_json,
   rows,
@@ -28,75 +27,55 @@ FOLDER = ("datumaro", "annotations")
 FILE_NAME = "default.json"
 
 ID_FIELD = "decern_id"
-"""Attribute of an item that holds the id of the image."""
+"""The attribute of an item with the id of the image."""
 
 _VERSION = "1.0"
 _IMAGE_TYPE = 2
 
 
 def matches(content: bytes, value: Any) -> bool:
-  """Says whether a file holds categories and items.
-
-  Args:
-    content: The file.
-    value: What it holds as JSON; None if it is not valid.
-  """
+  """Returns whether a file holds categories and items."""
   del content
   return isinstance(value, dict) and {"categories", "items"} <= set(value)
 
 
-def read(content: bytes) -> answer.Found:
+def read(content: bytes) -> ParsedAnswers:
   """Reads the label annotations of the items.
 
-  An item without annotations is not answered. Its name is that of its image,
-  with the ending that Datumaro leaves out, unless it holds the id.
-
-  Args:
-    content: The file.
-
-  Returns:
-    The answers, and what was wrong with other items.
+  An item without annotations is not answered yet. The id of its image is an
+  attribute, or else the name of the item with the file ending of the image,
+  which Datumaro leaves out.
 
   Raises:
-    ValueError: If it has no items, or its labels have no names.
+    ValueError: If the file has no items, or its labels have no names.
   """
   value = parse_json(content)
   names = _label_names(value)
-  gathering = Gathering(has_reserved=True)
-  for place, item in enumerate(rows(value, "items"), start=1):
-    try:
+  collector = AnswerCollector(has_reserved=True)
+  for number, item in enumerate(rows(value, "items"), start=1):
+    with collector.item(f"item {number}"):
       labels = _labels(item, names)
-    except ValueError as error:
-      gathering.refuse(f"item {place}", error)
-      continue
-    if labels:
-      gathering.add(f"item {place}", labels, id=_id(item))
-  return gathering.found()
+      if labels:
+        collector.add(labels, id=_id(item))
+  return collector.result()
 
 
 def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
   """Writes a query as a data set whose items have no annotations yet.
 
-  The model's predictions are attributes of the items: as annotations, they
-  could not be told from answers.
-
-  Args:
-    query: The query.
-    folder: Where the folder `datumaro` is to be. Its images are to be copied
-      into `datumaro/images/default`, in folders as in their ids; links that
-      lead elsewhere are refused by Datumaro.
-
-  Returns:
-    The file.
+  The model's predictions become attributes of the items, since annotations
+  would look like answers. To import the data set, copy the images into
+  `datumaro/images/default`, in the folders of their ids; Datumaro refuses links
+  that lead out of its folder.
 
   Raises:
-    OSError: If it cannot be written.
+    OSError: If the file cannot be written.
     ValueError: If a class has a reserved name.
   """
-  writing.check_class_names(query)
-  names = [*query.class_names, SKIPPED]
-  names += [NONE] if query.is_multi_label else []
-  labels = [{"name": n, "parent": "", "attributes": []} for n in names]
+  labels = [
+    {"name": name, "parent": "", "attributes": []}
+    for name in shared.choices(query)
+  ]
   category = {"labels": labels, "label_groups": [], "attributes": []}
   content = {
     "dm_format_version": _VERSION,
@@ -105,13 +84,24 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
     "categories": {"label": category},
     "items": _items(query),
   }
-  place = storage.as_path(folder).joinpath(*FOLDER)
-  return writing.save(place, {FILE_NAME: writing.as_json(content)})
+  target = storage.as_path(folder).joinpath(*FOLDER)
+  return shared.save(target, {FILE_NAME: shared.to_json(content)})
+
+
+FORMAT = Format(
+  name="datumaro",
+  title="Datumaro JSON",
+  endings=(),
+  matches=matches,
+  read=read,
+  write=write,
+)
 
 
 def _items(query: Query) -> list[dict[str, Any]]:
-  # Datumaro names an item as its image without the ending, which it adds when
-  # it exports other formats; two images may differ in nothing else.
+  # Datumaro names an item like its image without the file ending, which it adds
+  # when it exports other formats. Two images that differ in nothing but the
+  # ending keep it, since names must differ.
   stems = [posixpath.splitext(item.id)[0] for item in query.items]
   counts = collections.Counter(stems)
   return [
@@ -126,7 +116,7 @@ def _items(query: Query) -> list[dict[str, Any]]:
 
 
 def _predicted(query: Query, item: Item) -> dict[str, Any]:
-  shown = writing.predicted(query, item.predictions)
+  shown = shared.predicted(query, item.predictions)
   attributes: dict[str, Any] = {}
   for number, (name, probability) in enumerate(shown, start=1):
     attributes[f"predicted_{number}"] = name
@@ -151,7 +141,7 @@ def _labels(item: Any, names: list[Any]) -> list[Any]:
     raise ValueError(f"Expected labels of whole images, got {show(others)}.")
   numbers = [field(a, "label_id") for a in annotations]
   allowed = range(len(names))
-  # True and 1.0 would be equal to a number.
+  # Not `isinstance`, and not only `in`: True and 1.0 equal 1.
   wrong = [n for n in numbers if type(n) is not int or n not in allowed]
   if wrong:
     raise ValueError(

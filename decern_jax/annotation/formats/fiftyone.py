@@ -1,7 +1,8 @@
-"""FiftyOne: data sets on disk, of the type FiftyOneDataset, and their labels.
+"""FiftyOne: data sets of the type FiftyOneDataset on disk.
 
-An image is skipped if its label is `?`, and has none of the labels if it is `-`
-or its `Classifications` are empty. FiftyOne itself is not needed here.
+The label `?` means that the image was skipped; the label `-`, or empty
+`Classifications`, that it has none of the labels. FiftyOne need not be
+installed.
 """
 
 import hashlib
@@ -9,10 +10,11 @@ from typing import Any
 
 from etils import epath
 
-from decern_jax.annotation import answer
-from decern_jax.annotation.formats import writing
-from decern_jax.annotation.formats.reading import (
-  Gathering,
+from decern_jax.annotation.answers import ParsedAnswers
+from decern_jax.annotation.formats import format as shared
+from decern_jax.annotation.formats.format import (
+  AnswerCollector,
+  Format,
   field,
   parse_json,
   rows,
@@ -28,38 +30,27 @@ METADATA_FILE_NAME = "metadata.json"
 ANSWERS_FIELD = "ground_truth"
 PREDICTIONS_FIELD = "predictions"
 ID_FIELD = "decern_id"
-"""Field of a sample that holds the id of the image."""
+"""The field of a sample with the id of the image."""
 
 _SINGLE, _SEVERAL = "Classification", "Classifications"
 
-# Newer ones migrate what an older one wrote; older ones refuse newer.
+# FiftyOne migrates data sets of older versions, and refuses newer ones.
 _VERSION = "1.0.0"
 _FIELDS = "fiftyone.core.fields."
 _LABELS = "fiftyone.core.labels."
 
 
 def matches(content: bytes, value: Any) -> bool:
-  """Says whether a file holds samples.
-
-  Args:
-    content: The file.
-    value: What it holds as JSON; None if it is not valid.
-  """
+  """Returns whether a file holds samples."""
   del content
   return isinstance(field(value, "samples"), list)
 
 
-def read(content: bytes) -> answer.Found:
-  """Reads the labels of the file `samples.json` of a data set.
+def read(content: bytes) -> ParsedAnswers:
+  """Reads the labels in the file `samples.json` of a data set.
 
-  They are those of the field `ground_truth`, or of the only field with labels
-  but for `predictions`. A sample without the field is not answered.
-
-  Args:
-    content: The file.
-
-  Returns:
-    The answers, and what was wrong with other samples.
+  The answers are in the field `ground_truth`, or else in the only field with
+  labels besides `predictions`. A sample without the field is not answered yet.
 
   Raises:
     ValueError: If it has no samples, or several fields may hold the answers.
@@ -69,37 +60,44 @@ def read(content: bytes) -> answer.Found:
     raise ValueError(f"Expected samples of FiftyOne, got {show(value)}.")
   samples = rows(value, "samples")
   name = _answers_field(samples)
-  gathering = Gathering(has_reserved=True)
-  for place, sample in enumerate(samples, start=1):
-    _read_sample(f"sample {place}", sample, name, gathering)
-  return gathering.found()
+  collector = AnswerCollector(has_reserved=True)
+  for number, sample in enumerate(samples, start=1):
+    with collector.item(f"sample {number}"):
+      _read_sample(sample, name, collector)
+  return collector.result()
 
 
 def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
-  """Writes a query as a data set, to be read with `Dataset.from_dir`.
-
-  Args:
-    query: The query.
-    folder: Where the folder `fiftyone` is to be.
+  """Writes a query as the data set `fiftyone`, for `Dataset.from_dir`.
 
   Returns:
-    The samples, and what FiftyOne reads first.
+    The samples and the metadata.
 
   Raises:
     OSError: If they cannot be written.
     ValueError: If a class has a reserved name.
   """
-  writing.check_class_names(query)
+  shared.check_class_names(query)
   samples = [_sample(query, item) for item in query.items]
   contents = {
-    SAMPLES_FILE_NAME: writing.as_json({"samples": samples}),
-    METADATA_FILE_NAME: writing.as_json(_metadata(query)),
+    SAMPLES_FILE_NAME: shared.to_json({"samples": samples}),
+    METADATA_FILE_NAME: shared.to_json(_metadata(query)),
   }
-  return writing.save(storage.as_path(folder) / FOLDER, contents)
+  return shared.save(storage.as_path(folder) / FOLDER, contents)
+
+
+FORMAT = Format(
+  name="fiftyone",
+  title="the samples.json of a FiftyOneDataset",
+  endings=(),
+  matches=matches,
+  read=read,
+  write=write,
+)
 
 
 def _answers_field(samples: list[Any]) -> str:
-  """Returns the name of the field that holds the answers."""
+  """Returns the name of the field with the answers."""
   found = {
     name: None
     for sample in samples
@@ -118,25 +116,18 @@ def _answers_field(samples: list[Any]) -> str:
   return next(iter(found))
 
 
-def _read_sample(
-  where: str, sample: Any, name: str, gathering: Gathering
-) -> None:
+def _read_sample(sample: Any, name: str, collector: AnswerCollector) -> None:
   if not isinstance(sample, dict):
-    gathering.refuse(where, f"Expected a sample, got {show(sample)}.")
-    return
+    raise ValueError(f"Expected a sample, got {show(sample)}.")
   value = sample.get(name)
   if value is None:
     return
   time = field(sample.get("last_modified_at"), "$date")
-  try:
-    gathering.add(
-      where,
-      _labels(value),
-      id=sample.get(ID_FIELD) or sample.get("filepath"),
-      time=time if isinstance(time, str) else "",
-    )
-  except ValueError as error:
-    gathering.refuse(where, error)
+  collector.add(
+    _labels(value),
+    id=sample.get(ID_FIELD) or sample.get("filepath"),
+    time=time if isinstance(time, str) else "",
+  )
 
 
 def _labels(value: Any) -> list[Any]:
@@ -144,7 +135,7 @@ def _labels(value: Any) -> list[Any]:
   if kind == _SINGLE:
     return [field(value, "label")]
   if kind == _SEVERAL:
-    return [field(part, "label") for part in rows(value, "classifications")]
+    return [field(entry, "label") for entry in rows(value, "classifications")]
   raise ValueError(f"Expected {_SINGLE} or {_SEVERAL}, got {show(value)}.")
 
 
@@ -154,12 +145,12 @@ def _sample(query: Query, item: Item) -> dict[str, Any]:
     "filepath": item.path,
     "tags": [f"round {query.round}"],
     "_media_type": "image",
-    # By which FiftyOne draws samples at random: a number in [0, 1).
+    # FiftyOne draws random samples by this number in [0, 1).
     "_rand": int(_digest(item.id), 16) / 2**160,
     ID_FIELD: item.id,
     "score": item.score,
   }
-  shown = writing.predicted(query, item.predictions)
+  shown = shared.predicted(query, item.predictions)
   labels = [
     {
       "_id": _object_id(query, item.id, name),
@@ -214,7 +205,7 @@ def _metadata(query: Query) -> dict[str, Any]:
 
 
 def _object_id(query: Query, *names: str) -> dict[str, str]:
-  """Returns an id as MongoDB has them, the same in each export of a query."""
+  """Returns an id of MongoDB that is the same in each export of a query."""
   return {"$oid": _digest(str(query.round), *names)[:24]}
 
 

@@ -1,8 +1,8 @@
-"""Label Studio: tasks with predictions, and its exports JSON and JSON-MIN.
+"""Label Studio: tasks with predictions, and exports as JSON and JSON-MIN.
 
 Its pages show files of this machine if the server was started with
-LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and a local storage of the project
-holds them; see `image_address`.
+LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true, and a local storage of the
+project contains them; see `image_address`.
 """
 
 from typing import Any
@@ -10,10 +10,11 @@ import urllib.parse
 
 from etils import epath
 
-from decern_jax.annotation import answer
-from decern_jax.annotation.formats import writing
-from decern_jax.annotation.formats.reading import (
-  Gathering,
+from decern_jax.annotation.answers import ParsedAnswers
+from decern_jax.annotation.formats import format as shared
+from decern_jax.annotation.formats.format import (
+  AnswerCollector,
+  Format,
   field,
   parse_json,
   rows,
@@ -26,15 +27,15 @@ TASKS_FILE_NAME = "label_studio_tasks.json"
 CONFIG_FILE_NAME = "label_studio_config.xml"
 
 ID_FIELD = "decern_id"
-"""Field of a task that holds the id of the image.
+"""The field of a task with the id of the image.
 
-The field `id` holds it too, but JSON-MIN has the number of the task there.
+The field `id` has it too, but JSON-MIN replaces that by the task number.
 """
 
 _CHOICES = "label"
 _IMAGE = "image"
 
-# What an answer of JSON-MIN has beside its choices.
+# The fields of an answer of JSON-MIN other than the choices.
 _MINIMAL_FIELDS = frozenset(
   (_IMAGE, "id", ID_FIELD, "round", "annotator", "annotation_id", "created_at")
   + ("updated_at", "lead_time", "agreement")
@@ -42,12 +43,7 @@ _MINIMAL_FIELDS = frozenset(
 
 
 def matches(content: bytes, value: Any) -> bool:
-  """Says whether a file is a list of tasks, or of answers as in JSON-MIN.
-
-  Args:
-    content: The file.
-    value: What it holds as JSON; None if it is not valid.
-  """
+  """Returns whether a file is a list of tasks, or of answers of JSON-MIN."""
   del content
   return isinstance(value, list) and any(
     isinstance(task, dict)
@@ -56,41 +52,29 @@ def matches(content: bytes, value: Any) -> bool:
   )
 
 
-def read(content: bytes) -> answer.Found:
-  """Reads the annotations of an export.
+def read(content: bytes) -> ParsedAnswers:
+  """Reads the annotations of an export as JSON or JSON-MIN.
 
-  Each annotation of a task is an answer, by its choices of the name `label`; a
-  cancelled one says that the image was skipped, one that is empty that it has
-  none of the labels. Predictions are no answers, nor are drafts, which were
-  never submitted.
-
-  Args:
-    content: The file, as JSON or JSON-MIN.
-
-  Returns:
-    The answers, and what was wrong with other annotations or tasks.
+  Each annotation is an answer, by its choices with the name `label`. A
+  cancelled annotation means that the image was skipped, an empty one that it
+  has none of the labels. Predictions, and drafts that were never submitted, are
+  not answers.
 
   Raises:
-    ValueError: If it is no list of tasks.
+    ValueError: If it is not a list of tasks.
   """
   value = parse_json(content)
   if not isinstance(value, list):
     raise ValueError(f"Expected a list of tasks, got {show(value)}.")
-  gathering = Gathering(has_reserved=False)
-  for place, task in sorted(enumerate(value, start=1), key=_order):
-    try:
-      _read_task(f"task {place}", task, gathering)
-    except ValueError as error:
-      gathering.refuse(f"task {place}", error)
-  return gathering.found()
+  collector = AnswerCollector(has_reserved=False)
+  for number, task in sorted(enumerate(value, start=1), key=_minimal_time):
+    with collector.item(f"task {number}"):
+      _read_task(f"task {number}", task, collector)
+  return collector.result()
 
 
 def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
-  """Writes the tasks of a query, and the configuration of their labeling.
-
-  Args:
-    query: The query.
-    folder: Where the files are to be.
+  """Writes the tasks of a query, and the labeling configuration.
 
   Returns:
     The tasks, to be imported, and the configuration, to be pasted as code.
@@ -101,30 +85,33 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
   """
   config = labeling_config(query)
   contents = {
-    TASKS_FILE_NAME: writing.as_json(tasks(query)),
+    TASKS_FILE_NAME: shared.to_json(tasks(query)),
     CONFIG_FILE_NAME: config.encode("utf-8"),
   }
-  return writing.save(folder, contents)
+  return shared.save(folder, contents)
+
+
+FORMAT = Format(
+  name="label_studio",
+  title="an export of Label Studio (JSON or JSON-MIN)",
+  endings=(),
+  matches=matches,
+  read=read,
+  write=write,
+)
 
 
 def tasks(query: Query) -> list[dict[str, Any]]:
-  """Returns the images of a query as tasks, with the model's predictions.
-
-  Args:
-    query: The query.
-  """
+  """Returns the images of a query as tasks with the model's predictions."""
   return [_task(query, item) for item in query.items]
 
 
 def labeling_config(query: Query) -> str:
-  """Returns the XML that tells Label Studio what to ask.
-
-  Args:
-    query: The query.
+  """Returns the labeling configuration of Label Studio as XML.
 
   Raises:
-    ValueError: If there are no classes to choose from, or one has a name that
-      XML cannot hold.
+    ValueError: If there are no classes to choose from, or XML cannot represent
+      the name of one.
   """
   if not query.class_names:
     raise ValueError(
@@ -132,10 +119,10 @@ def labeling_config(query: Query) -> str:
       " got none."
     )
   choices = "\n".join(
-    f"    <Choice value={writing.xml_attribute(name)}/>"
+    f"    <Choice value={shared.xml_attribute(name)}/>"
     for name in query.class_names
   )
-  # Where an image may have none of the labels, people submit no choice.
+  # Where images may have none of the labels, people may submit no choice.
   options = (
     'choice="multiple"'
     if query.is_multi_label
@@ -152,14 +139,14 @@ def labeling_config(query: Query) -> str:
 
 
 def image_address(path: str) -> str:
-  """Returns what Label Studio's pages load an image by.
+  """Returns the address by which the pages of Label Studio load an image.
 
   Args:
-    path: A file of this machine, or a gs:// address, which is left as it is.
+    path: A file of this machine, or a gs:// address, which is not changed.
 
   Returns:
-    The address. For a file it is relative to
-    LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/, its default.
+    The address. That of a file is relative to the default
+    LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/.
   """
   if storage.is_remote(path):
     return path
@@ -174,7 +161,7 @@ def _task(query: Query, item: Item) -> dict[str, Any]:
     ID_FIELD: item.id,
     "round": query.round,
   }
-  shown = writing.predicted(query, item.predictions)
+  shown = shared.predicted(query, item.predictions)
   if not shown:
     return {"data": data}
   prediction = {
@@ -192,40 +179,32 @@ def _task(query: Query, item: Item) -> dict[str, Any]:
   return {"data": data, "predictions": [prediction]}
 
 
-def _read_task(where: str, task: Any, gathering: Gathering) -> None:
+def _read_task(where: str, task: Any, collector: AnswerCollector) -> None:
   data = field(task, "data")
   if data is None:
-    _read_minimal(where, task, gathering)
+    _read_minimal(task, collector)
     return
   id_ = field(data, ID_FIELD) or field(data, "id")
-  # Older servers say completions.
+  # Older servers call annotations completions.
   annotations = rows(task, "annotations") or rows(task, "completions")
   for annotation in sorted(annotations, key=_time):
-    _read_annotation(where, id_, annotation, gathering)
-  drafts = len(rows(task, "drafts"))
-  if drafts:
-    gathering.refuse(where, f"Expected no drafts, got {drafts} not submitted.")
-
-
-def _read_annotation(
-  where: str, id_: Any, annotation: Any, gathering: Gathering
-) -> None:
-  where = f"{where}, annotation {show(field(annotation, 'id'))}"
-  try:
-    is_cancelled = field(annotation, "was_cancelled") is True
-    labels = None if is_cancelled else _chosen(annotation)
-  except ValueError as error:
-    gathering.refuse(where, error)
-    return
-  person = _person(field(annotation, "completed_by"))
-  time = _time(annotation)
-  gathering.add(where, labels, id=id_, annotator=person, time=time)
+    with collector.item(f"{where}, annotation {show(field(annotation, 'id'))}"):
+      is_cancelled = field(annotation, "was_cancelled") is True
+      collector.add(
+        None if is_cancelled else _chosen(annotation),
+        id=id_,
+        annotator=_annotator(field(annotation, "completed_by")),
+        time=_time(annotation),
+      )
+  num_drafts = len(rows(task, "drafts"))
+  if num_drafts:
+    raise ValueError(f"Expected no drafts, got {num_drafts} not submitted.")
 
 
 def _chosen(annotation: Any) -> list[Any]:
-  """Returns the choices of an annotation, which may have other parts.
+  """Returns the choices of an annotation, which may have other results.
 
-  Never those by another name: they may be of something else.
+  Choices with other names are not used: they may be about something else.
   """
   if not isinstance(annotation, dict):
     raise ValueError(f"Expected an annotation, got {show(annotation)}.")
@@ -239,41 +218,40 @@ def _chosen(annotation: Any) -> list[Any]:
   return [name for found in choices for name in found]
 
 
-def _read_minimal(where: str, task: Any, gathering: Gathering) -> None:
-  """Reads an answer of JSON-MIN, where an annotation is beside its data."""
+def _read_minimal(task: Any, collector: AnswerCollector) -> None:
+  """Reads an answer of JSON-MIN, where a task and its annotation are one."""
   if field(task, "annotation_id") is None:
     if field(task, ID_FIELD) is None:
       raise ValueError(f"Expected a task with data, got {show(task)}.")
-    return  # not answered
-  gathering.add(
-    where,
+    return  # not answered yet
+  collector.add(
     _chosen_minimal(task),
     id=task.get(ID_FIELD),
-    annotator=_person(task.get("annotator")),
+    annotator=_annotator(task.get("annotator")),
     time=_time(task),
   )
 
 
 def _chosen_minimal(task: dict[str, Any]) -> list[Any]:
-  """Returns the choices; there is no such field where none was made."""
+  """Returns the choices. The field is absent if no choice was made."""
   unknown = sorted(set(task) - _MINIMAL_FIELDS)
   if _CHOICES not in task and unknown:
     raise ValueError(f"Expected choices as {_CHOICES!r}, got {show(unknown)}.")
   chosen = task.get(_CHOICES, [])
   labels: list[Any] = []
-  for part in chosen if isinstance(chosen, list) else [chosen]:
-    labels += rows(part, "choices") if isinstance(part, dict) else [part]
+  for entry in chosen if isinstance(chosen, list) else [chosen]:
+    labels += rows(entry, "choices") if isinstance(entry, dict) else [entry]
   return labels
 
 
-def _order(numbered: tuple[int, Any]) -> str:
-  """Returns what puts the later of two answers of JSON-MIN last."""
+def _minimal_time(numbered: tuple[int, Any]) -> str:
+  """Returns the sort key that puts the later of two JSON-MIN answers last."""
   _, task = numbered
   return _time(task) if field(task, "data") is None else ""
 
 
-def _person(value: Any) -> Any:
-  """Returns the address of a person, or else the number."""
+def _annotator(value: Any) -> Any:
+  """Returns the e-mail address of a user, or else the user's number."""
   if isinstance(value, dict):
     value = value.get("email") or value.get("id")
   if value is None:

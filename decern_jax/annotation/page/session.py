@@ -12,7 +12,8 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from decern_jax.annotation import answer, query
+from decern_jax.annotation import query
+from decern_jax.annotation.answers import Answer, append_log, parse_lines
 from decern_jax.io import storage
 
 FILE_NAME = "page.jsonl"
@@ -165,8 +166,8 @@ class Session:
       if position in asked.answers and asked.answers[position] == labels:
         return
       now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-      given = answer.Answer(item.id, labels, self._annotator, now, FILE_NAME)
-      answer.append_log(self.log, [given])
+      given = Answer(item.id, labels, self._annotator, now, FILE_NAME)
+      append_log(self.log, [given])
       asked.answers[position] = labels
 
   def _item(self, version: str, position: int) -> query.Item:
@@ -191,7 +192,7 @@ class Session:
     storage.make_folder(self.log.parent)
     content = storage.read_if_exists(self.log) or b""
     start = _start(self._workdir, round_num, len(content))
-    found = answer.parse_lines(content[start:])
+    found = parse_lines(content[start:])
     for problem in found.problems:
       logging.warning("%s, after byte %d: %s", self.log, start, problem)
     mine = [a for a in found.answers if a.annotator == self._annotator]

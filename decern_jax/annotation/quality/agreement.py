@@ -1,22 +1,21 @@
-"""How far the people who label agree."""
+"""Measures how far people agree."""
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 import itertools
 from typing import NamedTuple
 
-from decern_jax.annotation.answer import Answer
-from decern_jax.annotation.resolution import last_answers
+from decern_jax.annotation.answers import Answer, last_answers
 
 
 class Pair(NamedTuple):
-  """What two people have in common.
+  """The agreement of two people.
 
   Attributes:
-    first: One.
-    second: The other.
+    first: The name of one person.
+    second: The name of the other.
     num_images: Images that both labeled.
-    num_same: Those that they gave the same labels.
+    num_same: Images that both gave the same labels.
   """
 
   first: str
@@ -26,14 +25,14 @@ class Pair(NamedTuple):
 
 
 class Agreement(NamedTuple):
-  """How far people agree.
+  """The agreement of all people.
 
   Attributes:
     num_images: Images that two people or more labeled.
-    num_same: Those that all of them gave the same labels.
-    alpha: Krippendorff's alpha, at most 1; None where nobody or everybody said
-      the same of every image, so that chance has no share.
-    pairs: Those who have an image in common, by name.
+    num_same: Images that all of them gave the same labels.
+    alpha: Krippendorff's alpha, at most 1. None if it is not defined, because
+      there are no such images, or all of them have the same labels.
+    pairs: The pairs of people who labeled an image in common, sorted by name.
   """
 
   num_images: int
@@ -45,17 +44,14 @@ class Agreement(NamedTuple):
 def measure(answers: Iterable[Answer]) -> Agreement:
   """Measures how far people agree.
 
-  The last answer of each person counts, and skips do not. Where an image may
-  have several labels, two answers are the same if all of them are.
+  Only the last answer of each person counts, and skips do not. Where images may
+  have several labels, two answers agree if they have the same set of labels.
 
   Args:
-    answers: All answers, in the order in which they came.
-
-  Returns:
-    The agreement.
+    answers: All answers, in the order in which they arrived.
   """
   given = [
-    [(a.annotator, tuple(sorted(a.labels))) for a in said]
+    [(a.annotator, tuple(sorted(a.labels or ()))) for a in said]
     for said in last_answers(answers).values()
     if len(said) > 1
   ]
@@ -68,17 +64,17 @@ def measure(answers: Iterable[Answer]) -> Agreement:
   )
 
 
-def krippendorff_alpha(units: Iterable[Sequence]) -> float | None:
-  """Returns Krippendorff's alpha of nominal values.
+def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float | None:
+  """Computes Krippendorff's alpha of nominal values.
 
-  1 - (observed disagreement) / (that expected by chance): 1 is perfect, 0 is
-  chance. Units that one person judged alone count for nothing.
+  1 - (observed disagreement) / (disagreement expected by chance): 1 is perfect
+  agreement, 0 is chance. Units with a single value do not count.
 
   Args:
-    units: The values that each unit was given, hashable.
+    units: The values that each unit was given.
 
   Returns:
-    Alpha, or None where there is only one value, or none.
+    Alpha, or None if fewer than two different values were given.
 
   References:
     Krippendorff, "Content Analysis", 4th edition, 2018, chapter 12.
@@ -97,8 +93,9 @@ def krippendorff_alpha(units: Iterable[Sequence]) -> float | None:
   return 1.0 - (size - 1) * observed / chance
 
 
-def _pairs(given: Iterable[Sequence[tuple[str, tuple[str, ...]]]]):
-  """Counts for each two people what they have in common."""
+def _pairs(
+  given: Iterable[Sequence[tuple[str, tuple[str, ...]]]],
+) -> tuple[Pair, ...]:
   both, same = collections.Counter(), collections.Counter()
   for said in given:
     for (one, first), (two, second) in itertools.combinations(sorted(said), 2):

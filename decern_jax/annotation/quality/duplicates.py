@@ -1,27 +1,30 @@
-"""Images that are the same to the eye."""
+"""Finds images that look the same, by perceptual hashes."""
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
+from jaxtyping import UInt8
 import numpy as np
 from PIL import Image
 from scipy import fft
 
-# Pixels of a side that an image is reduced to, and of its frequencies that
-# tell it.
+# Side length that an image is reduced to, and the number of lowest frequencies
+# per axis that the hash keeps.
 _SIDE = 32
 _NUM_FREQUENCIES = 8
 
+_Name = TypeVar("_Name", bound=Hashable)
 
-def perceptual_hash(image: np.ndarray) -> int:
-  """Returns a number that images have in common that look the same.
 
-  A bit for each of the 8 x 8 lowest frequencies (DCT) of the image in 32 x 32
-  shades of grey: whether it is above their median.
+def perceptual_hash(image: UInt8[np.ndarray, "height width bands"]) -> int:
+  """Computes a hash that is equal for images that look the same.
+
+  The image is reduced to 32 x 32 shades of grey. Each of the 8 x 8 lowest
+  frequencies of its DCT gives a bit: whether it is above their median.
 
   Args:
-    image: uint8 [height, width, bands], RGB where there are three; of others
-      the mean is taken.
+    image: RGB if it has three bands; of other images the mean band is used.
 
   Returns:
     64 bits, the lowest frequency first.
@@ -35,26 +38,22 @@ def perceptual_hash(image: np.ndarray) -> int:
   else:
     grey = Image.fromarray(image.mean(axis=-1).round().astype(np.uint8))
   pixels = grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-  frequencies = fft.dctn(np.asarray(pixels, np.float64), type=2)
+  frequencies = np.asarray(fft.dctn(np.asarray(pixels, np.float64), type=2))
   lowest = frequencies[:_NUM_FREQUENCIES, :_NUM_FREQUENCIES]
   bits = (lowest > np.median(lowest)).ravel()
   return int("".join("1" if bit else "0" for bit in bits), 2)
 
 
-def group(hashes: Mapping[str, int]) -> tuple[tuple[str, ...], ...]:
-  """Returns the images that have a hash in common.
+def group(hashes: Mapping[_Name, int]) -> tuple[tuple[_Name, ...], ...]:
+  """Groups the images with equal hashes.
 
   Args:
     hashes: The hash of each image, by name.
 
   Returns:
-    Groups of two names or more, in the order of the first of each.
+    Groups of two names or more, in the order of their first names.
   """
-  names = collections.defaultdict(list)
+  names: dict[int, list[_Name]] = collections.defaultdict(list)
   for name, value in hashes.items():
     names[value].append(name)
-  return tuple(tuple(same) for same in _several(names.values()))
-
-
-def _several(groups: Iterable[list[str]]) -> Iterable[list[str]]:
-  return (same for same in groups if len(same) > 1)
+  return tuple(tuple(same) for same in names.values() if len(same) > 1)

@@ -1,10 +1,31 @@
-"""What a run with people has found, as numbers and names."""
+"""The findings of a run with people, from its records, queries and answers."""
 
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
 from typing import NamedTuple
 
+import numpy as np
+
+from decern_jax.annotation.answers import (
+  Answer,
+  Conflict,
+  Resolution,
+  last_answers,
+  resolve,
+)
+from decern_jax.annotation.quality import agreement, duplicates, label_errors
 from decern_jax.annotation.quality.agreement import Agreement
-from decern_jax.annotation.resolution import Conflict
+from decern_jax.annotation.quality.label_errors import LabelCheck
+from decern_jax.annotation.query import Query
+from decern_jax.report import statistics
 from decern_jax.report.statistics import Interval
+from decern_jax.runs.records import Record, metric_of
+
+HELD_OUT = ("test", "val")
+"""The splits that may be held out. The first of them is reported."""
+
+POOL = "pool"
 
 
 class Progress(NamedTuple):
@@ -12,10 +33,10 @@ class Progress(NamedTuple):
 
   Attributes:
     num_images: Images of the pool.
-    num_asked: Those that people were asked about.
-    num_labeled: Those that have a label.
-    num_skipped: Those that all who answered skipped.
-    num_rounds: Rounds that are done.
+    num_asked: Images that were ever queried.
+    num_labeled: Images with a label.
+    num_skipped: Images that everybody who answered skipped.
+    num_rounds: Finished rounds.
   """
 
   num_images: int
@@ -26,13 +47,13 @@ class Progress(NamedTuple):
 
 
 class Score(NamedTuple):
-  """What the model of a round reached on what is held out.
+  """The held-out score of one round.
 
   Attributes:
     round: The round.
-    num_labeled: Its labels.
+    num_labeled: Number of labels that it trained on.
     value: Accuracy, or macro F1, in [0, 1].
-    interval: Its 95 % interval; None: not known.
+    interval: 95 % interval of the value, or None if unknown.
   """
 
   round: int
@@ -42,18 +63,18 @@ class Score(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-  """How the model got better on what is held out.
+  """The scores of all rounds on a held-out split.
 
   Attributes:
-    part: "test" or "val".
-    metric: Name of the metric for people.
-    num_images: Images of the part.
-    scores: Of each round.
-    gain: The last value minus the first; None before the second round.
-    gain_interval: Its 95 % interval; None: not known.
+    split: "test" or "val".
+    metric: Name of the metric for readers.
+    num_images: Images of the split.
+    scores: The score of each round.
+    gain: The last value minus the first, or None before the second round.
+    gain_interval: 95 % interval of the gain, or None if unknown.
   """
 
-  part: str
+  split: str
   metric: str
   num_images: int
   scores: tuple[Score, ...]
@@ -62,7 +83,7 @@ class HeldOut(NamedTuple):
 
 
 class ClassCount(NamedTuple):
-  """How often a class was given.
+  """Number of images with a class.
 
   Attributes:
     name: The class.
@@ -74,12 +95,12 @@ class ClassCount(NamedTuple):
 
 
 class Annotator(NamedTuple):
-  """What one person did.
+  """The work of one person.
 
   Attributes:
-    name: Who; "" where nobody said.
+    name: Name of the person, or "" if unknown.
     num_labeled: Images that the person labeled.
-    num_skipped: Those that the person skipped.
+    num_skipped: Images that the person skipped.
   """
 
   name: str
@@ -87,72 +108,34 @@ class Annotator(NamedTuple):
   num_skipped: int
 
 
-class Suspect(NamedTuple):
-  """A label that is likely wrong.
-
-  Attributes:
-    id: The image.
-    given: The class that it was given; where it may have several, "" if it was
-      given this one not.
-    suggested: The class that is likelier; "" likewise.
-    p_given: The probability of what was given.
-    p_suggested: The probability of what is suggested.
-    annotators: Who gave it.
-  """
-
-  id: str
-  given: str
-  suggested: str
-  p_given: float
-  p_suggested: float
-  annotators: tuple[str, ...]
-
-
-class SecondLook(NamedTuple):
-  """What a model that did not see them says of the labels.
-
-  Attributes:
-    suspects: The labels that are likely wrong, the worst first.
-    num_checked: Labels that were checked.
-    accuracy: How many of them the model predicts right; where an image may have
-      several labels, the share of all yes and no.
-    unchecked: Classes of too few labels to check.
-  """
-
-  suspects: tuple[Suspect, ...]
-  num_checked: int
-  accuracy: float
-  unchecked: tuple[str, ...]
-
-
 class Copy(NamedTuple):
   """One of several images that look the same.
 
   Attributes:
-    id: The image.
-    part: "pool", or the part that is held out.
-    labels: Its labels; None: it has none yet.
+    id: Id of the image.
+    split: "pool", or the held-out split of the image.
+    labels: The labels of the image, or None if it has none yet.
   """
 
   id: str
-  part: str
+  split: str
   labels: tuple[str, ...] | None
 
 
 class Asked(NamedTuple):
-  """An image that people were asked about, and why.
+  """An image of a query, and why it was selected.
 
   Attributes:
-    round: The query.
-    strategy: What chose it.
-    id: The image.
-    score: What the strategy ranked it by, or None.
-    predictions: The likeliest classes with their probabilities.
-    nearest: The labeled images next to it, with the cosine of each.
-    cluster_size: Unlabeled images that are closer to it than to any other of
-      the query, itself among them; None: not known.
-    labels: What holds; None: no label yet.
-    annotators: Who gave labels.
+    round: Round of the query.
+    strategy: Name of the strategy that selected it.
+    id: Id of the image.
+    score: Score that the strategy ranked it by, or None.
+    predictions: Names and probabilities of the likeliest classes.
+    nearest: Ids of the most similar labeled images, and the cosines.
+    cluster_size: Number of unlabeled images, itself included, that are more
+      similar to it than to any other image of the query; None if unknown.
+    labels: The labels of the image, or None if it has none yet.
+    annotators: The people who labeled it.
   """
 
   round: int
@@ -167,29 +150,210 @@ class Asked(NamedTuple):
 
 
 class Findings(NamedTuple):
-  """All of it.
+  """All findings of a run.
 
   Attributes:
     title: Name of the data.
     progress: How far the run is.
-    held_out: How the model got better; None where nothing is held out, or no
-      round is done.
-    second_look: What a model says of the labels; None: they are too few.
+    held_out: The scores of the rounds, or None if nothing is held out or no
+      round is finished.
+    label_check: Labels that are likely wrong, or None if there are too few
+      labels.
     duplicates: Groups of images that look the same.
-    conflicts: Images of which people said different things.
-    classes: How often each class was given.
-    annotators: What each person did, by name.
-    agreement: How far they agree.
-    asked: What was asked, the first query first.
+    conflicts: Images about which people disagree.
+    classes: Number of images with each class.
+    annotators: The work of each person, sorted by name.
+    agreement: How far people agree.
+    asked: The images of all queries, in order.
   """
 
   title: str
   progress: Progress
   held_out: HeldOut | None
-  second_look: SecondLook | None
+  label_check: LabelCheck | None
   duplicates: tuple[tuple[Copy, ...], ...]
   conflicts: tuple[Conflict, ...]
   classes: tuple[ClassCount, ...]
   annotators: tuple[Annotator, ...]
   agreement: Agreement
   asked: tuple[Asked, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+  """Everything that the findings follow from.
+
+  Attributes:
+    title: Name of the data.
+    class_names: The classes, in the order of the model's outputs.
+    num_images: Images of the pool.
+    queries: All queries, in order.
+    answers: All answers, in the order in which they arrived.
+    records: The records of the finished rounds.
+    labels_held_out: By held-out split, the labels of each image by id.
+    hashes: By split, the perceptual hash of each image that was hashed.
+    probs: float [labeled, classes], out-of-sample predictions of the labeled
+      images, or None if there are too few of them.
+    labeled: Ids of the labeled images, in the order of `probs`.
+    is_multi_label: Whether an image may have any number of labels.
+  """
+
+  title: str
+  class_names: tuple[str, ...]
+  num_images: int
+  queries: tuple[Query, ...]
+  answers: tuple[Answer, ...]
+  records: tuple[Record, ...]
+  labels_held_out: Mapping[str, Mapping[str, tuple[str, ...]]]
+  hashes: Mapping[str, Mapping[str, int]]
+  probs: np.ndarray | None
+  labeled: tuple[str, ...]
+  is_multi_label: bool
+
+
+def collect(facts: Facts) -> Findings:
+  """Derives the findings of a run."""
+  resolved = resolve(facts.answers)
+  annotators = {
+    id_: tuple(answer.annotator for answer in said)
+    for id_, said in last_answers(facts.answers).items()
+  }
+  return Findings(
+    title=facts.title,
+    progress=_progress(facts, resolved),
+    held_out=_held_out(facts),
+    label_check=label_errors.check_labels(
+      facts.probs,
+      facts.labeled,
+      resolved.labels,
+      class_names=facts.class_names,
+      annotators=annotators,
+      is_multi_label=facts.is_multi_label,
+    ),
+    duplicates=_duplicates(facts, resolved),
+    conflicts=resolved.conflicts,
+    classes=_classes(facts, resolved),
+    annotators=_annotators(facts.answers),
+    agreement=agreement.measure(facts.answers),
+    asked=tuple(_asked(facts, resolved, annotators)),
+  )
+
+
+def _progress(facts: Facts, resolved: Resolution) -> Progress:
+  asked = {item.id for query in facts.queries for item in query.items}
+  return Progress(
+    num_images=facts.num_images,
+    num_asked=len(asked),
+    num_labeled=len(resolved.labels),
+    num_skipped=len(resolved.skipped),
+    num_rounds=len(facts.records),
+  )
+
+
+def _held_out(facts: Facts) -> HeldOut | None:
+  split = next(
+    (name for name in HELD_OUT if name in facts.labels_held_out), None
+  )
+  if split is None or not facts.records:
+    return None
+  metric, count = metric_of(facts.records[0]), len(facts.labels_held_out[split])
+  scores = tuple(
+    Score(
+      record["round"],
+      record["num_labeled"],
+      record[split][metric.name],
+      _interval(record, split, count),
+    )
+    for record in facts.records
+  )
+  first, last = scores[0], scores[-1]
+  gain, interval = None, None
+  if len(scores) > 1:
+    gain = last.value - first.value
+    if first.interval and last.interval:
+      interval = statistics.interval_of_difference(
+        last.value, last.interval, first.value, first.interval
+      )
+  return HeldOut(split, metric.title, count, scores, gain, interval)
+
+
+def _interval(record: Record, split: str, count: int) -> Interval | None:
+  """Returns the interval of the score of a round."""
+  if "accuracy" in record[split]:
+    return statistics.wilson(record[split]["accuracy"], count)
+  # That of macro F1 needs the predictions, so the round has recorded it.
+  found = record.get("intervals", {}).get(split)
+  return None if found is None else (found[0], found[1])
+
+
+def _duplicates(
+  facts: Facts, resolved: Resolution
+) -> tuple[tuple[Copy, ...], ...]:
+  """Groups the images of all splits that look the same."""
+  labels = {**facts.labels_held_out, POOL: resolved.labels}
+  hashes = {
+    (split, id_): value
+    for split, of_split in facts.hashes.items()
+    for id_, value in of_split.items()
+  }
+  # Copies among the held-out images only are not a matter of labeling.
+  return tuple(
+    tuple(Copy(id_, split, labels[split].get(id_)) for split, id_ in group)
+    for group in duplicates.group(hashes)
+    if any(split == POOL for split, _ in group)
+  )
+
+
+def _classes(facts: Facts, resolved: Resolution) -> tuple[ClassCount, ...]:
+  counts = collections.Counter(
+    name for names in resolved.labels.values() for name in names
+  )
+  names = dict.fromkeys([*facts.class_names, *sorted(counts)])
+  return tuple(ClassCount(name, counts[name]) for name in names)
+
+
+def _annotators(answers: Sequence[Answer]) -> tuple[Annotator, ...]:
+  """Counts the images of each person, by the last answer to each image."""
+  last = {(answer.annotator, answer.id): answer for answer in answers}
+  labeled, skipped = collections.Counter(), collections.Counter()
+  for (name, _), answer in last.items():
+    (skipped if answer.labels is None else labeled)[name] += 1
+  names = sorted({*labeled, *skipped})
+  return tuple(Annotator(name, labeled[name], skipped[name]) for name in names)
+
+
+def _asked(
+  facts: Facts,
+  resolved: Resolution,
+  annotators: Mapping[str, tuple[str, ...]],
+) -> Iterator[Asked]:
+  for query in facts.queries:
+    reasons = _reasons(facts.records, query.round)
+    for item in query.items:
+      nearest, cluster_size = reasons.get(item.id, ((), None))
+      yield Asked(
+        round=query.round,
+        strategy=query.strategy,
+        id=item.id,
+        score=item.score,
+        predictions=item.predictions,
+        nearest=nearest,
+        cluster_size=cluster_size,
+        labels=resolved.labels.get(item.id),
+        annotators=annotators.get(item.id, ()),
+      )
+
+
+def _reasons(records: Sequence[Record], round_num: int) -> dict:
+  """Returns the nearest images and cluster size of each image of a query."""
+  # The query of a round was selected by the round before it.
+  if not 0 < round_num <= len(records):
+    return {}
+  record = records[round_num - 1]
+  count = len(record["selected"])
+  nearest = record.get("nearest_labeled") or [()] * count
+  sizes = record.get("cluster_sizes") or [None] * count
+  return {
+    id_: (tuple((name, cosine) for name, cosine in near), size)
+    for id_, near, size in zip(record["selected"], nearest, sizes, strict=True)
+  }

@@ -20,7 +20,7 @@ def zipped(files, method=zipfile.ZIP_DEFLATED):
 
 
 def unpacked(content):
-  return list(archive.files(io.BytesIO(content)))
+  return list(archive.unpack(io.BytesIO(content)))
 
 
 class TestIsArchive:

@@ -11,8 +11,8 @@ import zipfile
 
 import numpy as np
 
-from decern_jax.annotation import answer, formats
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers, formats
+from decern_jax.annotation.answers import Answer
 from tests.annotation.formats import queries
 from tests.table import each
 
@@ -20,7 +20,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 ROWS = [(f"folder {n}/ü{n}.jpg", f"class {n % 3}") for n in range(40)]
 TABLE = "id,label\n" + "".join(f'"{i}",{n}\n' for i, n in ROWS)
-LINES = b"".join(answer.to_line(Answer(id_, (name,))) for id_, name in ROWS)
+LINES = b"".join(answers.to_line(Answer(id_, (name,))) for id_, name in ROWS)
 
 
 def zipped(*paths):
@@ -118,10 +118,10 @@ def check(name, content):
   try:
     found = formats.read(name, content)
   except ValueError:
-    return answer.Found((), ())
+    return answers.ParsedAnswers((), ())
   for given in found.answers:
-    line = json.loads(answer.to_line(given))
-    assert answer.from_json(line) == given
+    line = json.loads(answers.to_line(given))
+    assert answers.from_json(line) == given
     assert given.source == name
   for problem in found.problems:
     assert ": " in problem

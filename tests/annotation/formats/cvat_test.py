@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import cvat, naming
 from tests.annotation.formats import queries
 from tests.table import each

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from decern_jax.annotation import answer, formats
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers, formats
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import archive
 from tests.annotation.formats import queries
 from tests.io import fake_store
@@ -18,7 +18,7 @@ FILES = sorted(
   path for path in GOLDEN.iterdir() if path.suffix in (".json", ".xml")
 )
 
-LINES = answer.to_line(Answer("a", ("cat",)))
+LINES = answers.to_line(Answer("a", ("cat",)))
 
 
 def zipped(**files):
@@ -120,7 +120,7 @@ class TestRead:
     assert {answer.source for answer in found.answers} == {"from mira.json"}
 
   def test_a_source_that_a_line_tells_is_another(self):
-    line = answer.to_line(Answer("a", (), source="before"))
+    line = answers.to_line(Answer("a", (), source="before"))
     assert formats.read("x", line).answers == (Answer("a", (), source="x"),)
 
   def test_reads_all_files_of_a_zip(self):

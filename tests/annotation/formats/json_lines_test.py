@@ -2,8 +2,8 @@
 
 import json
 
-from decern_jax.annotation import answer
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import answers
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import json_lines
 from tests.annotation.formats import queries
 from tests.table import each
@@ -32,16 +32,16 @@ class TestWrite:
 
 class TestRead:
   def test_reads_the_log(self):
-    content = b"".join(map(answer.to_line, GIVEN))
+    content = b"".join(map(answers.to_line, GIVEN))
     assert json_lines.read(content) == (GIVEN, ())
 
   @each("name", ["-", "?"])
   def test_no_name_is_reserved(self, name):
     given = Answer("a", (name,))
-    assert json_lines.read(answer.to_line(given)) == ((given,), ())
+    assert json_lines.read(answers.to_line(given)) == ((given,), ())
 
   def test_takes_the_mark_of_utf8(self):
-    content = b"\xef\xbb\xbf" + answer.to_line(GIVEN[0])
+    content = b"\xef\xbb\xbf" + answers.to_line(GIVEN[0])
     assert json_lines.read(content).answers == GIVEN[:1]
     assert json_lines.matches(content, None)
 
@@ -51,7 +51,7 @@ class TestRead:
     + [b'{"id": "a", "labels": ["cat"], "lables": 1}', b"[" * 10_000],
   )
   def test_a_line_that_is_none_costs_that_line_alone(self, line):
-    good = answer.to_line(GIVEN[0])
+    good = answers.to_line(GIVEN[0])
     found = json_lines.read(good + line + b"\n" + good)
     assert found.answers == (GIVEN[0], GIVEN[0])
     (problem,) = found.problems
@@ -62,7 +62,7 @@ class TestMatches:
   @each("kept", [0, 1, 2])
   def test_one_whole_line_is_enough(self, kept):
     lines = [b"\xff{"] * 3
-    lines[kept] = answer.to_line(GIVEN[0]).strip()
+    lines[kept] = answers.to_line(GIVEN[0]).strip()
     assert json_lines.matches(b"\n".join(lines), None)
 
   def test_other_objects_do_not(self):

@@ -37,6 +37,6 @@ SEVERAL = {
 
 
 def said(found) -> dict[str, tuple[str, ...] | None]:
-  """The labels of a `Found` without problems, by id; the last ones."""
+  """The labels of a `ParsedAnswers` without problems, by id; the last ones."""
   assert found.problems == ()
   return {answer.id: answer.labels for answer in found.answers}

@@ -1,6 +1,6 @@
 """What the tests of the page read from it, and wait for."""
 
-from decern_jax.annotation import answer
+from decern_jax.annotation import answers
 from tests.annotation.page import asked
 
 PHASE = "document.body.dataset.phase"
@@ -28,6 +28,6 @@ def shown(browser, name):
 
 def said(workdir):
   """The labels in the log, in its order."""
-  found = answer.read_log(workdir / "answers" / "page.jsonl")
+  found = answers.read_log(workdir / "answers" / "page.jsonl")
   assert not found.problems
   return [(asked.IDS.index(a.id), a.labels) for a in found.answers]

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from decern_jax.annotation import answer, resolution
+from decern_jax.annotation import answers
 from tests.annotation.page import asked
 from tests.annotation.page.browser import find
 from tests.annotation.page.driving import PHASE, said, wait_for
@@ -87,10 +87,10 @@ class TestKill:
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert output.endswith(f"Ended: 6 of 6 images have an answer, in {log}.\n")
-    found = answer.read_log(log)
+    found = answers.read_log(log)
     assert len(found.problems) == 1
     assert {a.annotator for a in found.answers} == {"Ada"}
-    resolved = resolution.resolve(found.answers)
+    resolved = answers.resolve(found.answers)
     assert resolved.labels == {
       asked.IDS[0]: ("Pear",),
       asked.IDS[1]: ("Zebra",),

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from decern_jax.annotation import answer, query
+from decern_jax.annotation import answers, query
 from decern_jax.annotation.page.address import Address
 from decern_jax.annotation.page.server import Server
 from decern_jax.annotation.page.session import Session
@@ -106,18 +106,18 @@ class TestGet:
 class TestPost:
   def test_answer_is_saved(self, post, server):
     assert post(1, ["Zebra"])[:2] == (200, b"true")
-    (line,) = answer.read_log(server.session.log).answers
+    (line,) = answers.read_log(server.session.log).answers
     assert line[:3] == (asked.IDS[1], ("Zebra",), "Ada")
 
   def test_image_is_skipped(self, post, server):
     assert post(1, None)[0] == 200
-    (line,) = answer.read_log(server.session.log).answers
+    (line,) = answers.read_log(server.session.log).answers
     assert line.labels is None
 
   def test_late_answer_is_refused(self, post, server):
     assert post(0, ["Zebra"], serial=2)[0] == 200
     assert post(0, ["Pear"], serial=1)[0] == 409
-    assert len(answer.read_log(server.session.log).answers) == 1
+    assert len(answers.read_log(server.session.log).answers) == 1
 
   def test_answer_to_an_older_query_is_refused(self, post, server):
     assert post(version="0" * 16)[0] == 409

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from decern_jax.annotation import answer, query
+from decern_jax.annotation import answers, query
 from decern_jax.annotation.page import session as session_module
 from decern_jax.annotation.page.session import Session, StaleError
 from decern_jax.io import storage
@@ -120,7 +120,7 @@ class TestImagePath:
 class TestSave:
   def test_is_in_the_log_when_it_returns(self, session):
     session.save(version_of(session), 3, ["Pear"])
-    (line,) = answer.read_log(session.log).answers
+    (line,) = answers.read_log(session.log).answers
     assert line[:3] == ("line\nbreak.png", ("Pear",), "Ada")
     assert line.source == "page.jsonl"
     time = datetime.datetime.fromisoformat(line.time)
@@ -131,7 +131,7 @@ class TestSave:
   def test_every_id_is_kept_as_it_is(self, session):
     for position in range(asked.NUM_IMAGES):
       session.save(version_of(session), position, ["Apple"])
-    lines = answer.read_log(session.log).answers
+    lines = answers.read_log(session.log).answers
     assert [line.id for line in lines] == [*asked.IDS]
 
   def test_later_answer_holds(self, session, workdir):
@@ -139,14 +139,14 @@ class TestSave:
     for labels in (["Pear"], None, ["Zebra"]):
       session.save(version, 0, labels)
     assert said(session) == said(Session(workdir, "Ada")) == {0: ("Zebra",)}
-    assert len(answer.read_log(session.log).answers) == 3
+    assert len(answers.read_log(session.log).answers) == 3
 
   def test_same_answer_is_written_once(self, session):
     version = version_of(session)
     for _ in range(2):
       session.save(version, 0, ["Pear"])
       session.save(version, 1, None)
-    assert len(answer.read_log(session.log).answers) == 2
+    assert len(answers.read_log(session.log).answers) == 2
 
   def test_new_class_may_be_named(self, session):
     session.save(version_of(session), 0, [" Grüne Birne "])
@@ -163,7 +163,7 @@ class TestSave:
         session.save(version, 0, ["Pear"])
       assert session.count() == (0, 6)
     session.save(version, 0, ["Pear"])
-    assert len(answer.read_log(session.log).answers) == 1
+    assert len(answers.read_log(session.log).answers) == 1
 
   def test_answer_that_was_taken_back_comes_too_late(self, session):
     version = version_of(session)
@@ -183,7 +183,7 @@ class TestSave:
       ]
     for future in futures:
       future.result()
-    found = answer.read_log(session.log)
+    found = answers.read_log(session.log)
     assert not found.problems
     assert len(found.answers) == 120
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality.agreement import (
   Pair,
   krippendorff_alpha,

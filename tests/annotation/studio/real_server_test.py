@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from decern_jax.annotation import inbox, query, resolution
+from decern_jax.annotation import answers, inbox, query
 from decern_jax.annotation.query import Item
 from decern_jax.annotation.studio import patience, record, transfer
 from decern_jax.annotation.studio.connection import KEY_VARIABLE
@@ -146,11 +146,11 @@ def test_answers_come_back(server, session, workdir, asked):
   annotate_task(session, server, tasks[3], ['dog & "wolf"'])
   annotate_task(session, server, tasks[4], None)
   call(workdir, server.url)
-  intake = inbox.take_in(
+  intake = inbox.ingest(
     workdir, asked.items, pool=[*NAMES], is_multi_label=False
   )
   assert intake.problems == ()
-  told = resolution.resolve(intake.answers)
+  told = answers.resolve(intake.answers)
   assert told.labels == {NAMES[0]: ("cat",), NAMES[3]: ('dog & "wolf"',)}
   assert told.skipped == {NAMES[4]}
   check_once(session, server, workdir, asked)
@@ -163,11 +163,11 @@ def test_answers_of_several_labels_come_back(server, session, workdir, asked):
   annotate_task(session, server, tasks[0], ["cat", "zebra"])
   annotate_task(session, server, tasks[1], [])
   call(workdir, server.url)
-  intake = inbox.take_in(
+  intake = inbox.ingest(
     workdir, asked.items, pool=[*NAMES], is_multi_label=True
   )
   assert intake.problems == ()
-  told = resolution.resolve(intake.answers)
+  told = answers.resolve(intake.answers)
   assert told.labels == {NAMES[0]: ("cat", "zebra"), NAMES[1]: ()}
 
 

@@ -1,15 +1,17 @@
-"""Tests of decern_jax/annotation/quality/collect.py."""
+"""Tests of decern_jax/annotation/quality/findings.py."""
 
-from decern_jax.annotation.answer import Answer
-from decern_jax.annotation.quality.collect import collect
+import dataclasses
+
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality.findings import (
   Annotator,
   ClassCount,
   Copy,
   Progress,
+  collect,
 )
 from decern_jax.report import statistics
-from tests.annotation.quality.found import make_facts, make_record
+from tests.annotation.quality.run_facts import make_facts, make_record
 from tests.table import each
 
 
@@ -20,7 +22,7 @@ class TestCollect:
 
   def test_accuracy_has_its_interval(self):
     found = collect(make_facts()).held_out
-    assert (found.part, found.metric, found.num_images) == (
+    assert (found.split, found.metric, found.num_images) == (
       *("test", "accuracy", 2),
     )
     assert [score.value for score in found.scores] == [0.5, 0.75]
@@ -43,7 +45,9 @@ class TestCollect:
   def test_the_test_part_comes_before_the_other(self):
     facts = make_facts()
     held_out = {"val": {"v": ("ant",)}, **facts.labels_held_out}
-    assert collect(make_facts(labels_held_out=held_out)).held_out.part == "test"
+    assert (
+      collect(make_facts(labels_held_out=held_out)).held_out.split == "test"
+    )
 
   def test_interval_of_several_labels_is_that_of_the_record(self):
     record = {**make_record(0), "test": {"macro_f1": 0.5}}
@@ -76,7 +80,7 @@ class TestCollect:
   def test_people_by_their_last_answers(self):
     facts = make_facts()
     answers = (*facts.answers, Answer("d", ("ant",), "bob"))
-    assert collect(facts._replace(answers=answers)).annotators == (
+    assert collect(dataclasses.replace(facts, answers=answers)).annotators == (
       *(Annotator("ann", 3, 0), Annotator("bob", 2, 0)),
     )
 
@@ -113,4 +117,4 @@ class TestCollect:
     )
     assert found.progress == Progress(50, 0, 0, 0, 0)
     assert found.asked == ()
-    assert found.second_look is None
+    assert found.label_check is None

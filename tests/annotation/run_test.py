@@ -1,6 +1,7 @@
-"""Tests of decern_jax/annotation/campaign.py, on tiny images."""
+"""Tests of decern_jax/annotation/run.py, on tiny images."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,8 +11,14 @@ from etils import epath
 import numpy as np
 import pytest
 
-from decern_jax.annotation import answer, campaign, formats, inbox, query, taken
-from decern_jax.annotation.answer import Answer
+from decern_jax.annotation import (
+  answers,
+  formats,
+  inbox,
+  query,
+)
+from decern_jax.annotation.answers import Answer
+from decern_jax.annotation.run import run_with_people
 from decern_jax.cli import main
 from decern_jax.runs import driver, experiment, model_file, records, workdir
 from tests import tiny
@@ -37,7 +44,7 @@ def class_of(tmp_path_factory):
 def run(folder, tmp_path, capsys):
   def start(*, go_on=False, **changes) -> str:
     config = hidden.make_config(folder, **changes)
-    campaign.run(config, epath.Path(tmp_path / "run"), go_on=go_on)
+    run_with_people(config, epath.Path(tmp_path / "run"), go_on=go_on)
     return capsys.readouterr().out
 
   return start
@@ -111,7 +118,7 @@ class TestRun:
     respond(where, [Answer(i, (class_of[i],)) for i in ids[:3]])
     respond(where, [Answer(ids[3], None)])
     run(selection__strategy="margin")
-    state = taken.read(where, 0)
+    state = answers.read_round(where, 0)
     assert sorted(state.labels) == sorted(ids[:3])
     # They are 20 images: all are asked about in the end.
     seen = set(ids[:3])
@@ -166,7 +173,7 @@ class TestRun:
     respond_truly(where, class_of)
     assert ids[3] in {*class_of}
     run()
-    assert ids[3] in taken.read(where, 1).labels
+    assert ids[3] in answers.read_round(where, 1).labels
     assert records.read(where)[1]["num_labeled"] == len(
       {*ids, *(item.id for item in query.read(where, 1).items)}
     )
@@ -188,7 +195,7 @@ class TestRun:
     said = run()
     assert "'aardvark'" not in said
     assert "somebody said" in said
-    names = taken.read(where, 1).class_names
+    names = answers.read_round(where, 1).class_names
     assert names == (*sorted(tiny.CLASSES), "aardvark")
     assert model_file.load(where).class_names == names
 
@@ -198,9 +205,9 @@ class TestRun:
     other = sorted(set(class_of) - ids)[0]
     respond(where, [Answer(other, ("x",)), Answer("no such.png", ("x",))])
     said = run()
-    assert f"1 answers of images that nobody asked about: {other!r}" in said
-    assert "none of the pool: 'no such.png'" in said
-    assert answer.read_log(where / inbox.LOG).answers == ()
+    assert f"1 answers about images that nobody asked about: {other!r}" in said
+    assert "not in the pool: 'no such.png'" in said
+    assert answers.read_log(where / inbox.LOG).answers == ()
 
   def test_a_started_round_goes_on_with_its_labels(
     self, run, where, class_of, monkeypatch
@@ -215,18 +222,20 @@ class TestRun:
 
     def built(*args, explain=None, **options):
       made = build(*args, explain=explain, **options)
-      return made if explain is None else made._replace(advance=stop)
+      return (
+        made if explain is None else dataclasses.replace(made, advance=stop)
+      )
 
     with monkeypatch.context() as patch:
       patch.setattr(experiment, "build", built)
       with pytest.raises(KeyboardInterrupt):
         run()
-    before = taken.read(where, 0)
+    before = answers.read_round(where, 0)
     ids = [item.id for item in asked(where).items]
     respond(where, [Answer(ids[0], ("another",))])
     run()
-    assert taken.read(where, 0) == before
-    assert "another" not in taken.read(where, 0).class_names
+    assert answers.read_round(where, 0) == before
+    assert "another" not in answers.read_round(where, 0).class_names
 
   def test_needs_two_classes(self, folder, run, where):
     run()
@@ -234,7 +243,7 @@ class TestRun:
     assert items[0].path.endswith(items[0].id)
     assert os.path.isabs(items[0].path)
     said = run(go_on=True)
-    assert "A model needs labels" in said
+    assert "A model needs at least one label" in said
 
   def test_starts_from_typical_images(self, run, where):
     run(selection__initial_strategy="typiclust")
@@ -249,25 +258,25 @@ class TestRun:
     hidden.write_images(images)
     config = hidden.make_config(folder, dataset__path=os.fspath(images))
     run = epath.Path(tmp_path / "run")
-    campaign.run(config, run)
+    run_with_people(config, run)
     item = asked(run).items[0]
     content = pathlib.Path(item.path).read_bytes()
     other = sorted(set(class_of) - {i.id for i in asked(run).items})[0]
     os.rename(images / other, tmp_path / "kept.png")
     with pytest.raises(ValueError, match=f"missing or unreadable: '{other}'"):
-      campaign.run(config, run)
+      run_with_people(config, run)
     shutil.copy(tmp_path / "kept.png", item.path)
     os.rename(tmp_path / "kept.png", images / other)
-    with pytest.raises(ValueError, match=f"of other content: '{item.id}'"):
-      campaign.run(config, run)
+    with pytest.raises(ValueError, match=f"with other content: '{item.id}'"):
+      run_with_people(config, run)
     pathlib.Path(item.path).write_bytes(content)
-    campaign.run(config, run)
+    run_with_people(config, run)
 
   def test_a_second_process_is_refused(self, folder, tmp_path, where):
     with workdir.lock(where):
       message = f"no other process works.*process {os.getpid()} on"
       with pytest.raises(ValueError, match=message):
-        campaign.run(hidden.make_config(folder), epath.Path(where))
+        run_with_people(hidden.make_config(folder), epath.Path(where))
 
   @each(
     "changes, message",
@@ -365,7 +374,7 @@ class TestSeveralLabels:
     respond(where, list(map(Answer, ids, labels)))
     said = run(**options)
     assert "round 0: 4 labeled" in said
-    assert taken.read(where, 0).class_names == ("a", "b")
+    assert answers.read_round(where, 0).class_names == ("a", "b")
     predictions = asked(where).items[0].predictions
     assert {name for name, _ in predictions} == {"a", "b"}
     assert np.all([0 <= p <= 1 for _, p in predictions])

@@ -1,8 +1,9 @@
-"""The report on a run with people: a folder with a page and its numbers."""
+"""The files of the report on a run with people: a page, tables and JSON."""
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
 import csv
+import functools
 import io
 import json
 from typing import Any
@@ -12,11 +13,10 @@ from matplotlib import figure, ticker
 import numpy as np
 from PIL import Image
 
-from decern_jax.annotation.quality import page
+from decern_jax.annotation.quality import report_page
 from decern_jax.annotation.quality.findings import Findings, HeldOut
 from decern_jax.io import storage
-from decern_jax.report import document as report_document
-from decern_jax.report import figures, gallery
+from decern_jax.report import document, figures, gallery
 
 PAGE_FILE = "report.html"
 JSON_FILE = "report.json"
@@ -25,21 +25,20 @@ FIGURE_FOLDER = "figures"
 _QUALITY = 75
 
 Read = Callable[[str, str], np.ndarray]
-"""Returns the image of a part and an id, uint8 [height, width, bands]."""
+"""Maps a split and an id to an image, uint8 [height, width, bands]."""
 
 
 def write(found: Findings, folder: epath.PathLike, *, read: Read) -> epath.Path:
   """Writes the report on a run with people.
 
-  The folder then holds `report.html`, which needs no other file; all of it as
-  `report.json`; and as tables `asked.csv`, `label_errors.csv`, `duplicates.csv`
-  and `classes.csv`. Files of those names are replaced, each whole or not at
-  all.
+  Writes `report.html`, which needs no other file; `report.json` with all
+  findings; and the tables `asked.csv`, `label_errors.csv`, `duplicates.csv` and
+  `classes.csv`. Existing files are replaced, each atomically.
 
   Args:
-    found: What the run has found.
-    folder: The folder, made if it is not there.
-    read: Reads an image that is shown.
+    found: The findings.
+    folder: The folder, which is created if it does not exist.
+    read: Reads the images to show.
 
   Returns:
     The page.
@@ -54,19 +53,20 @@ def write(found: Findings, folder: epath.PathLike, *, read: Read) -> epath.Path:
     storage.make_folder(folder / FIGURE_FOLDER)
     pictures.append(_curve(found.held_out, folder / FIGURE_FOLDER))
   text = json.dumps(_plain(found), indent=1, allow_nan=False) + "\n"
-  report_document.write_text(folder / JSON_FILE, text)
+  document.write_text(folder / JSON_FILE, text)
   for name, rows in _tables(found):
     file = io.StringIO()
     csv.writer(file).writerows(rows)
-    report_document.write_text(folder / name, file.getvalue())
+    document.write_text(folder / name, file.getvalue())
   path = folder / PAGE_FILE
-  text = page.render(found, pictures, _thumbnails(read))
-  report_document.write_text(path, text)
+  document.write_text(
+    path, report_page.render(found, pictures, _thumbnails(read))
+  )
   return path
 
 
 def _plain(value: Any) -> Any:
-  """Returns named tuples as objects, as JSON has them."""
+  """Converts named tuples, at any depth, to dictionaries."""
   if hasattr(value, "_asdict"):
     return {name: _plain(field) for name, field in value._asdict().items()}
   if isinstance(value, tuple | list):
@@ -86,7 +86,7 @@ def _tables(found: Findings) -> Iterator[tuple[str, list[Sequence[object]]]]:
       ),
     ],
   )
-  suspects = found.second_look.suspects if found.second_look else ()
+  suspects = found.label_check.suspects if found.label_check else ()
   yield (
     "label_errors.csv",
     [
@@ -97,9 +97,9 @@ def _tables(found: Findings) -> Iterator[tuple[str, list[Sequence[object]]]]:
   yield (
     "duplicates.csv",
     [
-      ("group", "part", "id", "labels"),
+      ("group", "split", "id", "labels"),
       *(
-        (number, copy.part, copy.id, _join(copy.labels))
+        (number, copy.split, copy.id, _join(copy.labels))
         for number, group in enumerate(found.duplicates)
         for copy in group
       ),
@@ -112,21 +112,14 @@ def _join(names: Sequence[str] | None) -> str:
   return ";".join(names or ())
 
 
-def _thumbnails(read: Read) -> page.Thumbnail:
-  """Returns what shows an image on the page, each read once."""
-  shown = {}
-
-  def thumbnail(part: str, id_: str) -> str:
-    if (part, id_) not in shown:
-      shown[part, id_] = _as_uri(read(part, id_))
-    return shown[part, id_]
-
-  return thumbnail
+def _thumbnails(read: Read) -> report_page.Thumbnail:
+  """Returns a function that makes thumbnails and reads each image once."""
+  return functools.cache(lambda split, id_: _as_uri(read(split, id_)))
 
 
 def _as_uri(image: np.ndarray) -> str:
   if image.shape[-1] != 3:
-    # Of many bands, the mean.
+    # Images with other bands are shown as the mean band, in grey.
     image = np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
   small = figures.thumbnail(image.astype(np.uint8))
   file = io.BytesIO()
@@ -136,7 +129,7 @@ def _as_uri(image: np.ndarray) -> str:
 
 
 def _curve(held_out: HeldOut, folder: epath.Path) -> gallery.Picture:
-  """Draws what each round reached, with its interval."""
+  """Draws the held-out score of each round with its interval."""
   picture = figure.Figure(figsize=(6.4, 3.6), layout="constrained")
   axes = picture.subplots()
   labels = [score.num_labeled for score in held_out.scores]
@@ -147,7 +140,7 @@ def _curve(held_out: HeldOut, folder: epath.Path) -> gallery.Picture:
   spread = np.abs(ends.T - values)
   axes.errorbar(labels, values, spread, marker="o", markersize=4, capsize=3)
   axes.set_xlabel("labeled images")
-  axes.set_ylabel(f"{held_out.part} {held_out.metric} (%)")
+  axes.set_ylabel(f"{held_out.split} {held_out.metric} (%)")
   axes.xaxis.set_major_locator(
     ticker.MaxNLocator(figures.MAX_TICKS, integer=True)
   )
@@ -158,6 +151,6 @@ def _curve(held_out: HeldOut, folder: epath.Path) -> gallery.Picture:
   return gallery.png(
     "What labels brought",
     f"{held_out.metric.capitalize()} on the {held_out.num_images} images of"
-    f" {held_out.part} after each round, with 95 % intervals.",
+    f" {held_out.split} after each round, with 95 % intervals.",
     path,
   )

@@ -4,29 +4,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import html
 
 from decern_jax.annotation.quality.findings import (
+  POOL,
   Asked,
   Copy,
   Findings,
   HeldOut,
-  Suspect,
 )
+from decern_jax.annotation.quality.label_errors import Suspect
 from decern_jax.report import markup
 from decern_jax.report.gallery import Picture
 from decern_jax.report.statistics import Interval
 
 UNKNOWN = "–"
 
-# Images that a table shows; its file has all.
+# Rows that the page shows; the table files have all of them.
 MAX_SUSPECTS = 60
 MAX_GROUPS = 40
 MAX_COPIES = 12
 MAX_ASKED = 100
 MAX_NAMED = 8
-# Of the last queries images are shown, of the others their names.
+# The last queries are shown with images, earlier ones with ids only.
 MAX_SHOWN_QUERIES = 3
 
 Thumbnail = Callable[[str, str], str]
-"""Returns the image of a part and an id as a data URI, or ""."""
+"""Maps a split and an id to a data URI of the image, or to ""."""
 
 _DEFINITIONS = (
   (
@@ -74,15 +75,15 @@ _DEFINITIONS = (
 def render(
   found: Findings, pictures: Sequence[Picture], thumbnail: Thumbnail
 ) -> str:
-  """Returns the report as an HTML page.
+  """Renders the report as one HTML page.
 
   Args:
-    found: What the run has found.
-    pictures: Its pictures.
-    thumbnail: Shows an image.
+    found: The findings.
+    pictures: Figures of the held-out scores.
+    thumbnail: Makes the images to show.
 
   Returns:
-    The page: no script, no reference to another file or host.
+    The page, without scripts and references to other files or hosts.
   """
   sections = (
     ("How far it is", markup.description_list(_facts(found))),
@@ -99,7 +100,7 @@ def render(
 
 
 def _lead(found: Findings) -> str:
-  """Returns the state of the run in a sentence or two."""
+  """Returns the state of the run in one or two sentences."""
   progress, held_out = found.progress, found.held_out
   text = (
     f"{progress.num_labeled} of {progress.num_images} images have a label,"
@@ -110,7 +111,7 @@ def _lead(found: Findings) -> str:
   last = held_out.scores[-1]
   return (
     f"{text} {held_out.metric.capitalize()} on the {held_out.num_images} images"
-    f" of {held_out.part}: {_share(last.value, last.interval)} %."
+    f" of {held_out.split}: {_share(last.value, last.interval)} %."
   )
 
 
@@ -128,14 +129,14 @@ def _facts(found: Findings) -> Iterator[tuple[str, str]]:
 
 
 def _count_suspects(found: Findings) -> str:
-  look = found.second_look
+  look = found.label_check
   if look is None:
     return "not checked: too few labels"
   return f"{len(look.suspects)} of {look.num_checked} labels checked"
 
 
 def _gain(found: Findings, pictures: Sequence[Picture]) -> str:
-  """Returns what the rounds brought."""
+  """Returns the held-out scores of the rounds."""
   held_out = found.held_out
   if held_out is None:
     return (
@@ -146,7 +147,7 @@ def _gain(found: Findings, pictures: Sequence[Picture]) -> str:
     [f"{s.round}", f"{s.num_labeled}", _share(s.value, s.interval)]
     for s in held_out.scores
   ]
-  title = f"{held_out.metric.capitalize()} on {held_out.part} (%)"
+  title = f"{held_out.metric.capitalize()} on {held_out.split} (%)"
   table = markup.table(title, ["round", "labels", title.lower()], rows)
   return _total_gain(held_out) + "".join(map(markup.figure, pictures)) + table
 
@@ -166,8 +167,8 @@ def _total_gain(held_out: HeldOut) -> str:
 
 
 def _suspects(found: Findings, thumbnail: Thumbnail) -> str:
-  """Returns the labels that are likely wrong."""
-  look = found.second_look
+  """Returns the table of labels that are likely wrong."""
+  look = found.label_check
   if look is None:
     return "<p>Two classes of five labels or more are needed to check.</p>\n"
   text = (
@@ -199,7 +200,7 @@ def _suspect_row(suspect: Suspect, thumbnail: Thumbnail) -> list[markup.Cell]:
 
 
 def _conflicts(found: Findings, thumbnail: Thumbnail) -> str:
-  """Returns of which images people said different things."""
+  """Returns the table of images about which people disagree."""
   if not found.conflicts:
     return "<p>Nobody said different things of an image.</p>\n"
   rows = [
@@ -219,16 +220,14 @@ def _conflicts(found: Findings, thumbnail: Thumbnail) -> str:
 
 
 def _duplicates(found: Findings, thumbnail: Thumbnail) -> str:
-  """Returns the images that look the same."""
+  """Returns the table of images that look the same."""
   if not found.duplicates:
     return "<p>No image that people were asked about has a double.</p>\n"
   rows = [
     [
       _verdict(group),
-      *[
-        "".join(_copy(copy, thumbnail) for copy in group[:MAX_COPIES])
-        + _more(len(group) - MAX_COPIES, "duplicates.csv")
-      ],
+      "".join(_copy(copy, thumbnail) for copy in group[:MAX_COPIES])
+      + _more(len(group) - MAX_COPIES, "duplicates.csv"),
     ]
     for group in found.duplicates[:MAX_GROUPS]
   ]
@@ -238,27 +237,27 @@ def _duplicates(found: Findings, thumbnail: Thumbnail) -> str:
 
 
 def _verdict(group: Sequence[Copy]) -> markup.Cell:
-  """Returns what is wrong with several images that look the same."""
+  """Describes the problem with a group of images that look the same."""
   labels = {copy.labels for copy in group if copy.labels is not None}
   found = [f"{len(group)} images"]
   if len(labels) > 1:
     found.append("<strong>different labels</strong>")
-  if any(copy.part != "pool" for copy in group):
+  if any(copy.split != POOL for copy in group):
     found.append("<strong>also held out</strong>")
   return "<br>".join(found)
 
 
 def _copy(copy: Copy, thumbnail: Thumbnail) -> str:
-  text = "" if copy.part == "pool" else f"{copy.part}: "
+  text = "" if copy.split == POOL else f"{copy.split}: "
   text += copy.id
   if copy.labels is not None:
     text += f" ({_labels(copy.labels)})"
-  image = _image(thumbnail, copy.part, copy.id)
+  image = _image(thumbnail, copy.split, copy.id)
   return f'<div class="copy">{image}{html.escape(text)}</div>'
 
 
 def _classes(found: Findings) -> str:
-  """Returns how often each class was given, with a bar each."""
+  """Returns the table of classes, with bars."""
   if not found.classes:
     return "<p>No class is known yet.</p>\n"
   most = max(count.num_labels for count in found.classes) or 1
@@ -281,7 +280,7 @@ def _classes(found: Findings) -> str:
 
 
 def _people(found: Findings) -> str:
-  """Returns what each person did, and how far they agree."""
+  """Returns the tables of the people and their agreement."""
   if not found.annotators:
     return "<p>Nobody has answered yet.</p>\n"
   rows = [
@@ -315,7 +314,7 @@ def _agreement(found: Findings) -> str:
 
 
 def _asked(found: Findings, thumbnail: Thumbnail) -> str:
-  """Returns the queries, the last one first and open."""
+  """Returns the queries, the last one first and unfolded."""
   rounds = sorted({asked.round for asked in found.asked}, reverse=True)
   labels = {asked.id: asked.labels for asked in found.asked}
   shown = []
@@ -377,7 +376,7 @@ def _nearest(
   pairs: Sequence[tuple[str, float]],
   labels: Mapping[str, tuple[str, ...] | None],
 ) -> markup.Cell:
-  """Returns the labels of labeled images, each with its cosine."""
+  """Returns the labels of the nearest images, with their cosines."""
   if not pairs:
     return UNKNOWN
   return "<br>".join(
@@ -388,15 +387,15 @@ def _nearest(
 
 
 def _named_image(thumbnail: Thumbnail, id_: str) -> markup.Cell:
-  return _image(thumbnail, "pool", id_) + html.escape(id_)
+  return _image(thumbnail, POOL, id_) + html.escape(id_)
 
 
-def _image(thumbnail: Thumbnail, part: str, id_: str) -> markup.Cell:
-  source = thumbnail(part, id_)
+def _image(thumbnail: Thumbnail, split: str, id_: str) -> markup.Cell:
+  source = thumbnail(split, id_)
   return f'<img class="thumb" alt="" src="{source}"><br>' if source else ""
 
 
-def _nothing(part: str, id_: str) -> str:
+def _nothing(split: str, id_: str) -> str:
   return ""
 
 
@@ -428,7 +427,7 @@ def _person(name: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-  """Returns the first of many names, and how many more there are."""
+  """Joins the first names, and says how many more there are."""
   more = len(names) - MAX_NAMED
   return _names(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -1,18 +1,19 @@
-"""Tests of decern_jax/annotation/quality/document.py and page.py."""
+"""Tests of decern_jax/annotation/quality/report_files.py and report_page.py."""
 
 import csv
+import dataclasses
 import html.parser
 import json
 
 import numpy as np
 import pytest
 
-from decern_jax.annotation.quality import document, page
-from decern_jax.annotation.quality.collect import collect
-from decern_jax.annotation.quality.findings import SecondLook, Suspect
-from tests.annotation.quality.found import make_facts, make_query
+from decern_jax.annotation.quality import report_files, report_page
+from decern_jax.annotation.quality.findings import collect
+from decern_jax.annotation.quality.label_errors import LabelCheck, Suspect
+from tests.annotation.quality.run_facts import make_facts, make_query
 
-LOOK = SecondLook(
+CHECK = LabelCheck(
   suspects=(
     Suspect("a", "ant", "bee", 0.25, 0.75, ("ann",)),
     Suspect("b", "", "bee", 0.125, 0.875, ("",)),
@@ -23,17 +24,17 @@ LOOK = SecondLook(
 )
 
 
-def read(part: str, id_: str) -> np.ndarray:
-  return np.full((20, 30, 3), 200 if part == "pool" else 50, np.uint8)
+def read(split: str, id_: str) -> np.ndarray:
+  return np.full((20, 30, 3), 200 if split == "pool" else 50, np.uint8)
 
 
 @pytest.fixture
 def found():
-  return collect(make_facts())._replace(second_look=LOOK)
+  return collect(make_facts())._replace(label_check=CHECK)
 
 
 def write(found, folder, read=read) -> str:
-  return document.write(found, folder, read=read).read_text()
+  return report_files.write(found, folder, read=read).read_text()
 
 
 def rows(path) -> list[list[str]]:
@@ -100,7 +101,7 @@ class TestPage:
     assert all(other.startswith(">") for other in others)
 
   def test_images_of_older_queries_are_not_read(self, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "MAX_SHOWN_QUERIES", 1)
+    monkeypatch.setattr(report_page, "MAX_SHOWN_QUERIES", 1)
     seen = set()
 
     def note(part, id_):
@@ -122,7 +123,7 @@ class TestPage:
     assert len(seen) == len(set(seen))
 
   def test_what_is_much_is_cut_and_said(self, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "MAX_ASKED", 3)
+    monkeypatch.setattr(report_page, "MAX_ASKED", 3)
     queries = (make_query(0, *map(str, range(5))),)
     text = write(collect(make_facts(queries=queries)), tmp_path)
     assert "2 more in asked.csv." in text
@@ -151,7 +152,7 @@ class TestPage:
 
   def test_one_round_has_no_gain(self, tmp_path):
     facts = make_facts()
-    found = collect(facts._replace(records=facts.records[:1]))
+    found = collect(dataclasses.replace(facts, records=facts.records[:1]))
     assert "One round is done" in write(found, tmp_path)
 
 
@@ -181,7 +182,7 @@ class TestFiles:
     content = json.loads((tmp_path / "report.json").read_text())
     assert [*content] == [*found._fields]
     assert content["progress"]["num_labeled"] == 3
-    assert content["second_look"]["suspects"][0]["id"] == "a"
+    assert content["label_check"]["suspects"][0]["id"] == "a"
     assert content["asked"][2]["nearest"] == [["a", 0.9]]
 
   def test_picture_of_the_gain(self, found, tmp_path):
@@ -194,7 +195,7 @@ class TestFiles:
 
   def test_names_that_are_no_text(self, tmp_path):
     queries = (make_query(0, "bad \udcff.png"),)
-    write_ = document.write(
+    write_ = report_files.write(
       collect(make_facts(queries=queries)), tmp_path, read=read
     )
     assert b"bad \xff.png" in write_.read_bytes()

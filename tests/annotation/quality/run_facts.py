@@ -1,7 +1,9 @@
 """A run that has found something of everything."""
 
-from decern_jax.annotation.answer import Answer
-from decern_jax.annotation.quality.collect import POOL, Facts
+import dataclasses
+
+from decern_jax.annotation.answers import Answer
+from decern_jax.annotation.quality.findings import POOL, Facts
 from decern_jax.annotation.query import Item, Query
 
 CLASSES = ("ant", "bee", "cat")
@@ -58,4 +60,4 @@ def make_facts(**changes) -> Facts:
     labeled=(),
     is_multi_label=False,
   )
-  return facts._replace(**changes)
+  return dataclasses.replace(facts, **changes)
