@@ -16,7 +16,7 @@ class Program(NamedTuple):
 
   Attributes:
     name: What it does.
-    function: What `jax.jit` has returned.
+    function: What `jax.jit` or `shard_rows` has returned.
     args: Its arguments, as forms of arrays on the devices.
     options: Its keyword arguments.
     beside: Bytes per device of what the run keeps there meanwhile, without the
@@ -81,7 +81,7 @@ def make(
 
   Args:
     name: What it does.
-    function: What `jax.jit` has returned.
+    function: What `jax.jit` or `shard_rows` has returned.
     *args: Its arguments, as forms of arrays.
     kept: Forms of all arrays that are on the devices while it runs; those that
       are among the arguments count once.

@@ -13,7 +13,6 @@ from decern_jax.compile_check import program, topology
 from decern_jax.compile_check.program import Program, split, whole, whole_tree
 from decern_jax.compile_check.run_setting import Setting
 from decern_jax.distributed.rows import HostRows, InMemory
-from decern_jax.distributed.sharding import POOL_AXIS, Layout
 from decern_jax.features import embedding
 from decern_jax.models import Backbone
 from decern_jax.ops.anchors import Anchors
@@ -212,16 +211,14 @@ def _select_programs(
   anchors = Anchors(
     whole(mesh, (classes, dim)), whole(mesh, (classes, classes))
   )
-  layout = Layout(mesh, (POOL_AXIS,)) if mesh.size > 1 else None
   block_size, tile_size = scoring._block_sizes(classes, None)
   make = functools.partial(program.make, remedy=MORE_DEVICES)
   predict = make(
     "predictions",
-    embedding._predict,
+    embedding.predict,
     head,
     train.features,
     kept=kept,
-    layout=layout,
     is_multi_label=False,
   )
   kept = [*kept, probs, candidates]
@@ -235,7 +232,6 @@ def _select_programs(
       train.labels,
       kept=kept,
       num_classes=classes,
-      layout=layout,
     ),
     make(
       "scores",
@@ -250,7 +246,6 @@ def _select_programs(
       num_top_bins=NUM_TOP_BINS,
       block_size=block_size,
       tile_size=tile_size,
-      layout=layout,
     ),
     make(
       "selection",
@@ -261,8 +256,9 @@ def _select_programs(
       anchors,
       candidates,
       kept=kept,
+      max_steps=diversity.MAX_STEPS,
+      tolerance=diversity.TOLERANCE,
       block_size=diversity.block_rows(dim),
-      layout=layout,
       budget=setting.budget,
       # Numbers, of any value, to the program.
       uncertainty_gamma=0.0,

@@ -1,19 +1,28 @@
 """The mesh of a run, and how a pool lies on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
+import inspect
 import os
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from decern_jax.distributed.collective import take_rows
+from decern_jax.distributed.collective import AxisName, take_rows
 from decern_jax.distributed.rows import HostRows, Source
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 POOL_AXIS = "pool"
+
+# What `shard_rows` returns: rows that are split as its arguments are, or the
+# same values on every device.
+SPLIT = True
+WHOLE = False
 
 # Of the memory of a device: what the features of a pool may take. Selection
 # holds them, a copy that is sorted and scaled, and what it computes of them.
@@ -240,7 +249,7 @@ def take(
   Returns:
     [count, ...], on every device that the array is split over.
   """
-  return _take(array, positions, layout=pool_layout(array))
+  return _take(array, positions)
 
 
 def take_replicated(
@@ -258,31 +267,20 @@ def take_replicated(
   return np.asarray(take(array, positions))
 
 
-@functools.partial(jax.jit, static_argnames="layout")
-def _take(array, positions, *, layout):
-  if layout is None:
-    return array[positions]
-  return jax.shard_map(
-    functools.partial(take_rows, axis_name=layout.axis),
-    mesh=layout.mesh,
-    in_specs=(layout.rows, PartitionSpec()),
-    out_specs=PartitionSpec(),
-  )(array, positions)
-
-
 def pool_layout(array: object) -> Layout | None:
   """Returns how the rows of an array are split over devices.
 
   Args:
-    array: Anything; only a concrete `jax.Array` can be split, and rows that
-      stay on the host.
+    array: Anything. Only a concrete `jax.Array`, its `jax.ShapeDtypeStruct`
+      and `HostRows` can be split over devices.
 
   Returns:
     The layout, or None where one device, or each device, holds all rows.
   """
   if isinstance(array, HostRows):
     return pool_layout(array.positions)
-  if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+  is_array = isinstance(array, jax.Array | jax.ShapeDtypeStruct)
+  if not is_array or isinstance(array, jax.core.Tracer):
     return None
   sharding = array.sharding
   if not isinstance(sharding, NamedSharding) or not sharding.spec:
@@ -294,6 +292,124 @@ def pool_layout(array: object) -> Layout | None:
   if all(sharding.mesh.shape[name] == 1 for name in axis):
     return None
   return Layout(sharding.mesh, axis)
+
+
+class ShardedFunction(Generic[P, R]):
+  """A function of rows, compiled for one device or many; see `shard_rows`."""
+
+  def __init__(
+    self,
+    function: Callable[P, R],
+    rows: Sequence[str],
+    out: Any,
+    static_argnames: Sequence[str],
+  ):
+    functools.update_wrapper(self, function)
+    self._function = function
+    self._rows = tuple(rows)
+    self._out = out
+    self._static_argnames = tuple(static_argnames)
+    self._signature = inspect.signature(function)
+    unknown = {*rows, *static_argnames, "axis_name"} - {
+      *self._signature.parameters
+    }
+    if unknown:
+      raise TypeError(f"{function} has no arguments {sorted(unknown)}.")
+
+    def run(**arguments):
+      return self._run(**arguments)
+
+    # The name of the program in profiles and compile logs.
+    run.__name__ = run.__qualname__ = self.__name__
+    self._compiled = jax.jit(run, static_argnames=(*static_argnames, "layout"))
+
+  def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls the function on arrays, each device on its own rows."""
+    if kwargs.get("axis_name") is not None:
+      # The caller is inside of `shard_map` already.
+      return self._function(*args, **kwargs)
+    return self._compiled(**self._bind(args, kwargs))
+
+  def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+    """Lowers the function for arguments, as `jax.jit(...).lower` does.
+
+    Args:
+      *args: Arrays, or the `jax.ShapeDtypeStruct` of each.
+      **kwargs: Keyword arguments.
+
+    Returns:
+      The lowered program, for the layout that the arguments have.
+    """
+    return self._compiled.lower(**self._bind(args, kwargs))
+
+  def _bind(self, args, kwargs) -> dict[str, Any]:
+    """Returns all arguments by name, and the layout of the rows."""
+    bound = self._signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    arguments = dict(bound.arguments)
+    del arguments["axis_name"]
+    layouts = (pool_layout(arguments[name]) for name in self._rows)
+    layout = next((found for found in layouts if found is not None), None)
+    return {**arguments, "layout": layout}
+
+  def _run(self, *, layout: Layout | None, **arguments):
+    """Calls the function, under `shard_map` if the rows are split."""
+    if layout is None:
+      return self._function(**arguments)
+    static = {name: arguments.pop(name) for name in self._static_argnames}
+
+    def run_shard(arrays):
+      return self._function(**arrays, **static, axis_name=layout.axis)
+
+    def spec_of(is_split: bool) -> PartitionSpec:
+      return layout.rows if is_split else PartitionSpec()
+
+    return jax.shard_map(
+      run_shard,
+      mesh=layout.mesh,
+      in_specs=({name: spec_of(name in self._rows) for name in arguments},),
+      out_specs=jax.tree.map(spec_of, self._out),
+    )(arguments)
+
+
+def shard_rows(
+  *,
+  rows: Sequence[str],
+  out: Any = WHOLE,
+  static_argnames: Sequence[str] = (),
+) -> Callable[[Callable[P, R]], ShardedFunction[P, R]]:
+  """Makes a function of a pool run where the rows of the pool are.
+
+  The decorated function has an argument `axis_name`, which its callers leave
+  out. Where the rows are on one device, the function is compiled by `jax.jit`
+  and gets None. Where they are split over a mesh (`pool_layout`), each device
+  runs it under `jax.shard_map` on its own rows, with the names of the mesh axes
+  as `axis_name`. A caller that is inside of `shard_map` itself passes its own
+  `axis_name`, and the function is called as it is.
+
+  Inside of another `jax.jit` arrays do not show how they are split. The
+  function is then traced as for one device.
+
+  Args:
+    rows: Names of the arguments whose first axis is the pool, arrays or
+      `HostRows`. Each device gets all of the other arguments.
+    out: `SPLIT` if the result is rows, `WHOLE` if it is equal on every device,
+      or a tree of these with the structure of the result.
+    static_argnames: Names of the arguments that are compile-time constants.
+
+  Returns:
+    The decorator.
+  """
+
+  def decorate(function: Callable[P, R]) -> ShardedFunction[P, R]:
+    return ShardedFunction(function, rows, out, static_argnames)
+
+  return decorate
+
+
+@shard_rows(rows=("array",))
+def _take(array, positions, *, axis_name: AxisName = None):
+  return take_rows(array, positions, axis_name)
 
 
 def is_too_large(shape: tuple[int, int], mesh: Mesh) -> bool:

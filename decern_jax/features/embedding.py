@@ -14,14 +14,14 @@ import tqdm
 
 from decern_jax.data.dataset import Split
 from decern_jax.data.pipeline import image_batches
-from decern_jax.distributed.collective import varying
+from decern_jax.distributed.collective import AxisName, varying
 from decern_jax.distributed.rows import HostRows, Rows
 from decern_jax.distributed.sharding import (
   POOL_AXIS,
-  Layout,
+  SPLIT,
   is_shared,
   make_local_mesh,
-  pool_layout,
+  shard_rows,
 )
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.head import LinearHead, logits
@@ -168,11 +168,13 @@ def apply_in_chunks(apply, variables, images: jax.Array) -> Any:
   )
 
 
+@shard_rows(rows=("features",), out=SPLIT, static_argnames=("is_multi_label",))
 def predict(
   head: LinearHead,
   features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
   *,
   is_multi_label: bool = False,
+  axis_name: AxisName = None,
 ) -> Float[Array, "pool classes"]:
   """Returns the class probabilities of features.
 
@@ -181,32 +183,20 @@ def predict(
     features: The features; those on the host are read block by block.
     is_multi_label: Whether an example may have several labels: each then has a
       probability of its own, the sigmoid; else their sum is 1, the softmax.
+    axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 
   Returns:
     The probabilities, split over the mesh as the features are.
   """
-  return _predict(
-    head,
-    features,
-    layout=pool_layout(features),
-    is_multi_label=is_multi_label,
-  )
 
+  def probabilities(head, rows):
+    activation = jax.nn.sigmoid if is_multi_label else jax.nn.softmax
+    return activation(logits(head, rows))
 
-def _probabilities(outputs, is_multi_label):
-  return jax.nn.sigmoid(outputs) if is_multi_label else jax.nn.softmax(outputs)
-
-
-@functools.partial(jax.jit, static_argnames=("layout", "is_multi_label"))
-def _predict(head, features, *, layout, is_multi_label):
   # In blocks of one size: a row's products are then rounded alike wherever it
   # lies.
   return map_blocks(
-    lambda head, rows: _probabilities(logits(head, rows), is_multi_label),
-    head,
-    features,
-    shape=head.bias.shape,
-    layout=layout,
+    probabilities, head, features, shape=head.bias.shape, axis_name=axis_name
   )
 
 
@@ -216,7 +206,7 @@ def map_blocks(
   features: Rows,
   *,
   shape: tuple[int, ...],
-  layout: Layout | None,
+  axis_name: AxisName,
 ) -> jax.Array:
   """Computes something of features, block by block.
 
@@ -227,31 +217,20 @@ def map_blocks(
     params: Its parameters.
     features: The features.
     shape: What is computed of each row.
-    layout: Of the features, as `pool_layout` tells it.
+    axis_name: Mesh axes that the rows are split over, inside `shard_map`.
 
   Returns:
-    float32 [pool, *shape], split as the features are.
+    float32 [rows, *shape].
   """
 
-  def fold(params, features):
-    def step(found, start, fresh):
-      rows = rows_at(features, start, len(fresh))
-      return set_rows_at(found, compute(params, rows), start)
+  def step(found, start, fresh):
+    rows = rows_at(features, start, len(fresh))
+    return set_rows_at(found, compute(params, rows), start)
 
-    zeros = jnp.zeros((len(features), *shape))
-    return fold_blocks(
-      step,
-      varying(zeros, None if layout is None else layout.axis),
-      num_rows=len(features),
-      max_rows=len(features),
-      block_size=BLOCK_ROWS,
-    )
-
-  if layout is None:
-    return fold(params, features)
-  return jax.shard_map(
-    fold,
-    mesh=layout.mesh,
-    in_specs=(PartitionSpec(), layout.rows),
-    out_specs=layout.rows,
-  )(params, features)
+  return fold_blocks(
+    step,
+    varying(jnp.zeros((len(features), *shape)), axis_name),
+    num_rows=len(features),
+    max_rows=len(features),
+    block_size=BLOCK_ROWS,
+  )

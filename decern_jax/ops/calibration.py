@@ -14,7 +14,6 @@ from decern_jax.distributed.collective import (
 from decern_jax.distributed.rows import Rows
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.kmeans import Clusters
 from decern_jax.ops.similarity import normalize
 
 # Keeps the min-max scale of a cluster of equal members finite (official code).
@@ -23,7 +22,8 @@ EPSILON = 1e-10
 
 def calibrated_pick(
   features: Rows,
-  clusters: Clusters,
+  centers: Float[Array, "clusters dim"],
+  assignments: Int[Array, " points"],
   anchors: Anchors,
   *,
   pickable: Bool[Array, " points"],
@@ -41,7 +41,8 @@ def calibrated_pick(
 
   Args:
     features: Features [points, dim] of the points; any length, never zero.
-    clusters: The clusters; centers of any length.
+    centers: The center of each cluster, of any length.
+    assignments: The cluster of each point.
     anchors: The class anchors; their features of any length.
     pickable: True at the points that may be picked; only these set the scale.
     num_points: Points that count, on this shard; they come first.
@@ -57,16 +58,16 @@ def calibrated_pick(
     Jin and Yang, ECCV 2026, https://arxiv.org/abs/2509.24181, calibrated
     diversity.
   """
-  num_clusters = len(clusters.centers)
+  num_clusters, member = len(centers), assignments
   near, far = _distances(
     features,
-    clusters,
+    centers,
+    assignments,
     anchors,
     num_points=num_points,
     block_size=block_size,
     axis_name=axis_name,
   )
-  member = clusters.assignments
   near = _min_max_scale(near, member, pickable, num_clusters, axis_name)
   far = _min_max_scale(far, member, pickable, num_clusters, axis_name)
   cost = jnp.where(pickable, gamma * near - (1.0 - gamma) * far, jnp.inf)
@@ -84,15 +85,15 @@ def calibrated_pick(
 
 
 def _distances(
-  features, clusters, anchors, *, num_points, block_size, axis_name
+  features, centers, assignments, anchors, *, num_points, block_size, axis_name
 ):
   """Returns near and far, [points] each, of the points that count."""
-  centers = normalize(clusters.centers)
+  centers = normalize(centers)
   directions = normalize(anchors.features)
 
   def step(distances, start, fresh):
     rows = normalize(rows_at(features, start, len(fresh)))
-    own = centers[rows_at(clusters.assignments, start, len(fresh))]
+    own = centers[rows_at(assignments, start, len(fresh))]
     near = 1.0 - jnp.sum(rows * own, axis=-1)
     cosines = jnp.matmul(
       rows, directions.T, precision=jax.lax.Precision.HIGHEST

@@ -25,9 +25,9 @@ def select_by_score(
   features: Rows,
   scores: Float[Array, " pool"],
   anchors: Anchors,
+  valid: Bool[Array, " pool"],
   *,
   budget: int,
-  valid: Bool[Array, " pool"],
   uncertainty_gamma: float | Float[Array, ""],
   diversity_gamma: float | Float[Array, ""],
   max_steps: int,
@@ -48,9 +48,9 @@ def select_by_score(
     features: Features [pool, dim] of the pool.
     scores: Score of each example.
     anchors: The class anchors.
-    budget: Examples to select, at most the pool.
     valid: True at the rows that exist. Were they fewer than the budget, other
       rows would fill the answer up.
+    budget: Examples to select, at most the pool.
     uncertainty_gamma: Factor of the skew in the threshold.
     diversity_gamma: Weight of nearness to the center, in [0, 1].
     max_steps: Largest number of k-means steps.
@@ -126,7 +126,8 @@ def _pick_by_clusters(
   )
   position, has_pick = calibrated_pick(
     points,
-    clusters,
+    clusters.centers,
+    clusters.assignments,
     anchors,
     pickable=counts,
     num_points=num_points,

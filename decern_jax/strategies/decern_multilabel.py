@@ -32,14 +32,10 @@ pick are the paper's, with the anchors of the labels. The order of the labels
 does not matter.
 """
 
-import functools
-
 import jax
-from jax.sharding import PartitionSpec
 
-from decern_jax.distributed.sharding import block_floats, pool_layout
+from decern_jax.distributed.sharding import SPLIT, block_floats, shard_rows
 from decern_jax.ops import label_discrepancy
-from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.saliency import NUM_BINS, NUM_TOP_BINS
 from decern_jax.strategies.pool import Pool, Selection
 from decern_jax.strategies.selection import select_by_score
@@ -71,8 +67,7 @@ def select_multi_label(
     Diversity for Active Fine-Grained Image Classification", ECCV 2026,
     https://arxiv.org/abs/2509.24181: the method for one label.
   """
-  layout = pool_layout(pool.features)
-  anchors = _anchors(pool.features, pool.probs, pool.labels, layout=layout)
+  anchors = _anchors(pool.features, pool.probs, pool.labels)
   num_classes = pool.probs.shape[-1]
   scores = _scores(
     pool.features,
@@ -80,8 +75,9 @@ def select_multi_label(
     anchors,
     pool.head,
     pool.candidates,
+    num_bins=NUM_BINS,
+    num_top_bins=NUM_TOP_BINS,
     block_size=max(8, block_floats() // num_classes**2),
-    layout=layout,
   )
   positions = select_by_score(
     key,
@@ -96,39 +92,11 @@ def select_multi_label(
   return Selection(positions, scores)
 
 
-@functools.partial(jax.jit, static_argnames="layout")
-def _anchors(features, probs, labels, *, layout) -> Anchors:
-  if layout is None:
-    return label_discrepancy.label_anchors(features, probs, labels)
-  return jax.shard_map(
-    functools.partial(label_discrepancy.label_anchors, axis_name=layout.axis),
-    mesh=layout.mesh,
-    in_specs=(layout.rows, layout.rows, layout.rows),
-    out_specs=PartitionSpec(),
-  )(features, probs, labels)
-
-
-@functools.partial(jax.jit, static_argnames=("block_size", "layout"))
-def _scores(features, probs, anchors, head, candidates, *, block_size, layout):
-  def score(features, probs, anchors, head, candidates):
-    return label_discrepancy.label_discrepancy_confusion(
-      features,
-      probs,
-      anchors,
-      head,
-      valid=candidates,
-      num_bins=NUM_BINS,
-      num_top_bins=NUM_TOP_BINS,
-      block_size=block_size,
-      axis_name=None if layout is None else layout.axis,
-    )
-
-  if layout is None:
-    return score(features, probs, anchors, head, candidates)
-  everywhere, rows = PartitionSpec(), layout.rows
-  return jax.shard_map(
-    score,
-    mesh=layout.mesh,
-    in_specs=(rows, rows, everywhere, everywhere, rows),
-    out_specs=rows,
-  )(features, probs, anchors, head, candidates)
+_anchors = shard_rows(rows=("features", "probs", "labels"))(
+  label_discrepancy.label_anchors
+)
+_scores = shard_rows(
+  rows=("features", "probs", "valid"),
+  out=SPLIT,
+  static_argnames=("num_bins", "num_top_bins", "block_size"),
+)(label_discrepancy.label_discrepancy_confusion)

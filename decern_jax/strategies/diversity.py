@@ -1,15 +1,18 @@
 """Jitted weighted clustering and calibrated pick."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from decern_jax import ops
+from decern_jax.distributed.collective import AxisName
 from decern_jax.distributed.rows import HostRows, in_order
-from decern_jax.distributed.sharding import block_floats, pool_layout
+from decern_jax.distributed.sharding import (
+  SPLIT,
+  WHOLE,
+  block_floats,
+  shard_rows,
+)
 from decern_jax.io.validation import (
   as_float32,
   check_integer,
@@ -74,38 +77,41 @@ def weighted_kmeans(
     max_steps=check_integer("max_steps", max_steps, low=1),
     tolerance=check_number("tolerance", tolerance, low=0.0),
     block_size=block_rows(sizes["dim"]),
-    layout=pool_layout(points),
   )
 
 
-@functools.partial(
-  jax.jit, static_argnames=("num_clusters", "max_steps", "block_size", "layout")
+@shard_rows(
+  rows=("points", "weights"),
+  out=Clusters(WHOLE, SPLIT, WHOLE, WHOLE),
+  static_argnames=("num_clusters", "max_steps", "block_size"),
 )
-def _weighted_kmeans(key, points, weights, *, layout, **options):
-  def cluster(key, points, weights):
-    order = compaction(weights > 0.0)
-    clusters = ops.kmeans.weighted_kmeans(
-      key,
-      in_order(points, order),
-      weights[order],
-      num_points=jnp.sum(weights > 0.0),
-      slots=slots_of(order),
-      axis_name=None if layout is None else layout.axis,
-      **options,
-    )
-    assignments = jnp.zeros_like(clusters.assignments)
-    assignments = assignments.at[order].set(clusters.assignments)
-    return clusters._replace(assignments=assignments)
-
-  if layout is None:
-    return cluster(key, points, weights)
-  everywhere = PartitionSpec()
-  return jax.shard_map(
-    cluster,
-    mesh=layout.mesh,
-    in_specs=(everywhere, layout.rows, layout.rows),
-    out_specs=Clusters(everywhere, layout.rows, everywhere, everywhere),
-  )(key, points, weights)
+def _weighted_kmeans(
+  key,
+  points,
+  weights,
+  *,
+  num_clusters,
+  max_steps,
+  tolerance,
+  block_size,
+  axis_name: AxisName = None,
+):
+  order = compaction(weights > 0.0)
+  clusters = ops.kmeans.weighted_kmeans(
+    key,
+    in_order(points, order),
+    weights[order],
+    num_points=jnp.sum(weights > 0.0),
+    num_clusters=num_clusters,
+    max_steps=max_steps,
+    tolerance=tolerance,
+    block_size=block_size,
+    slots=slots_of(order),
+    axis_name=axis_name,
+  )
+  assignments = jnp.zeros_like(clusters.assignments)
+  assignments = assignments.at[order].set(clusters.assignments)
+  return clusters._replace(assignments=assignments)
 
 
 def calibrated_pick(
@@ -154,43 +160,40 @@ def calibrated_pick(
   sizes = check_shapes({}, **arrays)
   return _calibrated_pick(
     as_float32(features),
-    clusters,
-    float32_tree(anchors),
+    clusters.assignments,
     None if weights is None else as_float32(weights),
+    as_float32(clusters.centers),
+    float32_tree(anchors),
     gamma=check_number("gamma", gamma, low=0.0, high=1.0),
     block_size=block_rows(sizes["dim"]),
-    layout=pool_layout(features),
   )
 
 
-@functools.partial(jax.jit, static_argnames=("block_size", "layout"))
+@shard_rows(
+  rows=("features", "assignments", "weights"), static_argnames=("block_size",)
+)
 def _calibrated_pick(
-  features, clusters, anchors, weights, *, gamma, block_size, layout
+  features,
+  assignments,
+  weights,
+  centers,
+  anchors,
+  *,
+  gamma,
+  block_size,
+  axis_name: AxisName = None,
 ):
-  def pick(features, assignments, weights, centers, anchors):
-    return ops.calibration.calibrated_pick(
-      features,
-      clusters._replace(centers=centers, assignments=assignments),
-      anchors,
-      pickable=jnp.ones(len(features), bool)
-      if weights is None
-      else weights > 0,
-      num_points=len(features),
-      gamma=gamma,
-      block_size=block_size,
-      axis_name=None if layout is None else layout.axis,
-    )
-
-  centers = as_float32(clusters.centers)
-  if layout is None:
-    return pick(features, clusters.assignments, weights, centers, anchors)
-  everywhere = PartitionSpec()
-  return jax.shard_map(
-    pick,
-    mesh=layout.mesh,
-    in_specs=(layout.rows, layout.rows, layout.rows, everywhere, everywhere),
-    out_specs=everywhere,
-  )(features, clusters.assignments, weights, centers, anchors)
+  return ops.calibration.calibrated_pick(
+    features,
+    centers,
+    assignments,
+    anchors,
+    pickable=jnp.ones(len(features), bool) if weights is None else weights > 0,
+    num_points=len(features),
+    gamma=gamma,
+    block_size=block_size,
+    axis_name=axis_name,
+  )
 
 
 def block_rows(dim: int) -> int:

@@ -1,14 +1,12 @@
 """DropQuery: examples whose prediction does not survive dropout."""
 
 from collections.abc import Callable
-import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from decern_jax.distributed.collective import row_offset
-from decern_jax.distributed.sharding import pool_layout
+from decern_jax.distributed.collective import AxisName, row_offset
+from decern_jax.distributed.sharding import SPLIT, shard_rows
 from decern_jax.ops import head as linear
 from decern_jax.strategies.diversity import block_rows
 from decern_jax.strategies.pool import Pool, Selection
@@ -71,7 +69,6 @@ def _select(key, pool, changes, *, budget) -> Selection:
     pool.head,
     changes=changes,
     block_size=block_rows(pool.features.shape[-1]),
-    layout=pool_layout(pool.features),
   )
   shortlist, scores = _shortlist(counts, pool.candidates, budget)
   positions = pick_diverse(
@@ -100,7 +97,9 @@ def _shortlist(counts, candidates, budget):
   return shortlist, counts / NUM_PASSES
 
 
-@functools.partial(jax.jit, static_argnames=("changes", "block_size", "layout"))
+@shard_rows(
+  rows=("features",), out=SPLIT, static_argnames=("changes", "block_size")
+)
 def _num_changes(
   key: jax.Array,
   features: jax.Array,
@@ -108,34 +107,22 @@ def _num_changes(
   *,
   changes: Callable,
   block_size: int,
-  layout,
+  axis_name: AxisName = None,
 ) -> jax.Array:
   """Returns int32 [pool], how many passes change each prediction.
 
   The draws of an example belong to its position in the pool.
   """
 
-  def count(key, features, head):
-    def count_row(row):
-      position, feature = row
-      logits = linear.logits(head, feature)
-      row_key = jax.random.fold_in(key, position)
-      kept = jax.random.bernoulli(
-        row_key, 1.0 - DROPOUT_RATE, (NUM_PASSES, len(feature))
-      )
-      dropped = jnp.where(kept, feature[None], 0.0) / (1.0 - DROPOUT_RATE)
-      return jnp.sum(changes(logits[None], linear.logits(head, dropped)))
+  def count_row(row):
+    position, feature = row
+    logits = linear.logits(head, feature)
+    row_key = jax.random.fold_in(key, position)
+    kept = jax.random.bernoulli(
+      row_key, 1.0 - DROPOUT_RATE, (NUM_PASSES, len(feature))
+    )
+    dropped = jnp.where(kept, feature[None], 0.0) / (1.0 - DROPOUT_RATE)
+    return jnp.sum(changes(logits[None], linear.logits(head, dropped)))
 
-    axis = None if layout is None else layout.axis
-    positions = row_offset(len(features), axis) + jnp.arange(len(features))
-    return jax.lax.map(count_row, (positions, features), batch_size=block_size)
-
-  if layout is None:
-    return count(key, features, head)
-  everywhere = PartitionSpec()
-  return jax.shard_map(
-    count,
-    mesh=layout.mesh,
-    in_specs=(everywhere, layout.rows, everywhere),
-    out_specs=layout.rows,
-  )(key, features, head)
+  positions = row_offset(len(features), axis_name) + jnp.arange(len(features))
+  return jax.lax.map(count_row, (positions, features), batch_size=block_size)

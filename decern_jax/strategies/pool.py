@@ -1,15 +1,13 @@
 """What every strategy is given, and what it gives back."""
 
 from collections.abc import Callable
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from decern_jax.distributed.collective import top_rows
-from decern_jax.distributed.sharding import pool_layout
+from decern_jax.distributed.collective import AxisName, top_rows
+from decern_jax.distributed.sharding import shard_rows
 from decern_jax.ops.head import LinearHead
 
 
@@ -103,8 +101,13 @@ class Strategy(NamedTuple):
     return self.select_multi_label if is_multi_label else self.select
 
 
+@shard_rows(rows=("scores", "candidates"), static_argnames=("budget",))
 def take_highest(
-  scores: jax.Array, candidates: jax.Array, *, budget: int
+  scores: jax.Array,
+  candidates: jax.Array,
+  *,
+  budget: int,
+  axis_name: AxisName = None,
 ) -> jax.Array:
   """Returns the positions of the candidates with the highest scores.
 
@@ -112,28 +115,11 @@ def take_highest(
     scores: float32 [pool].
     candidates: bool [pool], at least `budget` of them True.
     budget: Examples to select.
+    axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 
   Returns:
     int32 [budget], by falling score; among equal ones the lowest position
     comes first.
   """
-  return _take_highest(
-    scores, candidates, budget=budget, layout=pool_layout(candidates)
-  )
-
-
-@functools.partial(jax.jit, static_argnames=("budget", "layout"))
-def _take_highest(scores, candidates, *, budget, layout):
-  def take(scores, candidates):
-    ranked = jnp.where(candidates, scores, -jnp.inf)
-    axis = None if layout is None else layout.axis
-    return top_rows(ranked, budget, axis)[1].astype(jnp.int32)
-
-  if layout is None:
-    return take(scores, candidates)
-  return jax.shard_map(
-    take,
-    mesh=layout.mesh,
-    in_specs=(layout.rows, layout.rows),
-    out_specs=PartitionSpec(),
-  )(scores, candidates)
+  ranked = jnp.where(candidates, scores, -jnp.inf)
+  return top_rows(ranked, budget, axis_name)[1].astype(jnp.int32)

@@ -4,12 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from decern_jax import ops
 from decern_jax.distributed.rows import HostRows
-from decern_jax.distributed.sharding import Layout, block_floats, pool_layout
+from decern_jax.distributed.sharding import SPLIT, block_floats, shard_rows
 from decern_jax.io.validation import (
   as_float32,
   check_integer,
@@ -21,8 +20,6 @@ from decern_jax.io.validation import (
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
 from decern_jax.ops.saliency import NUM_BINS, NUM_TOP_BINS
-
-EVERYWHERE = PartitionSpec()
 
 
 def class_anchors(
@@ -68,23 +65,12 @@ def class_anchors(
     # A narrow type cannot count the classes: 256 is 0 in uint8.
     jnp.asarray(labels).astype(jnp.int32),
     num_classes=num_classes,
-    layout=pool_layout(features),
   )
 
 
-@functools.partial(jax.jit, static_argnames=("num_classes", "layout"))
-def _class_anchors(features, probs, labels, *, num_classes, layout):
-  function = functools.partial(
-    ops.anchors.class_anchors, num_classes=num_classes
-  )
-  if layout is None:
-    return function(features, probs, labels)
-  return jax.shard_map(
-    functools.partial(function, axis_name=layout.axis),
-    mesh=layout.mesh,
-    in_specs=(layout.rows, layout.rows, layout.rows),
-    out_specs=EVERYWHERE,
-  )(features, probs, labels)
+_class_anchors = shard_rows(
+  rows=("features", "probs", "labels"), static_argnames=("num_classes",)
+)(ops.anchors.class_anchors)
 
 
 def saliency_mask(
@@ -184,43 +170,14 @@ def discrepancy_confusion(
     num_top_bins=num_top_bins,
     block_size=block_size,
     tile_size=tile_size,
-    layout=pool_layout(features),
   )
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=(
-    "num_bins",
-    "num_top_bins",
-    "block_size",
-    "tile_size",
-    "layout",
-  ),
-)
-def _discrepancy_confusion(
-  features, probs, anchors, head, valid, *, layout: Layout | None, **options
-):
-  def score(features, probs, anchors, head, valid):
-    return ops.discrepancy.discrepancy_confusion(
-      features,
-      probs,
-      anchors,
-      head,
-      valid=valid,
-      axis_name=None if layout is None else layout.axis,
-      **options,
-    )
-
-  if layout is None:
-    return score(features, probs, anchors, head, valid)
-  rows = layout.rows
-  return jax.shard_map(
-    score,
-    mesh=layout.mesh,
-    in_specs=(rows, rows, EVERYWHERE, EVERYWHERE, rows),
-    out_specs=rows,
-  )(features, probs, anchors, head, valid)
+_discrepancy_confusion = shard_rows(
+  rows=("features", "probs", "valid"),
+  out=SPLIT,
+  static_argnames=("num_bins", "num_top_bins", "block_size", "tile_size"),
+)(ops.discrepancy.discrepancy_confusion)
 
 
 def uncertainty_threshold(

@@ -1,16 +1,13 @@
 """DECERN's selection from a pool, in one jitted call."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
 from decern_jax import ops
 from decern_jax.distributed.rows import HostRows
-from decern_jax.distributed.sharding import pool_layout
+from decern_jax.distributed.sharding import shard_rows
 from decern_jax.io.validation import (
   as_float32,
   check_integer,
@@ -125,38 +122,17 @@ def select_by_score(
     as_float32(scores),
     float32_tree(anchors),
     jnp.ones(sizes["pool"], bool) if valid is None else valid,
+    max_steps=MAX_STEPS,
+    tolerance=TOLERANCE,
     block_size=block_rows(sizes["dim"]),
-    layout=pool_layout(features),
     **options,
   )
 
 
-@functools.partial(jax.jit, static_argnames=("budget", "block_size", "layout"))
-def _select_by_score(
-  key, features, scores, anchors, valid, *, layout, **options
-):
-  def select(key, features, scores, anchors, valid):
-    return ops.decern.select_by_score(
-      key,
-      features,
-      scores,
-      anchors,
-      valid=valid,
-      max_steps=MAX_STEPS,
-      tolerance=TOLERANCE,
-      axis_name=None if layout is None else layout.axis,
-      **options,
-    )
-
-  if layout is None:
-    return select(key, features, scores, anchors, valid)
-  everywhere, rows = PartitionSpec(), layout.rows
-  return jax.shard_map(
-    select,
-    mesh=layout.mesh,
-    in_specs=(everywhere, rows, rows, everywhere, rows),
-    out_specs=everywhere,
-  )(key, features, scores, anchors, valid)
+_select_by_score = shard_rows(
+  rows=("features", "scores", "valid"),
+  static_argnames=("budget", "max_steps", "block_size"),
+)(ops.decern.select_by_score)
 
 
 def _check_options(

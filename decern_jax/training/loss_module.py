@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from decern_jax.distributed.collective import AxisName
 from decern_jax.distributed.rows import HostRows
-from decern_jax.distributed.sharding import pool_layout
+from decern_jax.distributed.sharding import SPLIT, shard_rows
 from decern_jax.features import embedding as features_lib
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.ops.ranking_loss import mirrored_ranking_loss
@@ -183,29 +184,29 @@ def _joint_loss(trained, features, labels, counted):
   return loss + ranking, loss
 
 
+@shard_rows(rows=("features",), out=SPLIT)
 def predict_pool(
-  module: LossModule, features: jax.Array | HostRows
+  module: LossModule,
+  features: jax.Array | HostRows,
+  *,
+  axis_name: AxisName = None,
 ) -> Float[Array, " pool"]:
   """Predicts losses from features, for a module of one stage.
 
   Args:
     module: The module.
     features: float32 [pool, dim], read block by block.
+    axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 
   Returns:
     The predictions, split over the mesh as the features are.
   """
-  return _predict_pool(module, features, layout=pool_layout(features))
-
-
-@functools.partial(jax.jit, static_argnames="layout")
-def _predict_pool(module, features, *, layout):
   return features_lib.map_blocks(
     lambda module, rows: predicted_losses(module, (rows,)),
     module,
     features,
     shape=(),
-    layout=layout,
+    axis_name=axis_name,
   )
 
 

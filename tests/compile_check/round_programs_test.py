@@ -24,7 +24,7 @@ PLACES = {
   "training of the head": (training, "fit_head"),
   "features of a batch": (features, "_embed_batch"),
   "evaluation": (evaluation, "evaluate_head"),
-  "predictions": (features, "_predict"),
+  "predictions": (features, "predict"),
   "anchors": (scoring, "_class_anchors"),
   "scores": (scoring, "_discrepancy_confusion"),
   "selection": (selection, "_select_by_score"),

@@ -1,11 +1,13 @@
 """Tests of decern_jax/distributed/sharding.py."""
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
 from decern_jax.distributed import sharding
+from decern_jax.distributed.collective import psum
 from tests.table import each
 
 
@@ -87,6 +89,97 @@ class TestPoolLayout:
 
     trace(sharding.place_pool(np.ones(8), sharding.make_mesh(4)))
     assert seen == [None]
+
+
+seen = []
+
+
+@sharding.shard_rows(
+  rows=("features", "weights"),
+  out=(sharding.SPLIT, sharding.WHOLE),
+  static_argnames=("power",),
+)
+def weigh(features, weights, scale, *, power, gamma=1.0, axis_name=None):
+  """Scales rows, and counts all of them."""
+  seen.append((len(features), axis_name))
+  weights = 1.0 if weights is None else weights[:, None]
+  rows = gamma * scale * weights * features**power
+  return rows, psum(jnp.sum(features > 0.0), axis_name)
+
+
+class TestShardRows:
+  features = np.arange(16, dtype=np.float32).reshape(8, 2)
+  weights = np.arange(8, dtype=np.float32)
+  scale = np.float32(2.0)
+
+  def place(self, num_devices, array):
+    return sharding.place_pool(array, sharding.make_mesh(num_devices))
+
+  @each("num_devices", [1, 2, 8])
+  def test_gives_each_device_its_own_rows_and_the_names_of_the_axes(
+    self, num_devices
+  ):
+    features = self.place(num_devices, self.features)
+    weights = self.place(num_devices, self.weights)
+    rows, count = weigh(features, weights, self.scale, power=2, gamma=0.5)
+    expected = self.weights[:, None] * self.features**2
+    np.testing.assert_array_equal(rows, expected)
+    assert count == 15
+    axis = None if num_devices == 1 else ("pool",)
+    assert seen[-1] == (8 // num_devices, axis)
+    assert rows.sharding.is_equivalent_to(features.sharding, 2)
+    assert count.sharding.is_fully_replicated
+
+  def test_any_split_argument_shows_the_layout(self):
+    weights = self.place(4, self.weights)
+    weigh(self.features, weights, self.scale, power=3)
+    assert seen[-1] == (2, ("pool",))
+
+  def test_rows_may_be_none(self):
+    features = self.place(4, self.features)
+    rows, _ = weigh(features, None, self.scale, power=1)
+    np.testing.assert_array_equal(rows, 2.0 * self.features)
+
+  def test_compiles_once_however_the_arguments_are_passed(self):
+    features = self.place(2, self.features)
+    weigh(features, self.weights, self.scale, power=4)
+    before = len(seen)
+    weigh(
+      weights=self.weights,
+      scale=self.scale,
+      features=features,
+      gamma=2.0,
+      power=4,
+    )
+    assert len(seen) == before
+    weigh(features, self.weights, self.scale, power=5)
+    assert len(seen) == before + 1
+
+  def test_inside_of_shard_map_it_is_the_function_itself(self):
+    def inner(features):
+      return weigh(features, None, self.scale, power=2, axis_name="pool")[1]
+
+    count = jax.shard_map(
+      inner,
+      mesh=sharding.make_mesh(4),
+      in_specs=PartitionSpec("pool"),
+      out_specs=PartitionSpec(),
+    )(self.features)
+    assert count == 15
+
+  def test_lowers_for_forms_of_arrays(self):
+    placing = self.place(4, self.features).sharding
+    form = jax.ShapeDtypeStruct((8, 2), np.float32, sharding=placing)
+    text = weigh.lower(form, None, self.scale, power=2).as_text()
+    assert "weigh" in text
+    assert seen[-1] == (2, ("pool",))
+
+  def test_rejects_names_that_the_function_does_not_have(self):
+    def scale(features, *, axis_name=None):
+      return features
+
+    with pytest.raises(TypeError, match=r"no arguments \['weights'\]"):
+      sharding.shard_rows(rows=("features", "weights"))(scale)
 
 
 class TestBlockFloats:

@@ -8,7 +8,6 @@ import numpy as np
 
 from decern_jax.ops import calibration
 from decern_jax.ops.anchors import Anchors
-from decern_jax.ops.kmeans import Clusters
 from tests import oracle
 from tests.table import each
 
@@ -28,10 +27,10 @@ def pick(features, centers, assignments, anchors, *, pickable=None, **options):
   options = {"gamma": 0.8, "block_size": 16, **options}
   function = functools.partial(calibration.calibrated_pick, **options)
   pickable = np.ones(len(features), bool) if pickable is None else pickable
-  clusters = Clusters(centers, assignments, np.float32(0), np.int32(1))
   indices, valid = jax.jit(function, static_argnames="num_points")(
     features,
-    clusters,
+    centers,
+    assignments,
     Anchors(anchors, np.eye(len(anchors), dtype=np.float32)),
     pickable=jnp.asarray(pickable),
     num_points=len(features),
