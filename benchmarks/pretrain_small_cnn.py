@@ -20,15 +20,17 @@ import numpy as np
 import optax
 
 from configs import quickstart
+from decern_jax import models
 from decern_jax.data import rendered
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.pipeline import image_batches
-from decern_jax.models import pretrained, small_cnn
+from decern_jax.models import pretrained
+from decern_jax.models.backbones import small_cnn
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.training import training
 
 OUTPUT = (
-  pathlib.Path(small_cnn.__file__).parent / "weights" / "small_cnn.safetensors"
+  pathlib.Path(models.__file__).parent / "weights" / "small_cnn.safetensors"
 )
 SEED = 0
 # Few classes leave room to learn: with more of them, the parts are told apart

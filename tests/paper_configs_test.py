@@ -1,5 +1,6 @@
 """Runs every configuration on data made in the form of its own."""
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -15,7 +16,8 @@ import tensorflow_datasets as tfds
 from configs import common, paper
 from decern_jax import models
 from decern_jax.data import specs
-from decern_jax.models import pretrained, resnet, vit
+from decern_jax.models import pretrained
+from decern_jax.models.backbones import resnet, vit
 from decern_jax.runs import check, driver, experiment, records
 from tests import tiny
 from tests.data import bronze
@@ -109,7 +111,7 @@ def small(monkeypatch):
     changes = {"module": module, "dim": dim}
     if name == "vit_small16":
       changes["published"] = ("blocks_3.norm*", "norm.*")
-    row = models.MODELS[name]._replace(**changes)
+    row = dataclasses.replace(models.MODELS[name], **changes)
     monkeypatch.setitem(models.MODELS, name, row)
   for name, row in specs.DATASETS.items():
     classes = NUM_EXAMPLES if name == "caltech101" else row.num_classes

@@ -12,7 +12,8 @@ from ml_collections import config_dict
 import numpy as np
 
 from configs import common
-from decern_jax.models import pretrained, small_cnn
+from decern_jax.models import pretrained
+from decern_jax.models.backbones import small_cnn
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLASSES = ("ant", "bee", "cat", "dog")

@@ -1,19 +1,25 @@
 """Backbones by name, and the strict loading of their weights."""
 
-from decern_jax.models.initialization import (
-  RANDOM,
-  create_random,
-  load_or_draw,
-)
-from decern_jax.models.loading import (
+from decern_jax.models import backbones
+from decern_jax.models.backbone import (
   DTYPES,
   Backbone,
   assemble,
-  create,
   with_one_stage,
 )
-from decern_jax.models.registry import MODELS, ModelSpec
-from decern_jax.models.scope import SCOPES, trainable_mask
+from decern_jax.models.loading import (
+  RANDOM,
+  create,
+  create_random,
+  load_or_draw,
+)
+from decern_jax.models.registry import (
+  MODELS,
+  SCOPES,
+  ModelSpec,
+  register,
+  trainable_mask,
+)
 
 __all__ = [
   "DTYPES",
@@ -23,9 +29,11 @@ __all__ = [
   "Backbone",
   "ModelSpec",
   "assemble",
+  "backbones",
   "create",
   "create_random",
   "load_or_draw",
+  "register",
   "trainable_mask",
   "with_one_stage",
 ]

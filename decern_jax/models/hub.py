@@ -1,8 +1,13 @@
-"""Weights on the Hugging Face Hub, named `hf://owner/repo@revision/file`."""
+"""Weights on the Hugging Face Hub, and pickled weights, which are refused.
 
+A file of the Hub is named `hf://owner/repo@revision/file`.
+"""
+
+import json
 import os
 import pathlib
 import re
+import shlex
 from typing import NamedTuple
 import urllib.parse
 
@@ -11,6 +16,7 @@ from huggingface_hub import constants, errors
 
 PREFIX = "hf://"
 DEFAULT_FILE = "model.safetensors"
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth")
 
 FORM = f"{PREFIX}owner/repo[@revision][/path/file.safetensors]"
 _PATTERN = re.compile(
@@ -121,3 +127,57 @@ def _explain(error: Exception) -> str:
       return "no such file there; append the path of one that its page lists"
   message = " ".join(str(error).split()).rstrip(".")
   return f"{type(error).__name__}: {message}"
+
+
+def check_not_pickled_file(file: str | os.PathLike[str]) -> None:
+  """Refuses a file whose name says that it is pickled.
+
+  Args:
+    file: A local file of weights, there or not; `~` is the home folder.
+
+  Raises:
+    ValueError: If it is one; says how to convert it.
+  """
+  path = pathlib.Path(file).expanduser()
+  if path.suffix in PICKLED_SUFFIXES:
+    target = os.fspath(path.with_suffix(".safetensors"))
+    _refuse(os.fspath(path), "", _quoted(os.fspath(path)), target)
+
+
+def check_not_pickled(file: HubFile) -> None:
+  """Refuses a file of the Hub whose name says that it is pickled.
+
+  Args:
+    file: The file, there or not; nothing is downloaded.
+
+  Raises:
+    ValueError: If it is one; says how to download and convert it.
+  """
+  path = pathlib.PurePosixPath(file.file)
+  if path.suffix in PICKLED_SUFFIXES:
+    place = f"{_quoted(file.repo)}, {_quoted(file.file)}"
+    if file.revision:
+      place += f", revision={_quoted(file.revision)}"
+    source = f"h.hf_hub_download({place})"
+    modules = ", huggingface_hub as h"
+    _refuse(str(file), modules, source, f"{path.stem}.safetensors")
+
+
+def _refuse(found: str, modules: str, source: str, target: str) -> None:
+  # Tensors of one memory are cloned: safetensors refuses them.
+  code = (
+    f"import torch, safetensors.torch as s{modules}; "
+    "s.save_file({k: v.clone().contiguous() for k, v in torch.load("
+    f'{source}, map_location="cpu", weights_only=True).items()}}, '
+    f"{_quoted(target)})"
+  )
+  raise ValueError(
+    f"Expected a .safetensors file, got {found}: pickled, which is never read "
+    "here because it may run any code. Write its tensors to "
+    f"{target} with: python -c {shlex.quote(code)}"
+  )
+
+
+def _quoted(text: str) -> str:
+  """Python's literal in double quotes, which the shell's single ones keep."""
+  return json.dumps(text, ensure_ascii=False)

@@ -1,11 +1,9 @@
-"""A model of the table with its weights, ready to compute or to be trained."""
+"""Models of the table with weights from a file, or drawn from a seed."""
 
-from collections.abc import Callable
-import functools
 import hashlib
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import linen as nn
 from flax import traverse_util
@@ -14,59 +12,58 @@ import jax.numpy as jnp
 import numpy as np
 
 from decern_jax.io import storage
-from decern_jax.models import bands, forward, hub, pickled, pretrained
-from decern_jax.models.forward import Stages, Variables
+from decern_jax.models import hub, pretrained
+from decern_jax.models.backbone import (
+  DTYPES,
+  NUM_COLORS,
+  Backbone,
+  Variables,
+  assemble,
+  check_options,
+  first_convolution,
+  widen_input,
+)
 from decern_jax.models.registry import ModelSpec, find_spec
+from decern_jax.ops import keys
 from decern_jax.ops.head import LinearHead
 
 PathLike = str | os.PathLike[str]
 
-MIN_IMAGE_SIZE = 32
-DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
+RANDOM = "random"
+"""What stands for a file of weights where they are drawn."""
 
 _WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
 
 
-class Backbone(NamedTuple):
-  """A model with its weights.
+def load_or_draw(
+  name: str,
+  *,
+  weights: PathLike | None,
+  seed: int,
+  image_size: int,
+  num_bands: int = 3,
+  dtype: str = "float32",
+) -> Backbone:
+  """Makes a model of the table, with the weights of a file or with random ones.
 
-  All functions take images [batch, height, width, bands], uint8 or float in
-  0..255, which they normalise, and give float32 features [batch, dim]. They are
-  pure.
+  Args:
+    name: Name of the model in the table.
+    weights: As in `models.create`; `"random"` draws them.
+    seed: Seed of the weights that are drawn.
+    image_size: Height and width of the images.
+    num_bands: Bands of the images.
+    dtype: What the model computes in, one of `models.DTYPES`.
 
-  Attributes:
-    name: Name in the table.
-    apply: Maps variables and images to features.
-    train_apply: Maps variables and images to features as in training, and the
-      new `batch_stats`: every batch normalisation takes the statistics of the
-      batch, and moves its running ones. A model without them has the features
-      of `apply`, and {}.
-    stage_apply: As `apply`, with a tuple of the outputs of the stages, each
-      averaged over the image, float32 [batch, its dim].
-    stage_train_apply: As `train_apply`, with such a tuple beside the features.
-    variables: Collections of float32 arrays: `params` and what else the module
-      has.
-    dim: Length of a feature.
-    stage_dims: Length of each stage's output.
-    head: The classifier that the weights came with, or None.
-    fingerprint: Hex digest of the name, the variables and the type of the
-      computation: with the same one, the same images have the same features.
+  Returns:
+    The model.
+
+  Raises:
+    ValueError: As `models.create`.
   """
-
-  name: str
-  apply: Callable[[Variables, jax.Array], jax.Array]
-  train_apply: Callable[
-    [Variables, jax.Array], tuple[jax.Array, dict[str, Any]]
-  ]
-  stage_apply: Callable[[Variables, jax.Array], tuple[jax.Array, Stages]]
-  stage_train_apply: Callable[
-    [Variables, jax.Array], tuple[tuple[jax.Array, Stages], dict[str, Any]]
-  ]
-  variables: Variables
-  dim: int
-  stage_dims: tuple[int, ...]
-  head: LinearHead | None
-  fingerprint: str
+  options = {"image_size": image_size, "num_bands": num_bands, "dtype": dtype}
+  if weights == RANDOM:
+    return create_random(name, seed=seed, **options)
+  return create(name, weights=weights, **options)
 
 
 def create(
@@ -86,7 +83,7 @@ def create(
       the one that ships with the package, for models that have one.
     image_size: Height and width of the images, 32 or more.
     num_bands: Channels of the images; where the weights are those of three
-      colors, the first convolution is widened (`bands.widen_input`).
+      colors, the first convolution is widened (`widen_input`).
     dtype: What the model computes in, `"float32"` or `"bfloat16"`. Parameters,
       statistics and features are float32 in both cases.
 
@@ -109,7 +106,7 @@ def create(
     source=f"{name} in {file}",
   )
   head = variables.pop("head", None)
-  variables = bands.widen_input(variables, num_bands)
+  variables = widen_input(variables, num_bands)
   return assemble(
     name,
     module,
@@ -120,77 +117,67 @@ def create(
   )
 
 
-def assemble(
-  name: str,
-  module: nn.Module,
-  variables: Variables,
-  *,
-  num_bands: int,
-  head: LinearHead | None,
-  fingerprint: str,
-) -> Backbone:
-  """Puts a model together from its module and its variables.
+def init_variables(
+  name: str, *, seed: int, image_size: int, num_bands: int = 3
+) -> dict[str, Any]:
+  """Draws the variables of a model, as its module initialises them.
 
   Args:
-    name: Name of the model.
-    module: What its row of the table makes.
-    variables: Of the module, or their forms.
-    num_bands: Channels of the images.
-    head: As in `Backbone`.
-    fingerprint: As in `Backbone`.
+    name: Name of the model in the table.
+    seed: Seed of the draw.
+    image_size: Height and width of the images.
+    num_bands: Bands of the images.
 
   Returns:
-    The model.
-  """
-  spec = find_spec(name)
-  normalise = functools.partial(
-    forward.normalise,
-    bands.widen_moments(spec.mean, num_bands),
-    bands.widen_moments(spec.std, num_bands),
-  )
-  bind = functools.partial
-  return Backbone(
-    name=name,
-    apply=bind(forward.compute_features, module, normalise),
-    train_apply=bind(forward.compute_training, module, normalise),
-    stage_apply=bind(forward.compute_stages, module, normalise),
-    stage_train_apply=bind(forward.compute_stages_training, module, normalise),
-    variables=variables,
-    dim=spec.dim,
-    stage_dims=spec.stage_dims,
-    head=head,
-    fingerprint=fingerprint,
-  )
-
-
-def with_one_stage(backbone: Backbone) -> Backbone:
-  """Returns a model whose `stage_apply` has its features as the only stage.
-
-  Args:
-    backbone: The model, of which nothing trains: nor do its statistics.
-  """
-  return backbone._replace(
-    stage_apply=functools.partial(forward.repeat_features, backbone.apply),
-    stage_dims=(backbone.dim,),
-  )
-
-
-def check_options(image_size: int, dtype: str) -> None:
-  """Refuses images that are too small, and an unknown type of numbers.
-
-  Args:
-    image_size: Height and width of the images.
-    dtype: What a model computes in.
+    Collections of float32 arrays, as `models.create` has them.
 
   Raises:
-    ValueError: Shows what is wrong.
+    ValueError: If the name is unknown.
   """
-  if dtype not in DTYPES:
-    raise ValueError(f"Unknown dtype {dtype!r}; expected one of {[*DTYPES]}.")
-  if image_size < MIN_IMAGE_SIZE:
-    raise ValueError(
-      f"Expected `image_size` >= {MIN_IMAGE_SIZE}, got {image_size}."
-    )
+  module = find_spec(name).module()
+  image = jnp.zeros((1, image_size, image_size, num_bands))
+  return jax.jit(module.init)(keys.seed_key(seed, "backbone"), image)
+
+
+def create_random(
+  name: str,
+  *,
+  seed: int,
+  image_size: int,
+  num_bands: int = 3,
+  dtype: str = "float32",
+) -> Backbone:
+  """Makes a model of the table with random weights.
+
+  Images of other than three bands are normalised, in every band, by the means
+  of the table's values.
+
+  Args:
+    name: Name of the model in the table.
+    seed: Seed of the weights.
+    image_size: Height and width of the images.
+    num_bands: Bands of the images.
+    dtype: What the model computes in, one of `models.DTYPES`.
+
+  Returns:
+    The model, without a classifier.
+
+  Raises:
+    ValueError: If a name is unknown or the images are too small.
+  """
+  check_options(image_size, dtype)
+  variables = init_variables(
+    name, seed=seed, image_size=image_size, num_bands=num_bands
+  )
+  source = f"{name} {dtype} {image_size} {num_bands} {seed}"
+  return assemble(
+    name,
+    find_spec(name).module(dtype=DTYPES[dtype]),
+    variables,
+    num_bands=num_bands,
+    head=None,
+    fingerprint=hashlib.sha256(source.encode()).hexdigest(),
+  )
 
 
 def _find_weights(
@@ -213,15 +200,15 @@ def _locate(weights: PathLike) -> PathLike:
     _check_remote(os.fspath(weights))
     return weights
   if not hub.is_hub_name(weights):
-    pickled.check_local(weights)
+    hub.check_not_pickled_file(weights)
     return weights
   file = hub.parse(weights)
-  pickled.check_hub(file)
+  hub.check_not_pickled(file)
   return hub.fetch(file)
 
 
 def _check_remote(weights: str) -> None:
-  if weights.endswith(pickled.SUFFIXES):
+  if weights.endswith(hub.PICKLED_SUFFIXES):
     raise ValueError(
       f"Expected a .safetensors file, got {weights}: pickled. Copy it to a"
       " local disk, and name it there to learn how to convert it."
@@ -238,7 +225,7 @@ def _load(
 ) -> dict[str, Any]:
   """Variables of the module, with the file's classifier as `head`."""
   tensors = pretrained.read_safetensors(file)
-  template = _template(module, (*shape[:3], bands.NUM_COLORS))
+  template = _template(module, (*shape[:3], NUM_COLORS))
   if spec.adapt:
     tensors = spec.adapt(tensors)
   naming = pretrained.find_naming(tensors, template, _namings(spec))
@@ -263,7 +250,7 @@ def _template(module: nn.Module, shape: tuple[int, ...]) -> Variables:
 
 def _num_bands(tensors: pretrained.Tensors, template: Variables) -> int | None:
   """The bands of a file in our own format; None if that is not told."""
-  first = tensors.get(pretrained.own_name(bands.first_convolution(template)))
+  first = tensors.get(pretrained.own_name(first_convolution(template)))
   return None if first is None or first.ndim != 4 else first.shape[2]
 
 

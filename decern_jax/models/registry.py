@@ -1,62 +1,62 @@
-"""The table of models."""
+"""The table of models, and which of their parameters train."""
 
-from collections.abc import Callable
-import functools
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+import dataclasses
+import fnmatch
+from typing import Any
 
 from flax import linen as nn
+from flax import traverse_util
+import jax
 
-from decern_jax.models import (
-  mobilenet,
-  pretrained,
-  resnet,
-  small_cnn,
-  vit,
-  vit_naming,
-)
+from decern_jax.models import pretrained
 
-_IMAGENET_MEAN = (123.675, 116.28, 103.53)
-_IMAGENET_STD = (58.395, 57.12, 57.375)
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
-# Of a transformer of 12 blocks: all that the published training leaves free.
-_LAST_NORMS = ("blocks_11.norm1.*", "blocks_11.norm2.*", "norm.*")
+# Variable collection, and the name in it, where modules keep their stages.
+KEPT, STAGES = "intermediates", "stages"
+
+SCOPES = ("head", "published", "all")
 
 
-class ModelSpec(NamedTuple):
-  """What the table says of a model.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+  """Row of the table: how to build a model and how to read its weights.
 
   Attributes:
     module: Makes the Flax module, which maps float images [batch, height,
-      width, 3] to float32 features [batch, dim]; its option `dtype` is the type
-      that it computes in. A module with `batch_stats` is called with the option
-      `train`. It keeps the outputs of its stages by `sow`, from the first to
-      the last, as `forward.STAGES`: [batch, height, width, dim], or float32
-      [batch, dim].
+      width, 3] to float32 features [batch, dim]. It takes the option `dtype`,
+      the type that it computes in. A module with `batch_stats` is called with
+      the option `train`. It passes the output of each stage, from the first to
+      the last, to `keep_stage`.
     dim: Length of a feature.
     stage_dims: Length of each stage's output.
-    mean: Of each channel, on the scale 0..255; subtracted before the module.
-    std: Of each channel, likewise; what the difference is divided by.
-    torch_name: Maps a variable's path, as in `("params", "stem", "kernel")`, to
-      the tensor's name in a PyTorch file, with the classifier as the collection
-      `"head"`; None for weights in this project's own format, which every
-      model takes.
-    hugging_face_name: Likewise for a file of Hugging Face's `transformers`;
+    mean: Mean of each channel, on the scale 0..255. Images are normalized by it
+      before the module.
+    std: Standard deviation of each channel, on the same scale.
+    torch_name: Maps a variable's path, such as `("params", "stem", "kernel")`,
+      to the tensor's name in a PyTorch file. The classifier is the collection
+      `"head"`. None for models that have weights in this project's own format
+      only, which every model reads.
+    hugging_face_name: The same for a file of Hugging Face's `transformers`.
       None for models that are not read from one.
-    adapt: Gives the tensors of a variant of those files the names and shapes
-      of `torch_name`, and leaves others as they are; None without a variant.
-    ignorable: Patterns of the names that a PyTorch file may hold beside those.
-    published: Patterns of the parameters, as `layer4_*` of the dotted path
-      `layer4_0.conv1.kernel`, that DECERN's published training leaves free.
-      The paper trains no MobileNet: there they are the last inverted residual
+    adapt: Converts the tensors of a variant of PyTorch files to the names and
+      shapes of `torch_name`, and leaves other files unchanged. None if there is
+      no variant.
+    ignorable: Patterns of further tensor names that a PyTorch file may hold.
+    published: Patterns of the parameters that DECERN's published training
+      updates, matched against dotted paths such as `layer4_0.conv1.kernel`.
+      The paper trains no MobileNet; its row has the last inverted residual
       block and the last convolution.
     packaged: Name of the weights that ship with the package, or None.
   """
 
-  module: Callable[[], nn.Module]
+  module: Callable[..., nn.Module]
   dim: int
   stage_dims: tuple[int, ...]
-  mean: tuple[float, float, float]
-  std: tuple[float, float, float]
+  mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+  std: tuple[float, float, float] = (127.5, 127.5, 127.5)
   torch_name: pretrained.TensorName | None = None
   hugging_face_name: pretrained.TensorName | None = None
   adapt: Callable[[pretrained.Tensors], pretrained.Tensors] | None = None
@@ -65,85 +65,27 @@ class ModelSpec(NamedTuple):
   packaged: str | None = None
 
 
-def _resnet(*stage_sizes: int, use_bottleneck: bool) -> ModelSpec:
-  """A row of the table for a ResNet of any source."""
-  return ModelSpec(
-    module=functools.partial(resnet.ResNet, stage_sizes, use_bottleneck),
-    dim=resnet.feature_dim(stage_sizes, use_bottleneck=use_bottleneck),
-    stage_dims=resnet.stage_dims(stage_sizes, use_bottleneck=use_bottleneck),
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    torch_name=resnet.torchvision_name,
-    ignorable=resnet.IGNORABLE,
-    published=("layer4_*",),
-  )
+# Filled by the modules of `decern_jax.models.backbones`.
+MODELS: dict[str, ModelSpec] = {}
 
 
-def _vit16(width: int) -> ModelSpec:
-  """A row for a transformer in DINO's form."""
-  return ModelSpec(
-    module=functools.partial(vit.dino, width),
-    dim=vit.feature_dim(width),
-    stage_dims=vit.stage_dims(width),
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    torch_name=vit_naming.dino_name,
-    hugging_face_name=vit_naming.hugging_face_vit_name,
-    ignorable=vit_naming.VIT_IGNORABLE,
-    published=_LAST_NORMS,
-  )
+def register(name: str, spec: ModelSpec) -> None:
+  """Adds a model to the table.
 
+  Args:
+    name: Name of the model, as `config.model.name` gives it.
+    spec: Its row.
 
-def _dinov2(width: int, *, num_registers: int = 0) -> ModelSpec:
-  """A row for DINOv2."""
-  return ModelSpec(
-    module=functools.partial(vit.dinov2, width, num_registers=num_registers),
-    dim=vit.feature_dim(width, use_patch_mean=True),
-    stage_dims=vit.stage_dims(width),
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    torch_name=vit_naming.dino_name,
-    hugging_face_name=vit_naming.hugging_face_dinov2_name,
-    adapt=vit_naming.from_timm_registers if num_registers else None,
-    ignorable=vit_naming.DINOV2_IGNORABLE,
-  )
-
-
-MODELS: dict[str, ModelSpec] = {
-  "dinov2_base14": _dinov2(768),
-  "dinov2_base14_reg": _dinov2(768, num_registers=4),
-  "dinov2_small14": _dinov2(384),
-  "dinov2_small14_reg": _dinov2(384, num_registers=4),
-  "mobilenet_v2": ModelSpec(
-    module=mobilenet.MobileNetV2,
-    dim=mobilenet.FEATURE_DIM,
-    stage_dims=mobilenet.STAGE_DIMS,
-    mean=(127.5, 127.5, 127.5),
-    std=(127.5, 127.5, 127.5),
-    torch_name=mobilenet.torchvision_name,
-    published=("block17.*", "last.*"),
-  ),
-  "resnet18": _resnet(2, 2, 2, 2, use_bottleneck=False),
-  "resnet34": _resnet(3, 4, 6, 3, use_bottleneck=False),
-  "resnet50": _resnet(3, 4, 6, 3, use_bottleneck=True),
-  "resnet101": _resnet(3, 4, 23, 3, use_bottleneck=True),
-  "small_cnn": ModelSpec(
-    module=small_cnn.SmallCNN,
-    dim=small_cnn.FEATURE_DIM,
-    stage_dims=small_cnn.STAGE_DIMS,
-    mean=(127.5, 127.5, 127.5),
-    std=(127.5, 127.5, 127.5),
-    published=("reduce2.*", "expand2.*", "refine2.*", "project.*"),
-    packaged="small_cnn.safetensors",
-  ),
-  "vit_base16": _vit16(768),
-  "vit_small16": _vit16(384),
-  "vit_tiny16": _vit16(192),
-}
+  Raises:
+    ValueError: If there is a model of this name.
+  """
+  if name in MODELS:
+    raise ValueError(f"Expected a new name of a model, got {name!r} again.")
+  MODELS[name] = spec
 
 
 def find_spec(name: str) -> ModelSpec:
-  """Looks a model up in the table.
+  """Looks up a model in the table.
 
   Args:
     name: Name of the model.
@@ -159,3 +101,51 @@ def find_spec(name: str) -> ModelSpec:
       f"Unknown model {name!r}; expected one of {sorted(MODELS)}."
     )
   return MODELS[name]
+
+
+def keep_stage(module: nn.Module, output: jax.Array) -> None:
+  """Records the output of a stage of a module, for `Backbone.stage_apply`.
+
+  Args:
+    module: The module that computes the stage, while it is called.
+    output: [batch, height, width, dim], or float32 [batch, dim].
+  """
+  module.sow(KEPT, STAGES, output)
+
+
+def trainable_mask(
+  name: str, params: Mapping[str, Any], scope: str
+) -> dict[str, Any]:
+  """Returns which parameters of a model are trained.
+
+  The classifier is not a parameter of the model: every scope trains it.
+
+  Args:
+    name: Name of the model in the table.
+    params: The collection `params` of its variables, or their shapes.
+    scope: `"head"` trains nothing of the model, `"published"` what matches the
+      patterns `ModelSpec.published`, `"all"` everything.
+
+  Returns:
+    A bool for each parameter, in a tree like `params`.
+
+  Raises:
+    ValueError: If the model or the scope is unknown.
+  """
+  if scope not in SCOPES:
+    raise ValueError(
+      f"Unknown training scope {scope!r}; expected one of {sorted(SCOPES)}."
+    )
+  patterns = {
+    "head": (),
+    "published": find_spec(name).published,
+    "all": ("*",),
+  }[scope]
+  flat = traverse_util.flatten_dict(params, sep=".")
+  return traverse_util.unflatten_dict(
+    {
+      path: any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+      for path in flat
+    },
+    sep=".",
+  )

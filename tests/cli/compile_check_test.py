@@ -14,7 +14,7 @@ import pytest
 
 from decern_jax.cli import compile_check, config_flag
 from decern_jax.compile_check import program, round_programs, topology
-from decern_jax.models import small_cnn
+from decern_jax.models.backbones import small_cnn
 from tests import tiny
 from tests.table import each
 

@@ -11,7 +11,7 @@ from decern_jax.compile_check import (
   topology,
 )
 from decern_jax.features import embedding as features
-from decern_jax.models import small_cnn
+from decern_jax.models.backbones import small_cnn
 from decern_jax.runs import experiment
 from decern_jax.strategies import scoring, selection
 from decern_jax.training import evaluation, train_step, training

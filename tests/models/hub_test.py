@@ -1,16 +1,20 @@
 """Tests of weights on the Hub, by a server on this machine that plays it."""
 
+import ast
 import functools
 import http.server
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import threading
 
 import huggingface_hub
 from huggingface_hub import constants
+import jax
+import numpy as np
 import pytest
 
 from decern_jax.models import hub, loading
@@ -211,8 +215,9 @@ class TestFetch:
   def test_offline_reads_a_cache_that_others_filled(
     self, offline, weights, revision
   ):
-    fill(offline, "o/r", "a/w.safetensors", weights.read_bytes(), revision)
-    backbone = create(f"hf://o/r@{revision}/a/w.safetensors")
+    repo = f"o/{revision}"
+    fill(offline, repo, "a/w.safetensors", weights.read_bytes(), revision)
+    backbone = create(f"hf://{repo}@{revision}/a/w.safetensors")
     assert backbone.fingerprint == create(weights).fingerprint
 
   def test_rejects_what_is_not_cached_offline(self, offline):
@@ -256,9 +261,13 @@ class TestFetch:
 
   def test_follows_the_environment(self, server, weights, tmp_path):
     def fetch(**changes):
-      script = "import sys; from decern_jax.models import hub; print(hub.fetch("
+      # The module by its path: the package would import JAX.
+      script = (
+        "import runpy; hub = runpy.run_path('decern_jax/models/hub.py');"
+        " print(hub['fetch'](hub['parse']('hf://owner/repo')))"
+      )
       return subprocess.run(
-        [sys.executable, "-c", f"{script}hub.parse('hf://owner/repo')))"],
+        [sys.executable, "-c", script],
         env={**os.environ, "HF_HOME": str(tmp_path / "home"), **changes},
         cwd=ROOT,
         capture_output=True,
@@ -277,3 +286,91 @@ class TestHubFile:
   def test_reads_as_file_repository_and_revision(self):
     file = hub.HubFile("o/r", "v1", "w.file")
     assert str(file) == "'w.file' of 'o/r' at v1"
+
+
+def command_of(error):
+  """The command that a message ends with, as a shell would split it."""
+  return shlex.split(str(error.value).partition(" with: ")[2])
+
+
+class TestCheckNotPickledFile:
+  @each("suffix", [".pth", ".pt", ".bin"])
+  def test_rejects_names_of_pickled_files(self, tmp_path, suffix):
+    file = tmp_path / f"w{suffix}"
+    with pytest.raises(ValueError, match=re.escape(f"got {file}: pickled")):
+      hub.check_not_pickled_file(file)
+
+  def test_accepts_other_names(self, tmp_path):
+    hub.check_not_pickled_file(tmp_path / "weights.pth.safetensors")
+
+  def test_never_reads_the_file(self, tmp_path):
+    file = tmp_path / "w.pth"
+    # A pickle that raises ZeroDivisionError when it is read.
+    file.write_bytes(b"cbuiltins\neval\n(S'1/0'\ntR.")
+    with pytest.raises(ValueError, match="never read here"):
+      loading.create("resnet18", weights=file, image_size=32)
+
+  @each("folder", ["plain", 'it\'s a $HOME "folder"'])
+  def test_command_is_one_program_that_names_both_files(self, tmp_path, folder):
+    file = tmp_path / folder / "small.pth"
+    with pytest.raises(ValueError, match="Write its tensors to") as error:
+      hub.check_not_pickled_file(file)
+    program, flag, code = command_of(error)
+    assert (program, flag) == ("python", "-c")
+    texts = [
+      node.value
+      for node in ast.walk(ast.parse(code))
+      if isinstance(node, ast.Constant)
+    ]
+    assert str(file) in texts
+    assert str(file.with_suffix(".safetensors")) in texts
+
+  @each("folder", ["plain", 'it\'s a $HOME "folder"'])
+  def test_command_converts_a_file(self, tmp_path, folder):
+    torch = pytest.importorskip("torch")
+    file = tmp_path / folder / "small.pth"
+    file.parent.mkdir()
+    shipped = loading.create("small_cnn", image_size=32)
+    named = {
+      "params." + ".".join(key.key for key in path): torch.tensor(
+        np.asarray(leaf)
+      )
+      for path, leaf in jax.tree.leaves_with_path(shipped.variables["params"])
+    }
+    # As in a state dict: a view, and two names of one tensor.
+    kernel = named["params.project.kernel"]
+    named["params.project.kernel"] = kernel.T.contiguous().T
+    named["head.kernel"] = named["params.project.kernel"]
+    named["head.bias"] = named["params.project.bias"]
+    torch.save(named, file)
+    with pytest.raises(ValueError, match="Write its tensors to") as error:
+      loading.create("small_cnn", weights=file, image_size=32)
+    _, *arguments = command_of(error)
+    subprocess.run([sys.executable, *arguments], check=True, timeout=120)
+    converted = loading.create(
+      "small_cnn", weights=file.with_suffix(".safetensors"), image_size=32
+    )
+    assert converted.fingerprint == shipped.fingerprint
+    np.testing.assert_array_equal(converted.head.kernel, kernel)
+
+
+class TestCheckNotPickled:
+  def test_command_downloads_and_converts(self):
+    file = hub.HubFile("owner/repo", "refs/pr/1", "part/w.bin")
+    with pytest.raises(ValueError, match=r"got 'part/w.bin' of ") as error:
+      hub.check_not_pickled(file)
+    _, flag, code = command_of(error)
+    place = '"owner/repo", "part/w.bin", revision="refs/pr/1"'
+    assert flag == "-c"
+    assert f"h.hf_hub_download({place})" in code
+    assert '"w.safetensors"' in code
+    ast.parse(code)
+
+  def test_default_revision_is_left_out(self):
+    file = hub.HubFile("owner/repo", None, "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled") as error:
+      hub.check_not_pickled(file)
+    assert "revision" not in command_of(error)[2]
+
+  def test_accepts_safetensors(self):
+    hub.check_not_pickled(hub.HubFile("owner/repo", None, hub.DEFAULT_FILE))

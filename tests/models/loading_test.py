@@ -1,72 +1,55 @@
-"""Tests of loading a model of the table."""
+"""Tests of loading a model of the table, and of drawing one."""
 
 import re
 
 from flax import traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from decern_jax.models import (
-  hub,
-  loading,
-  mobilenet,
-  pretrained,
-  registry,
-  resnet,
-)
-from tests.models import torch_models
+from decern_jax import models
+from decern_jax.models import hub, loading, pretrained, registry
+from decern_jax.models.backbones import mobilenet, resnet
+from tests.models import tiny_models, torch_models
 from tests.table import each
 
 TORCH_AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+NUM_CLASSES = 7
 
 
-def make_template(spec, size=32):
-  shape = (1, size, size, 3)
-  return jax.eval_shape(
-    lambda: spec.module().init(jax.random.key(0), jnp.zeros(shape))
-  )
+@pytest.fixture(autouse=True, scope="module")
+def table():
+  with tiny_models.in_table():
+    yield
 
 
-def make_torch_tensors(spec, naming=None, num_classes=7):
-  """Ones under the names of a file, with the classifier of a ResNet."""
+def torch_tensors(name, naming=None):
+  """Random tensors under the names of a file, with a classifier or without."""
+  spec = registry.MODELS[name]
   naming = naming or spec.torch_name
-  template = make_template(spec)
-  if naming is resnet.torchvision_name:
-    template["head"] = {
-      "kernel": jnp.ones((spec.dim, num_classes)),
-      "bias": jnp.ones(num_classes),
+  rng = np.random.default_rng(0)
+  variables = tiny_models.draw(tiny_models.make_template(spec.module()))
+  if naming in (resnet.torchvision_name, mobilenet.torchvision_name):
+    variables["head"] = {
+      "kernel": np.float32(rng.normal(size=(spec.dim, NUM_CLASSES))),
+      "bias": np.float32(rng.normal(size=NUM_CLASSES)),
     }
   tensors = {}
-  for path, leaf in traverse_util.flatten_dict(template).items():
-    is_kernel = path[-1] == "kernel"
-    axes = TORCH_AXES[leaf.ndim] if is_kernel else range(leaf.ndim)
-    first, *rest = (leaf.shape[axis] for axis in axes)
+  for path, leaf in traverse_util.flatten_dict(variables).items():
+    if path[-1] == "kernel":
+      leaf = leaf.transpose(TORCH_AXES[leaf.ndim])
     names = naming(path)
     names = [names] if isinstance(names, str) else names
-    for name in names:
-      tensors[name] = np.ones((first // len(names), *rest), np.float32)
+    for part, tensor in zip(names, np.split(leaf, len(names)), strict=True):
+      tensors[part] = tensor.copy()
   return tensors
 
 
 @pytest.fixture(scope="module")
 def tensors():
   """Random MobileNetV2 weights and 7 classes, as in a PyTorch file."""
-  rng = np.random.default_rng(0)
-  leaves = jax.tree.leaves_with_path(
-    make_template(registry.MODELS["mobilenet_v2"])
-  )
-  named = {
-    mobilenet.torchvision_name(tuple(key.key for key in path)): rng.normal(
-      size=[leaf.shape[axis] for axis in TORCH_AXES[leaf.ndim]], scale=0.1
-    )
-    for path, leaf in leaves
-  }
-  named["classifier.weight"] = rng.normal(size=(7, 1280))
-  named["classifier.bias"] = rng.normal(size=7)
-  return {name: array.astype(np.float32) for name, array in named.items()}
+  return torch_tensors("tiny_mobilenet")
 
 
 @pytest.fixture
@@ -80,8 +63,8 @@ def write(tmp_path):
   return write_tensors
 
 
-def create_mobilenet(weights):
-  return loading.create("mobilenet_v2", weights=weights, image_size=32)
+def create(weights, name="tiny_mobilenet"):
+  return loading.create(name, weights=weights, image_size=32)
 
 
 def without(tensors, *names):
@@ -89,62 +72,69 @@ def without(tensors, *names):
 
 
 class TestCreate:
-  def test_normalises_uint8_and_float_images(self, tensors, write):
-    backbone = create_mobilenet(write(tensors))
-    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+  def test_normalizes_uint8_and_float_images(self, tensors, write):
+    backbone = create(write(tensors))
+    images = tiny_models.IMAGES
     floats = images.astype(np.float32)
     apply = jax.jit(backbone.apply)
     features = apply(backbone.variables, images)
-    expected = jax.jit(mobilenet.MobileNetV2().apply)(
-      backbone.variables, floats / 127.5 - 1.0
+    expected, _ = tiny_models.run(
+      "mobilenet", floats / 127.5 - 1.0, variables_=backbone.variables
     )
-    assert features.shape == (2, backbone.dim)
+    assert features.shape == (3, backbone.dim)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(apply(backbone.variables, floats), features)
 
   def test_classifier_becomes_the_head(self, tensors, write):
-    head = create_mobilenet(write(tensors)).head
+    head = create(write(tensors)).head
     np.testing.assert_array_equal(head.kernel, tensors["classifier.weight"].T)
     np.testing.assert_array_equal(head.bias, tensors["classifier.bias"])
 
   def test_file_without_classifier_has_no_head(self, tensors, write):
+    first = create(write(tensors))
     file = write(without(tensors, "classifier.weight", "classifier.bias"))
-    assert create_mobilenet(file).head is None
+    second = create(file)
+    assert second.head is None
+    assert second.fingerprint == first.fingerprint
 
   @each("missing", ["classifier.weight", "classifier.bias"])
   def test_rejects_half_a_classifier(self, tensors, write, missing):
     with pytest.raises(ValueError, match=f"1 missing: {missing}"):
-      create_mobilenet(write(without(tensors, missing)))
+      create(write(without(tensors, missing)))
 
   def test_rejects_classifier_of_other_features(self, tensors, write):
     weight = np.zeros((7, 512), np.float32)
     file = write(tensors | {"classifier.weight": weight})
-    with pytest.raises(
-      ValueError, match=r"float\[7, 1280\], got float32\[7, 5"
-    ):
-      create_mobilenet(file)
+    with pytest.raises(ValueError, match=r"float\[7, 12\], got float32\[7, 5"):
+      create(file)
 
   def test_rejects_weights_of_another_model(self, write):
-    resnet = {"conv1.weight": np.zeros(2), "layer1.0.conv1.weight": np.zeros(2)}
+    other = {"conv1.weight": np.zeros(2), "layer1.0.conv1.weight": np.zeros(2)}
     with pytest.raises(ValueError, match="another model") as error:
-      create_mobilenet(write(resnet, "resnet.safetensors"))
-    assert "mobilenet_v2 in " in str(error.value)
+      create(write(other, "resnet.safetensors"))
+    assert "tiny_mobilenet in " in str(error.value)
     assert "resnet.safetensors" in str(error.value)
     assert "2 left over: conv1.weight, layer1.0.conv1" in str(error.value)
-    assert "104 missing: features." in str(error.value)
+    assert "38 missing: features." in str(error.value)
 
-  def test_rejects_unknown_model(self):
-    with pytest.raises(ValueError, match="Unknown model 'mobilnet'; expected"):
-      loading.create("mobilnet", image_size=32)
-
-  def test_rejects_unknown_dtype(self):
-    message = "'float16'; expected one of ['bfloat16', 'float32']."
+  @each(
+    "name, options, message",
+    [
+      ("mobilnet", {}, "Unknown model 'mobilnet'; expected"),
+      (
+        "small_cnn",
+        {"dtype": "float16"},
+        "'float16'; expected one of ['bfloat16', 'float32'].",
+      ),
+      ("small_cnn", {"weights": "hf://repo"}, "got 'hf://repo'"),
+      ("small_cnn", {"image_size": 31}, "`image_size` >= 32, got 31"),
+      ("mobilenet_v2", {}, "`config.model.weights` to name a loc"),
+      ("resnet18", {"weights": "gs://b/w.pth"}, "got gs://b/w.pth: pickled"),
+    ],
+  )
+  def test_rejects_option(self, name, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-      loading.create("small_cnn", image_size=32, dtype="float16")
-
-  def test_rejects_malformed_name_of_the_hub(self):
-    with pytest.raises(ValueError, match="got 'hf://repo'"):
-      loading.create("small_cnn", weights="hf://repo", image_size=32)
+      loading.create(name, **{"image_size": 32, **options})
 
   def test_rejects_pickled_file_of_the_hub_before_any_download(
     self, monkeypatch
@@ -153,106 +143,207 @@ class TestCreate:
     with pytest.raises(ValueError, match="'w.pth' of 'o/r' at .*: pickled"):
       loading.create("resnet18", weights="hf://o/r/w.pth", image_size=32)
 
-  def test_rejects_mobilenet_without_weights(self):
-    with pytest.raises(
-      ValueError, match="`config.model.weights` to name a loc"
-    ):
-      loading.create("mobilenet_v2", image_size=32)
-
-  def test_rejects_images_that_are_too_small(self):
-    with pytest.raises(ValueError, match="`image_size` >= 32, got 31"):
-      loading.create("small_cnn", image_size=31)
-
   @each(
-    "name, ignored, has_head",
+    "name, naming, ignored, has_head",
     [
-      ("resnet18", "layer1.0.bn1.num_batches_tracked", True),
-      ("vit_tiny16", "head.weight", False),
-      ("dinov2_small14_reg", "mask_token", False),
+      (
+        "tiny_resnet",
+        "torch_name",
+        ["layer1.0.bn1.num_batches_tracked"],
+        True,
+      ),
+      ("tiny_vit", "torch_name", ["head.weight", "head.bias"], False),
+      (
+        "tiny_vit",
+        "hugging_face_name",
+        ["pooler.dense.weight", "pooler.dense.bias"],
+        False,
+      ),
+      ("tiny_dinov2_reg", "torch_name", ["mask_token"], False),
+      (
+        "tiny_dinov2",
+        "hugging_face_name",
+        ["embeddings.mask_token"],
+        False,
+      ),
     ],
   )
   def test_ignorable_tensors_change_nothing(
-    self, write, name, ignored, has_head
+    self, write, name, naming, ignored, has_head
   ):
-    tensors = make_torch_tensors(registry.MODELS[name])
-    first = loading.create(name, weights=write(tensors), image_size=32)
-    tensors[ignored] = np.zeros((7, 192), np.float32)
-    second = loading.create(name, weights=write(tensors), image_size=32)
+    naming = getattr(registry.MODELS[name], naming)
+    tensors = torch_tensors(name, naming)
+    first = create(write(tensors), name)
+    tensors |= {extra: np.zeros((7, 192), np.float32) for extra in ignored}
+    second = create(write(tensors), name)
     assert second.fingerprint == first.fingerprint
     assert (second.head is not None) == has_head
 
   def test_ignorable_names_of_one_model_are_refused_by_another(self, write):
-    tensors = make_torch_tensors(registry.MODELS["resnet18"])
-    file = write(tensors | {"mask_token": np.zeros((1, 384), np.float32)})
+    mask = {"mask_token": np.zeros((1, 384), np.float32)}
+    file = write(torch_tensors("tiny_resnet") | mask)
     with pytest.raises(ValueError, match="got 1 left over: mask_token"):
-      loading.create("resnet18", weights=file, image_size=32)
+      create(file, "tiny_resnet")
 
   def test_own_format_of_a_foreign_model_loads_back(self, tensors, write):
-    backbone = create_mobilenet(write(tensors))
+    backbone = create(write(tensors))
     own = write({})
     pretrained.save_safetensors(
       own, {**backbone.variables, "head": backbone.head._asdict()}
     )
-    loaded = create_mobilenet(own)
+    loaded = create(own)
     assert loaded.fingerprint == backbone.fingerprint
     np.testing.assert_array_equal(loaded.head.kernel, backbone.head.kernel)
+    np.testing.assert_array_equal(loaded.head.bias, backbone.head.bias)
 
-  def test_fingerprint_follows_name_and_weights(self, tensors, write):
-    first = create_mobilenet(write(tensors)).fingerprint
+  def test_own_format_keeps_statistics(self, write):
+    backbone = create(write(torch_tensors("tiny_resnet")), "tiny_resnet")
+    own = write({})
+    pretrained.save_safetensors(own, backbone.variables)
+    loaded = create(own, "tiny_resnet")
+    assert loaded.fingerprint == backbone.fingerprint
+    assert "batch_stats" in loaded.variables
+
+  def test_fingerprint_follows_name_weights_and_type(self, tensors, write):
+    first = create(write(tensors)).fingerprint
     bias = tensors["features.18.0.bias"]
     changed = tensors | {"features.18.0.bias": np.nextafter(bias, 1)}
-    assert create_mobilenet(write(tensors, "copy.file")).fingerprint == first
-    assert create_mobilenet(write(changed)).fingerprint != first
-
-  def test_fingerprint_ignores_the_classifier(self, tensors, write):
-    first = create_mobilenet(write(tensors)).fingerprint
-    file = write(without(tensors, "classifier.weight", "classifier.bias"))
-    assert create_mobilenet(file).fingerprint == first
-
-  def test_pooler_of_hugging_face_changes_nothing(self, write):
-    spec = registry.MODELS["vit_tiny16"]
-    tensors = make_torch_tensors(spec, spec.hugging_face_name)
-    first = loading.create("vit_tiny16", weights=write(tensors), image_size=32)
-    tensors["pooler.dense.weight"] = np.ones((192, 192), np.float32)
-    tensors["pooler.dense.bias"] = np.ones(192, np.float32)
-    second = loading.create("vit_tiny16", weights=write(tensors), image_size=32)
-    assert second.fingerprint == first.fingerprint
+    assert create(write(tensors, "copy.file")).fingerprint == first
+    assert create(write(changed)).fingerprint != first
+    brain = loading.create(
+      "tiny_mobilenet",
+      weights=write(tensors),
+      image_size=32,
+      dtype="bfloat16",
+    )
+    assert brain.fingerprint != first
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      brain.variables,
+      create(write(tensors)).variables,
+    )
 
   def test_timm_file_with_registers_loads(self, write):
-    name = "dinov2_small14_reg"
-    tensors = make_torch_tensors(registry.MODELS[name])
+    name = "tiny_dinov2_reg"
+    tensors = torch_tensors(name)
     timm = torch_models.timm_state(tensors)
-    assert timm["pos_embed"].shape == (1, 1369, 384)
-    params = loading.create(name, weights=write(timm), image_size=32).variables[
-      "params"
-    ]
+    assert timm["pos_embed"].shape == (1, 100, 24)
+    params = create(write(timm), name).variables["params"]
     first = params["cls_token"] + params["pos_embed"][:, :1]
-    np.testing.assert_array_equal(first, 2.0)
-    np.testing.assert_array_equal(params["register_tokens"], 1.0)
+    expected = tensors["cls_token"] + tensors["pos_embed"][:, :1]
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(
+      params["register_tokens"], tensors["register_tokens"]
+    )
 
   def test_timm_file_with_registers_is_refused_without_them(self, write):
-    tensors = make_torch_tensors(registry.MODELS["dinov2_small14_reg"])
-    file = write(torch_models.timm_state(tensors))
+    file = write(torch_models.timm_state(torch_tensors("tiny_dinov2_reg")))
     with pytest.raises(ValueError, match="left over: reg_token; 1 of another"):
-      loading.create("dinov2_small14", weights=file, image_size=32)
+      create(file, "tiny_dinov2")
+
+  def test_weights_of_colors_are_widened_to_more_bands(self, tensors, write):
+    file = write(tensors)
+    colors, bands = (
+      loading.create(
+        "tiny_mobilenet", weights=file, image_size=32, num_bands=num_bands
+      )
+      for num_bands in (3, 6)
+    )
+    old, new = (
+      model.variables["params"]["stem"]["kernel"] for model in (colors, bands)
+    )
+    expected = np.asarray(old).mean(axis=2, keepdims=True) * 3 / 6
+    assert new.shape == (3, 3, 6, 4)
+    np.testing.assert_allclose(
+      new, np.broadcast_to(expected, new.shape), rtol=1e-6
+    )
+    own = write({})
+    pretrained.save_safetensors(own, bands.variables)
+    again = loading.create(
+      "tiny_mobilenet", weights=own, image_size=32, num_bands=6
+    )
+    assert again.fingerprint == bands.fingerprint
+    gray = np.full((3, 32, 26, 1), 90.0, np.float32)
+    features = [
+      jax.jit(model.apply)(model.variables, np.repeat(gray, num_bands, axis=-1))
+      for model, num_bands in ((colors, 3), (bands, 6))
+    ]
+    np.testing.assert_allclose(features[1], features[0], rtol=1e-3, atol=1e-5)
 
   def test_small_cnn_ships_its_weights(self):
     backbone = loading.create("small_cnn", image_size=64)
-    features = jax.jit(backbone.apply)(
-      backbone.variables, np.zeros((2, 64, 64, 3), np.uint8)
+    expected = pretrained.read_safetensors(
+      loading._WEIGHTS_DIR / "small_cnn.safetensors"
     )
-    assert features.shape == (2, backbone.dim)
-    assert np.isfinite(features).all()
+    np.testing.assert_array_equal(
+      backbone.variables["params"]["stem"]["kernel"],
+      expected["params.stem.kernel"],
+    )
 
-  def test_own_format_round_trips(self, tmp_path):
-    shipped = loading.create("small_cnn", image_size=32)
-    classifier = {
-      "kernel": np.ones((shipped.dim, 3), np.float32),
-      "bias": np.arange(3, dtype=np.float32),
+
+class TestCreateRandom:
+  def test_follows_from_the_seed(self):
+    first, again, other = (
+      models.create_random("tiny_resnet", seed=seed, image_size=32).variables
+      for seed in (1, 1, 2)
+    )
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    flat, others = (
+      traverse_util.flatten_dict(tree, sep=".") for tree in (first, other)
+    )
+    kernels = [path for path in flat if path.endswith("kernel")]
+    assert all((flat[path] != others[path]).any() for path in kernels)
+
+  @each("num_bands", [3, 5])
+  def test_has_the_features_of_the_loaded_model(self, num_bands, tmp_path):
+    options = {"image_size": 32, "num_bands": num_bands}
+    random = models.load_or_draw(
+      "small_cnn", weights="random", seed=3, **options
+    )
+    path = tmp_path / "weights.safetensors"
+    pretrained.save_safetensors(path, random.variables)
+    loaded = models.load_or_draw("small_cnn", weights=path, seed=0, **options)
+    kernel = random.variables["params"]["stem"]["kernel"]
+    assert kernel.shape == (3, 3, num_bands, 24)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 26, num_bands))
+    images = images.astype(np.uint8)
+    found, expected = (
+      jax.jit(model.apply)(random.variables, images)
+      for model in (random, loaded)
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert random.dim == loaded.dim
+    assert random.head is None
+
+  def test_bands_are_normalized_alike(self):
+    model = models.create_random(
+      "small_cnn", seed=0, image_size=32, num_bands=5
+    )
+    gray = np.full((3, 32, 26, 5), 127.5, np.float32)
+    features = jax.jit(model.apply)(model.variables, gray)
+    np.testing.assert_allclose(features, 0, atol=1e-6)
+
+  def test_fingerprints_differ_where_features_do(self):
+    settings = [
+      {"seed": 0},
+      {"seed": 1},
+      {"seed": 0, "dtype": "bfloat16"},
+      {"seed": 0, "num_bands": 4},
+    ]
+    found = {
+      models.create_random("small_cnn", image_size=32, **setting).fingerprint
+      for setting in settings
     }
-    file = tmp_path / "tuned.safetensors"
-    pretrained.save_safetensors(file, {**shipped.variables, "head": classifier})
-    loaded = loading.create("small_cnn", weights=str(file), image_size=32)
-    assert loaded.fingerprint == shipped.fingerprint
-    np.testing.assert_array_equal(loaded.head.kernel, classifier["kernel"])
-    np.testing.assert_array_equal(loaded.head.bias, classifier["bias"])
+    assert len(found) == len(settings)
+
+  @each(
+    "name, options, message",
+    [
+      ("resnet19", {}, "Unknown model 'resnet19'"),
+      ("small_cnn", {"dtype": "float16"}, "Unknown dtype 'float16'"),
+      ("small_cnn", {"image_size": 31}, "`image_size` >= 32, got 31"),
+    ],
+  )
+  def test_rejects_option(self, name, options, message):
+    with pytest.raises(ValueError, match=message):
+      models.create_random(name, seed=0, **{"image_size": 32, **options})

@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from decern_jax.models import loading, registry
-from tests.models import torch_models
+from tests.models import tiny_models, torch_models
 from tests.table import each
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def relative_error(name, form, file, pixels, expected):
   size = pixels.shape[1]
   backbone = loading.create(name, weights=file, image_size=size)
   features = jax.jit(backbone.apply)(backbone.variables, pixels)
-  error = torch_models.relative_error(features, expected)
+  error = tiny_models.relative_error(features, expected)
   logging.info("| %s | %s | %d | %.1e |", name, form, size, error)
   return error
 

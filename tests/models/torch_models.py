@@ -149,14 +149,3 @@ def vit_features(torch, model, images, *, use_patch_mean, **options):
   for hook in hooks:
     hook.remove()
   return torch.cat(features, dim=1).numpy()
-
-
-def make_images(batch, height, width):
-  """Images of normalised pixels."""
-  rng = np.random.default_rng(1)
-  return rng.normal(size=(batch, height, width, 3)).astype(np.float32)
-
-
-def relative_error(features, expected):
-  """Norm of the difference over the norm."""
-  return np.linalg.norm(features - expected) / np.linalg.norm(expected)

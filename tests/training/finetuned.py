@@ -12,7 +12,8 @@ from decern_jax import models
 from decern_jax.data import augmentation
 from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.models import pretrained, resnet
+from decern_jax.models import pretrained
+from decern_jax.models.backbones import resnet
 from decern_jax.training import finetuning, learner, rounds, training
 from tests import tiny
 
@@ -30,12 +31,7 @@ STEPS_OF_EPOCH = NUM_LABELED // RECIPE.batch_size
 SEED = 5
 # With batch normalisation; `small_cnn` has none.
 NARROW = "narrow_resnet"
-NARROW_SPEC = models.MODELS["resnet18"]._replace(
-  module=functools.partial(resnet.ResNet, (1, 1), False, 4),
-  dim=8,
-  stage_dims=(4, 8),
-  published=("layer2_*",),
-)
+NARROW_SPEC = resnet.make_spec(1, 1, use_bottleneck=False, width=4)
 
 
 def make_split() -> Split:

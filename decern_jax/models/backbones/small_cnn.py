@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import SameConv
-from decern_jax.models.forward import KEPT, STAGES
+from decern_jax.models.registry import ModelSpec, keep_stage, register
 
 # Channels of the stem and of the stages; each halves the resolution.
 _STEM_WIDTH = 24
@@ -61,7 +61,7 @@ class SmallCNN(nn.Module):
       outputs = nn.relu(self._conv(outputs, width, f"reduce{i}", stride=2))
       residual = nn.relu(self._conv(outputs, width, f"expand{i}"))
       outputs = nn.relu(outputs + self._conv(residual, width, f"refine{i}"))
-      self.sow(KEPT, STAGES, outputs)
+      keep_stage(self, outputs)
       pooled.append(outputs.mean(axis=(1, 2), dtype=jnp.float32))
     features = jnp.concatenate(pooled[-2:], axis=-1)
     if self.use_batch_norm:
@@ -110,3 +110,15 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
       "bias": params[norm]["bias"] + shift,
     }
   return {"params": folded}
+
+
+register(
+  "small_cnn",
+  ModelSpec(
+    module=SmallCNN,
+    dim=FEATURE_DIM,
+    stage_dims=STAGE_DIMS,
+    published=("reduce2.*", "expand2.*", "refine2.*", "project.*"),
+    packaged="small_cnn.safetensors",
+  ),
+)

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import SameConv
-from decern_jax.models.forward import KEPT, STAGES
+from decern_jax.models.registry import ModelSpec, keep_stage, register
 
-MIN_IMAGE_SIZE = 32
 FEATURE_DIM = 1280
 
 # (expansion, features, number of blocks, stride of the first) of each stage.
-_STAGES = (
+STAGES = (
   (1, 16, 1, 1),
   (6, 24, 2, 2),
   (6, 32, 3, 2),
@@ -24,10 +23,6 @@ _STAGES = (
   (6, 160, 3, 2),
   (6, 320, 1, 1),
 )
-
-# The last blocks at each resolution from a quarter of the image on.
-_LAST_BLOCKS = (3, 6, 13, 17)
-STAGE_DIMS = (24, 32, 96, 320)
 
 # What torchvision calls the layers of a block: the first does not expand, and a
 # convolution without an activation is not wrapped.
@@ -70,19 +65,29 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
   """MobileNetV2 of width 1.0, up to the features that its classifier reads.
 
+  The stages that it keeps are the last blocks at each resolution from a
+  quarter of the image on.
+
   Attributes:
-    dtype: Type of the computation; parameters and features are float32.
+    stages: (expansion, features, number of blocks, stride of the first block)
+      of each group of blocks.
+    stem_width: Channels of the first convolution.
+    feature_dim: Channels of the last convolution.
+    dtype: Type of the computation. Parameters and features are float32.
 
   References:
     Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
     CVPR 2018, https://arxiv.org/abs/1801.04381.
   """
 
+  stages: tuple[tuple[int, int, int, int], ...] = STAGES
+  stem_width: int = 32
+  feature_dim: int = FEATURE_DIM
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, images: jax.Array) -> jax.Array:
-    """Computes features float32 [batch, 1280] of images.
+    """Computes features float32 [batch, feature_dim] of images.
 
     Args:
       images: Float [batch, height, width, 3] in [-1, 1], 32 pixels or more on
@@ -92,14 +97,15 @@ class MobileNetV2(nn.Module):
       The last convolution's output, averaged over the image.
     """
     conv = functools.partial(SameConv, dtype=self.dtype)
-    outputs = nn.relu6(conv(32, 3, 2, name="stem")(images))
-    for index, block in enumerate(_blocks(), start=1):
+    outputs = nn.relu6(conv(self.stem_width, 3, 2, name="stem")(images))
+    blocks = [*_blocks(self.stages)]
+    for index, block in enumerate(blocks, start=1):
       outputs = InvertedResidual(
         *block, dtype=self.dtype, name=f"block{index}"
       )(outputs)
-      if index in _LAST_BLOCKS:
-        self.sow(KEPT, STAGES, outputs)
-    outputs = nn.relu6(conv(FEATURE_DIM, name="last")(outputs))
+      if index in _last_blocks(blocks):
+        keep_stage(self, outputs)
+    outputs = nn.relu6(conv(self.feature_dim, name="last")(outputs))
     return outputs.mean(axis=(1, 2), dtype=jnp.float32)
 
 
@@ -128,8 +134,29 @@ def torchvision_name(path: tuple[str, ...]) -> str:
   return f"{layer}.{_LEAVES[leaf]}"
 
 
-def _blocks() -> Iterator[tuple[int, int, int]]:
-  """Features, expansion and stride of one block after the other."""
-  for expansion, features, num_blocks, stride in _STAGES:
+def _blocks(
+  stages: tuple[tuple[int, int, int, int], ...],
+) -> Iterator[tuple[int, int, int]]:
+  """Yields features, expansion and stride of each block."""
+  for expansion, features, num_blocks, stride in stages:
     for index in range(num_blocks):
       yield features, expansion, stride if index == 0 else 1
+
+
+def _last_blocks(blocks: list[tuple[int, int, int]]) -> list[int]:
+  """Returns the numbers, from 1, of the last blocks at each resolution."""
+  ends = [i for i, (_, _, stride) in enumerate(blocks) if stride == 2]
+  # The first of these is at half the image.
+  return [*ends[1:], len(blocks)]
+
+
+register(
+  "mobilenet_v2",
+  ModelSpec(
+    module=MobileNetV2,
+    dim=FEATURE_DIM,
+    stage_dims=(24, 32, 96, 320),
+    torch_name=torchvision_name,
+    published=("block17.*", "last.*"),
+  ),
+)

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from decern_jax.models.convolution import same_conv
-from decern_jax.models.forward import KEPT, STAGES
+from decern_jax.models.registry import (
+  IMAGENET_MEAN,
+  IMAGENET_STD,
+  ModelSpec,
+  keep_stage,
+  register,
+)
 
 _MOMENTUM = 0.9
 _EPSILON = 1e-5
@@ -195,24 +201,33 @@ class ResNet(nn.Module):
           dtype=self.dtype,
           name=f"layer{stage + 1}_{index}",
         )(outputs, train=train)
-      self.sow(KEPT, STAGES, outputs)
+      keep_stage(self, outputs)
     return outputs.mean(axis=(1, 2), dtype=jnp.float32)
 
 
-def feature_dim(
-  stage_sizes: tuple[int, ...], *, use_bottleneck: bool, width: int = 64
-) -> int:
-  """Length of a feature of a `ResNet` with these attributes."""
-  return stage_dims(stage_sizes, use_bottleneck=use_bottleneck, width=width)[-1]
+def make_spec(
+  *stage_sizes: int, use_bottleneck: bool, width: int = 64
+) -> ModelSpec:
+  """Returns the row of a `ResNet` with these attributes.
 
-
-def stage_dims(
-  stage_sizes: tuple[int, ...], *, use_bottleneck: bool, width: int = 64
-) -> tuple[int, ...]:
-  """Channels of each stage of a `ResNet` with these attributes."""
+  Args:
+    *stage_sizes: Number of blocks of each stage.
+    use_bottleneck: Whether the blocks are those of three convolutions.
+    width: Channels of the stem.
+  """
   expansion = _BOTTLENECK_EXPANSION if use_bottleneck else 1
-  return tuple(
+  stage_dims = tuple(
     width * 2**stage * expansion for stage in range(len(stage_sizes))
+  )
+  return ModelSpec(
+    module=functools.partial(ResNet, stage_sizes, use_bottleneck, width),
+    dim=stage_dims[-1],
+    stage_dims=stage_dims,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    torch_name=torchvision_name,
+    ignorable=IGNORABLE,
+    published=(f"layer{len(stage_sizes)}_*",),
   )
 
 
@@ -242,3 +257,9 @@ def _norm(
     name=name,
   )
   return lambda inputs: norm(inputs.astype(jnp.float32)).astype(dtype)
+
+
+register("resnet18", make_spec(2, 2, 2, 2, use_bottleneck=False))
+register("resnet34", make_spec(3, 4, 6, 3, use_bottleneck=False))
+register("resnet50", make_spec(3, 4, 6, 3, use_bottleneck=True))
+register("resnet101", make_spec(3, 4, 23, 3, use_bottleneck=True))

@@ -1,0 +1,293 @@
+"""A model with its weights: images to features, in inference and training."""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+from flax import traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from decern_jax.models.registry import KEPT, STAGES, find_spec
+from decern_jax.ops.head import LinearHead
+
+Variables = Mapping[str, Any]
+Normalize = Callable[[jax.Array], jax.Array]
+Stages = tuple[jax.Array, ...]
+
+MIN_IMAGE_SIZE = 32
+DTYPES = {"bfloat16": jnp.bfloat16, "float32": jnp.float32}
+
+NUM_COLORS = 3
+"""Input channels of the networks of the table."""
+
+
+class Backbone(NamedTuple):
+  """A model with its weights.
+
+  All functions are pure. They take images [batch, height, width, bands], uint8
+  or float in 0..255, normalize them, and return float32 features [batch, dim].
+
+  Attributes:
+    name: Name in the table.
+    apply: Maps variables and images to features.
+    train_apply: Maps variables and images to features as in training, and the
+      new `batch_stats`: every batch normalization uses the statistics of the
+      batch and updates its running ones. A model without batch normalization
+      returns the features of `apply`, and {}.
+    stage_apply: Like `apply`, with a tuple of the outputs of the stages, each
+      averaged over the image, float32 [batch, dim of the stage].
+    stage_train_apply: Like `train_apply`, with such a tuple after the features.
+    variables: Collections of float32 arrays: `params`, and `batch_stats` if the
+      module has them.
+    dim: Length of a feature.
+    stage_dims: Length of each stage's output.
+    head: The classifier that the weights came with, or None.
+    fingerprint: Hex digest of the name, the variables and the type of the
+      computation. Models with the same one compute the same features.
+  """
+
+  name: str
+  apply: Callable[[Variables, jax.Array], jax.Array]
+  train_apply: Callable[
+    [Variables, jax.Array], tuple[jax.Array, dict[str, Any]]
+  ]
+  stage_apply: Callable[[Variables, jax.Array], tuple[jax.Array, Stages]]
+  stage_train_apply: Callable[
+    [Variables, jax.Array], tuple[tuple[jax.Array, Stages], dict[str, Any]]
+  ]
+  variables: Variables
+  dim: int
+  stage_dims: tuple[int, ...]
+  head: LinearHead | None
+  fingerprint: str
+
+
+def assemble(
+  name: str,
+  module: nn.Module,
+  variables: Variables,
+  *,
+  num_bands: int,
+  head: LinearHead | None,
+  fingerprint: str,
+) -> Backbone:
+  """Combines a module and its variables to a model.
+
+  Args:
+    name: Name of the model in the table.
+    module: What its row of the table makes.
+    variables: Variables of the module, or their shapes.
+    num_bands: Channels of the images.
+    head: As in `Backbone`.
+    fingerprint: As in `Backbone`.
+
+  Returns:
+    The model.
+  """
+  spec = find_spec(name)
+  normalize_images = functools.partial(
+    normalize,
+    widen_moments(spec.mean, num_bands),
+    widen_moments(spec.std, num_bands),
+  )
+  bind = functools.partial
+  return Backbone(
+    name=name,
+    apply=bind(_features, module, normalize_images),
+    train_apply=bind(_training, module, normalize_images),
+    stage_apply=bind(compute_stages, module, normalize_images),
+    stage_train_apply=bind(_training_stages, module, normalize_images),
+    variables=variables,
+    dim=spec.dim,
+    stage_dims=spec.stage_dims,
+    head=head,
+    fingerprint=fingerprint,
+  )
+
+
+def with_one_stage(backbone: Backbone) -> Backbone:
+  """Returns a model whose only stage is its features.
+
+  Args:
+    backbone: A model of which neither parameters nor statistics are trained.
+  """
+  return backbone._replace(
+    stage_apply=functools.partial(_repeat_features, backbone.apply),
+    stage_dims=(backbone.dim,),
+  )
+
+
+def check_options(image_size: int, dtype: str) -> None:
+  """Refuses images that are too small, and an unknown type of numbers.
+
+  Args:
+    image_size: Height and width of the images.
+    dtype: Type that a model computes in.
+
+  Raises:
+    ValueError: If an option is outside its range.
+  """
+  if dtype not in DTYPES:
+    raise ValueError(f"Unknown dtype {dtype!r}; expected one of {[*DTYPES]}.")
+  if image_size < MIN_IMAGE_SIZE:
+    raise ValueError(
+      f"Expected `image_size` >= {MIN_IMAGE_SIZE}, got {image_size}."
+    )
+
+
+def normalize(
+  mean: tuple[float, ...], std: tuple[float, ...], images: jax.Array
+) -> jax.Array:
+  """Shifts and scales images as the module was trained on.
+
+  Args:
+    mean: Mean of each channel, which is subtracted.
+    std: Standard deviation of each channel, which divides the difference.
+    images: [batch, height, width, channels], uint8 or float in 0..255.
+
+  Returns:
+    float32, of the same shape.
+  """
+  shift, scale = (
+    np.asarray(values, np.float32).reshape(1, 1, 1, -1)
+    for values in (mean, std)
+  )
+  return (images.astype(np.float32) - shift) / scale
+
+
+def _features(
+  module: nn.Module,
+  normalize_images: Normalize,
+  variables: Variables,
+  images: jax.Array,
+) -> jax.Array:
+  return module.apply(variables, normalize_images(images))
+
+
+def _training(
+  module: nn.Module,
+  normalize_images: Normalize,
+  variables: Variables,
+  images: jax.Array,
+) -> tuple[jax.Array, dict[str, Any]]:
+  if "batch_stats" not in variables:
+    return _features(module, normalize_images, variables, images), {}
+  features, updated = module.apply(
+    variables, normalize_images(images), train=True, mutable=["batch_stats"]
+  )
+  return features, updated["batch_stats"]
+
+
+def compute_stages(
+  module: nn.Module,
+  normalize_images: Normalize,
+  variables: Variables,
+  images: jax.Array,
+) -> tuple[jax.Array, Stages]:
+  """Computes features and stages, as `Backbone.stage_apply`.
+
+  Args:
+    module: The module.
+    normalize_images: What is done to the images before.
+    variables: Variables of the module.
+    images: [batch, height, width, channels].
+
+  Returns:
+    The features, and the outputs of the stages averaged over the image.
+  """
+  features, kept = module.apply(
+    variables, normalize_images(images), mutable=[KEPT]
+  )
+  return features, _pool(kept)
+
+
+def _training_stages(
+  module: nn.Module,
+  normalize_images: Normalize,
+  variables: Variables,
+  images: jax.Array,
+) -> tuple[tuple[jax.Array, Stages], dict[str, Any]]:
+  if "batch_stats" not in variables:
+    return compute_stages(module, normalize_images, variables, images), {}
+  features, updated = module.apply(
+    variables,
+    normalize_images(images),
+    train=True,
+    mutable=["batch_stats", KEPT],
+  )
+  return (features, _pool(updated)), updated["batch_stats"]
+
+
+def _repeat_features(
+  apply: Callable[[Variables, jax.Array], jax.Array],
+  variables: Variables,
+  images: jax.Array,
+) -> tuple[jax.Array, Stages]:
+  features = apply(variables, images)
+  return features, (features,)
+
+
+def _pool(kept: Variables) -> Stages:
+  """Averages stages that are images over their pixels."""
+  return tuple(
+    stage.mean(axis=(1, 2), dtype=jnp.float32) if stage.ndim == 4 else stage
+    for stage in kept[KEPT][STAGES]
+  )
+
+
+def first_convolution(variables: Variables) -> tuple[str, ...]:
+  """Returns the path of the kernel that reads the image.
+
+  Args:
+    variables: Variables, or their shapes, of a network in which only the first
+      convolution has three input channels.
+  """
+  (first,) = (
+    path
+    for path, leaf in traverse_util.flatten_dict(variables).items()
+    if len(leaf.shape) == 4 and leaf.shape[2] == NUM_COLORS
+  )
+  return first
+
+
+def widen_input(variables: Variables, num_bands: int) -> dict[str, Any]:
+  """Gives the first convolution one input channel per band.
+
+  Each new channel has the mean over the colors of the old kernel, scaled by 3 /
+  bands. An image whose bands all hold the same gray then has the features that
+  the gray picture had. This start is the project's choice; fine-tuning moves
+  it.
+
+  Args:
+    variables: Variables of a network in which only the first convolution has
+      three input channels, or none because it has `num_bands` already.
+    num_bands: Number of bands, at least 1; 3 changes nothing.
+
+  Returns:
+    The variables.
+  """
+  flat = traverse_util.flatten_dict(variables)
+  inputs = {leaf.shape[2] for leaf in flat.values() if leaf.ndim == 4}
+  if num_bands == NUM_COLORS or NUM_COLORS not in inputs:
+    return dict(variables)
+  first = first_convolution(variables)
+  mean = jnp.mean(flat[first], axis=2, keepdims=True)
+  flat[first] = jnp.repeat(mean, num_bands, axis=2) * (NUM_COLORS / num_bands)
+  return traverse_util.unflatten_dict(flat)
+
+
+def widen_moments(
+  values: tuple[float, float, float], num_bands: int
+) -> tuple[float, ...]:
+  """Returns the mean or deviation of each band: the average of the colors.
+
+  Args:
+    values: Those of the three colors.
+    num_bands: Number of bands; 3 changes nothing.
+  """
+  if num_bands == NUM_COLORS:
+    return values
+  return (sum(values) / NUM_COLORS,) * num_bands
