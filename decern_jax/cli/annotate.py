@@ -1,10 +1,10 @@
-"""Has people label in Label Studio: brings it a query, takes annotations back.
+"""Labels in Label Studio: pushes a query to it, and pulls annotations.
 
   LABEL_STUDIO_API_KEY=... python -m decern_jax.annotate --workdir=RUN
 
-RUN is the folder of a run that waits for labels. Whatever is not there yet is
-brought to the server, and all submitted annotations are written to RUN/answers,
-where the run finds them. The same command again does what is left to do.
+RUN is the folder of a run that waits for labels. Images that are not on the
+server yet are added to it, and all submitted annotations are written to
+RUN/answers, where the run finds them. The same command can be repeated.
 `docs/label_studio.md` says how to start a server.
 """
 
@@ -17,8 +17,7 @@ from etils import epath
 
 from decern_jax.annotation import query
 from decern_jax.annotation.studio import project, transfer
-from decern_jax.annotation.studio.connection import KEY_VARIABLE
-from decern_jax.annotation.studio.server import Server
+from decern_jax.annotation.studio.client import KEY_VARIABLE, Client
 from decern_jax.cli import command
 from decern_jax.distributed import processes
 from decern_jax.io import storage
@@ -55,17 +54,16 @@ _DOCUMENT_ROOT = flags.DEFINE_string(
 def annotate(
   workdir: PathLike, *, url: str, action: str, document_root: str
 ) -> None:
-  """Brings a query to Label Studio, and takes annotations from there.
+  """Pushes a query to Label Studio, and pulls annotations from it.
 
   Args:
     workdir: Directory of a run that waits for labels.
-    url: Address of the server. The key of its user is taken from the
-      environment.
+    url: Address of the server. The key of its user comes from the environment.
     action: One of `ACTIONS`.
-    document_root: Folder of the server's machine that it shows files below of.
+    document_root: Folder on the server's machine; it shows the files below it.
 
   Raises:
-    ValueError: If an argument is not right, the run has no query, or the server
+    ValueError: If an argument is not valid, the run has no query, or the server
       refuses; shows why.
     RuntimeError: If the server cannot be reached.
     OSError: If the run cannot be read or written.
@@ -73,47 +71,47 @@ def annotate(
   if action not in ACTIONS:
     raise ValueError(f"Unknown `action` {action!r}; expected one of {ACTIONS}.")
   folder = storage.as_path(workdir).expanduser()
-  asked = query.read(folder, query.require_latest_round(folder))
+  latest = query.read(folder, query.require_latest_round(folder))
   key = os.environ.get(KEY_VARIABLE, "")
-  with contextlib.closing(Server(url, key)) as server:
-    server.check()
+  with contextlib.closing(Client(url, key)) as client:
+    client.check()
     with run_folder.lock(folder):
       if action != "pull":
-        _push(server, folder, asked, document_root)
+        _push(client, folder, latest, document_root)
       if action != "push":
-        _pull(server, folder)
+        _pull(client, folder)
 
 
 def _push(
-  server: Server, folder: epath.Path, asked: query.Query, document_root: str
+  client: Client, folder: epath.Path, latest: query.Query, document_root: str
 ) -> None:
-  found = project.find_or_create(server, folder, asked)
-  project.add_classes(server, found, asked)
-  project.show_folders(server, found, asked.items)
-  done = transfer.push(server, found, asked, document_root=document_root)
-  project.show_predictions(server, found, asked)
+  found = project.find_or_create(client, folder, latest)
+  project.add_classes(client, found, latest)
+  project.show_folders(client, found, latest.items)
+  pushed = transfer.push(client, found, latest, document_root=document_root)
+  project.show_predictions(client, found, latest)
   processes.say(
-    f"Round {asked.round} asks about {len(asked.items)} images:"
-    f" {done.num_there} were in Label Studio, {done.num_added} came to it."
-    f" Label them at\n  {server.url}/projects/{found.number}/data"
+    f"Round {latest.round} asks about {len(latest.items)} images:"
+    f" {pushed.num_there} were in Label Studio, {pushed.num_added} came to it."
+    f" Label them at\n  {client.url}/projects/{found.number}/data"
   )
-  if done.left_out:
+  if pushed.left_out:
     processes.say(
-      f"{len(done.left_out)} were left out, whose names are no valid text:"
-      f" {shorten(map(repr, done.left_out))}. The page of"
+      f"{len(pushed.left_out)} were left out, whose names are no valid text:"
+      f" {shorten(map(repr, pushed.left_out))}. The page of"
       " decern_jax.label shows them."
     )
 
 
-def _pull(server: Server, folder: epath.Path) -> None:
-  done = transfer.pull(server, project.find(server, folder), folder)
-  for problem in done.problems:
+def _pull(client: Client, folder: epath.Path) -> None:
+  pulled = transfer.pull(client, project.find(client, folder), folder)
+  for problem in pulled.problems:
     processes.say(f"not taken: {problem}")
-  if not done.num_answers:
+  if not pulled.num_answers:
     processes.say("No annotation was submitted yet.")
     return
   processes.say(
-    f"{done.num_answers} submitted annotations are in {done.path}. Run"
+    f"{pulled.num_answers} submitted annotations are in {pulled.path}. Run"
     " decern_jax.main again to take them in."
   )
 

@@ -2,13 +2,14 @@
 
   python -m decern_jax.label --workdir=RUN [--annotator=NAME] [--open]
 
-RUN is the folder of a run that waits for labels. The page shows the images that
-it asks about, one by one; every answer is saved at once, in RUN/answers. It can
-stay open while `decern_jax.main` takes the labels in and asks anew.
+RUN is the folder of a run that waits for labels. The page shows the images of
+its query one by one; every answer is saved at once, in RUN/answers. The page
+can stay open while `decern_jax.main` reads the answers and writes a new query.
 """
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import dataclasses
 import getpass
 import os
 import signal
@@ -18,9 +19,16 @@ from absl import app, flags
 from etils import epath
 
 from decern_jax.annotation import query
-from decern_jax.annotation.page import address
-from decern_jax.annotation.page.server import Server
-from decern_jax.annotation.page.session import MAX_NAME_LENGTH, Session
+from decern_jax.annotation.page.current_query import (
+  MAX_NAME_LENGTH,
+  CurrentQuery,
+)
+from decern_jax.annotation.page.server import (
+  ADDRESS_FILE,
+  Server,
+  load_address,
+  save_address,
+)
 from decern_jax.cli import command
 from decern_jax.distributed import processes
 from decern_jax.io import storage
@@ -37,7 +45,7 @@ _WORKDIR = flags.DEFINE_string(
   allow_override=True,  # of the flag of `main`, if both are imported
 )
 _PORT = flags.DEFINE_integer(
-  "port", 0, "Port of this machine; 0: the last one, or any that is free."
+  "port", 0, "Port of this machine; 0: the previous one, or any free one."
 )
 _ANNOTATOR = flags.DEFINE_string(
   "annotator", None, "Who labels. Default: the name of this user."
@@ -52,42 +60,42 @@ def label(
 
   Args:
     workdir: Directory of a run, on a disk of this machine.
-    port: Port of this machine; 0: that of the last time if it is free, else
-      any.
-    annotator: Who labels; None: this user.
-    open_browser: Whether to open the page.
+    port: Port of this machine; 0 for the previous port if it is free, else any.
+    annotator: Name of the annotator; None for the name of this user.
+    open_browser: Whether to open the page in the browser.
 
   Raises:
-    ValueError: If an argument is not right, there is no query, the port is
-      taken, or the page is open already.
+    ValueError: If an argument is not valid, there is no query, the port is
+      taken, or another process serves the page.
     OSError: If the folders of queries and answers cannot be written.
   """
   check_integer("port", port, low=0, high=2**16 - 1)
   annotator = _check_annotator(annotator)
-  folder = _check_asked(workdir)
+  folder = _check_query(workdir)
   answers = folder / query.ANSWERS_FOLDER
   storage.check_writable(answers)
   with storage.hold_lock(
     answers / LOCK_FILE,
     refusal="Expected one labeling page at a time, got a second one",
   ):
-    session = Session(folder, annotator)
-    with _open_server(folder, port, session) as server, _until_interrupted():
-      _say_where(server, annotator)
+    current_query = CurrentQuery(folder, annotator)
+    server = _open_server(folder, port, current_query)
+    with server, _until_interrupted():
+      _print_address(server, annotator)
       if open_browser:
         webbrowser.open(server.address.url)
       server.serve_forever()
-    # Waits for an answer that is being written.
-    answered, asked = session.count()
+    # `count` waits for an answer that is being written.
+    answered, asked = current_query.count()
   processes.say(
-    f"Ended: {answered} of {asked} images have an answer, in {session.log}."
+    f"Ended: {answered} of {asked} images have an answer, in"
+    f" {current_query.log}."
   )
 
 
 def _check_annotator(name: str | None) -> str:
-  """Returns who labels."""
+  """Returns the name of the annotator; "" for a user without a name."""
   if name is None:
-    # Of a user without a name: nothing is told.
     with contextlib.suppress(OSError, KeyError):
       return getpass.getuser()
     return ""
@@ -99,8 +107,8 @@ def _check_annotator(name: str | None) -> str:
   return name.strip()
 
 
-def _check_asked(workdir: PathLike) -> epath.Path:
-  """Returns the folder of a run that asks, before anything is written to it."""
+def _check_query(workdir: PathLike) -> epath.Path:
+  """Returns the folder of a run with a query; writes nothing to it."""
   if storage.is_remote(workdir):
     raise ValueError(
       "Expected `workdir` on a disk of this machine, where one page can lock"
@@ -111,37 +119,40 @@ def _check_asked(workdir: PathLike) -> epath.Path:
   return folder
 
 
-def _open_server(folder: epath.Path, port: int, session: Session) -> Server:
-  """Returns the server, by default at the address of the last time."""
-  kept = folder / query.FOLDER / address.FILE_NAME
-  last = address.choose(kept)
+def _open_server(
+  folder: epath.Path, port: int, current_query: CurrentQuery
+) -> Server:
+  """Returns the server, at the previous address if it is free."""
+  path = folder / query.FOLDER / ADDRESS_FILE
+  previous = load_address(path)
+  address = dataclasses.replace(previous, port=port or previous.port)
   try:
-    server = Server(last._replace(port=port or last.port), session)
+    server = Server(address, current_query)
   except OSError as error:
     if port:
       raise ValueError(
         f"Expected a free `port`, got {port}: {error}."
       ) from None
-    server = Server(last._replace(port=0), session)
-  address.keep(kept, server.address)
+    server = Server(dataclasses.replace(address, port=0), current_query)
+  save_address(path, server.address)
   return server
 
 
-def _say_where(server: Server, annotator: str) -> None:
-  """Prints what a person needs to begin."""
-  answered, asked = server.session.count()
+def _print_address(server: Server, annotator: str) -> None:
+  """Prints the address of the page, and how many images have an answer."""
+  answered, asked = server.current_query.count()
   processes.say(
     f"The run asks about {asked} images, of which {answered} have an answer"
     f"{f' by {annotator}' if annotator else ''}. Label them at\n"
     f"  {server.address.url}\n"
     "(the address is the key: keep it to yourself). Answers are saved at once"
-    f" in {server.session.log}; Ctrl-C ends."
+    f" in {server.current_query.log}; Ctrl-C ends."
   )
 
 
 @contextlib.contextmanager
 def _until_interrupted() -> Iterator[None]:
-  """Lets Ctrl-C and SIGTERM end what is done within."""
+  """Ends its block without an error at Ctrl-C and SIGTERM."""
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     with contextlib.suppress(KeyboardInterrupt):

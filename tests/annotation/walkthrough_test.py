@@ -21,13 +21,10 @@ from decern_jax.annotation import answers, query
 from decern_jax.runs import records
 from tests import interruptible
 from tests.annotation.page.asked import ROOT, start_label
-from tests.annotation.page.browser import Browser, find
+from tests.annotation.page.browser import Browser, start
 from tests.annotation.page.driving import options, wait_for
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.skipif(find() is None, reason="no Chromium"),
-]
+pytestmark = pytest.mark.slow
 
 NUM_ROUNDS = 3
 BUDGET = 81
@@ -89,8 +86,8 @@ def run_main(config: str, workdir: pathlib.Path, **values) -> str:
 def answer_query(browser: Browser, names: list[str]) -> int:
   """Answers all images of a query at the keyboard; returns the keystrokes."""
   num_keys = 0
-  for position, name in enumerate(names):
-    wait_for(browser, position)
+  for index, name in enumerate(names):
+    wait_for(browser, index)
     digit = {row[1]: row[0] for row in options(browser) if len(row) > 1}
     # One digit if the model, or the order of the classes, offers it.
     keys = [digit[name]] if name in digit else ["/", *name, "Enter"]
@@ -118,7 +115,7 @@ def test_a_person_at_the_page_is_the_simulated_run(tmp_path, shared_dir):
   for round_num in range(NUM_ROUNDS):
     items = query.read(where, round_num).items
     process, url = start_label(where)
-    with Browser() as browser:
+    with start(tmp_path / "chromium") as browser:
       browser.open(url)
       wait_for(browser, 0)
       browser.screenshot(tmp_path / f"page_{round_num}.png")
@@ -129,7 +126,7 @@ def test_a_person_at_the_page_is_the_simulated_run(tmp_path, shared_dir):
     said.append(
       run_main("configs/my_images.py", where, **values, dataset__path=folder)
     )
-  with Browser(height=2400) as browser:
+  with start(tmp_path / "chromium", height=2400) as browser:
     browser.open((where / "report" / "report.html").as_uri())
     browser.screenshot(tmp_path / "report.png")
   table = write_table(folder, class_of)

@@ -11,11 +11,11 @@ import pytest
 
 from decern_jax.annotation import formats, inbox, query
 from decern_jax.annotation.query import Item
-from decern_jax.annotation.studio import patience
-from decern_jax.annotation.studio.connection import KEY_VARIABLE
+from decern_jax.annotation.studio import client as client_lib
+from decern_jax.annotation.studio.client import KEY_VARIABLE
 from decern_jax.cli import annotate
 from decern_jax.runs import workdir as run_folder
-from tests.annotation.studio.fake import URL, FakeServer, lost, make_query
+from tests.annotation.studio.fake import URL, FakeClient, lost, make_query
 
 ROOT = pathlib.Path(__file__).parents[2]
 KEY = "secret-key-0123"
@@ -23,23 +23,23 @@ KEY = "secret-key-0123"
 
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch):
-  monkeypatch.setattr(patience.time, "sleep", lambda seconds: None)
+  monkeypatch.setattr(client_lib.time, "sleep", lambda seconds: None)
 
 
 @pytest.fixture
-def server(monkeypatch):
+def client(monkeypatch):
   """The server that the command reaches; `keys` has what it was given."""
-  server = FakeServer()
-  server.keys = []
+  client = FakeClient()
+  client.keys = []
 
   def connect(url, key):
     assert url == URL
-    server.keys.append(key)
-    return server
+    client.keys.append(key)
+    return client
 
-  monkeypatch.setattr(annotate, "Server", connect)
+  monkeypatch.setattr(annotate, "Client", connect)
   monkeypatch.setenv(KEY_VARIABLE, KEY)
-  return server
+  return client
 
 
 @pytest.fixture
@@ -55,20 +55,20 @@ def call(workdir, *, action="both", document_root="/"):
 
 
 class TestAnnotate:
-  def test_brings_the_query_and_says_where(self, workdir, server, capsys):
+  def test_brings_the_query_and_says_where(self, workdir, client, capsys):
     call(workdir)
-    assert len(server.ids(7, 3)) == 3
-    assert server.shown[7] == ["/images"]
-    assert server.all[0].model_version == "decern_jax, round 3"
+    assert len(client.ids(7, 3)) == 3
+    assert client.shown[7] == ["/images"]
+    assert client.all[0].model_version == "decern_jax, round 3"
     output = capsys.readouterr().out
     assert "asks about 3 images: 0 were in Label Studio, 3 came" in output
     assert f"{URL}/projects/7/data" in output
     assert "No annotation was submitted yet." in output
-    assert server.is_closed
+    assert client.is_closed
 
-  def test_takes_answers_that_the_run_takes_in(self, workdir, server, capsys):
+  def test_takes_answers_that_the_run_takes_in(self, workdir, client, capsys):
     call(workdir)
-    server.annotate(7, "a b/1.jpg", ["zebra"])
+    client.annotate(7, "a b/1.jpg", ["zebra"])
     capsys.readouterr()
     call(workdir)
     output = capsys.readouterr().out
@@ -82,49 +82,49 @@ class TestAnnotate:
     assert (answer.id, answer.labels) == ("a b/1.jpg", ("zebra",))
     assert intake.problems == ()
 
-  def test_pushes_alone(self, workdir, server):
+  def test_pushes_alone(self, workdir, client):
     call(workdir, action="push")
-    assert "export" not in server.calls
+    assert "export" not in client.calls
 
-  def test_pulls_alone(self, workdir, server):
+  def test_pulls_alone(self, workdir, client):
     call(workdir, action="push")
-    server.annotate(7, "a b/1.jpg", ["zebra"])
-    server.calls.clear()
+    client.annotate(7, "a b/1.jpg", ["zebra"])
+    client.calls.clear()
     call(workdir, action="pull")
-    assert server.calls == ["check", "project", "export"]
+    assert client.calls == ["check", "project", "export"]
     path = workdir / "answers" / "label_studio.json"
     assert len(formats.read_file(path).answers) == 1
 
-  def test_next_round_comes_to_the_same_project(self, workdir, server):
+  def test_next_round_comes_to_the_same_project(self, workdir, client):
     call(workdir)
     names = (*make_query().class_names, "okapi")
     query.write(workdir, make_query(round_num=4, class_names=names))
     call(workdir)
-    assert len(server.all) == 1
-    assert server.ids(7, 4) == server.ids(7, 3)
-    assert 'value="okapi"' in server.all[0].config
-    assert server.all[0].model_version == "decern_jax, round 4"
+    assert len(client.all) == 1
+    assert client.ids(7, 4) == client.ids(7, 3)
+    assert 'value="okapi"' in client.all[0].config
+    assert client.all[0].model_version == "decern_jax, round 4"
 
-  def test_goes_on_after_a_lost_connection(self, workdir, server):
-    server.failures["add_tasks"] = [(lost(), "work")]
-    server.failures["tasks"] = [(None, None)] + [(lost(), None)] * 99
+  def test_goes_on_after_a_lost_connection(self, workdir, client):
+    client.failures["add_tasks"] = [(lost(), "work")]
+    client.failures["tasks"] = [(None, None)] + [(lost(), None)] * 99
     with pytest.raises(RuntimeError, match="Expected an answer"):
       call(workdir)
-    server.failures.clear()
+    client.failures.clear()
     call(workdir)
-    assert len(server.ids(7, 3)) == 3
+    assert len(client.ids(7, 3)) == 3
 
   def test_key_is_taken_from_the_environment_and_kept_nowhere(
-    self, workdir, server, capsys
+    self, workdir, client, capsys
   ):
     call(workdir)
-    assert server.keys == [KEY]
+    assert client.keys == [KEY]
     files = [path for path in workdir.rglob("*") if path.is_file()]
     assert files
     assert not any(KEY.encode() in path.read_bytes() for path in files)
     assert KEY not in capsys.readouterr().out
 
-  def test_tells_of_names_that_are_no_text(self, workdir, server, capsys):
+  def test_tells_of_names_that_are_no_text(self, workdir, client, capsys):
     items = (Item("bad \udcff.jpg", "/images/bad \udcff.jpg"),)
     query.write(workdir, make_query(items=items + make_query().items))
     call(workdir)
@@ -132,48 +132,48 @@ class TestAnnotate:
     assert "1 were left out" in output
     assert "bad \\udcff.jpg" in output
 
-  def test_tells_what_it_does_not_understand(self, workdir, server, capsys):
+  def test_tells_what_it_does_not_understand(self, workdir, client, capsys):
     call(workdir)
-    server.annotated[7].append({"data": {}, "annotations": [{"id": 5}]})
+    client.annotated[7].append({"data": {}, "annotations": [{"id": 5}]})
     call(workdir, action="pull")
     assert "not taken: task 1, annotation 5" in capsys.readouterr().out
 
-  def test_folder_may_be_that_of_the_user(self, workdir, server, monkeypatch):
+  def test_folder_may_be_that_of_the_user(self, workdir, client, monkeypatch):
     monkeypatch.setenv("HOME", os.fspath(workdir.parent))
     call("~/run")
-    assert len(server.ids(7, 3)) == 3
+    assert len(client.ids(7, 3)) == 3
 
 
 class TestRefusals:
-  def test_folder_that_asks_nothing(self, tmp_path, server):
+  def test_folder_that_asks_nothing(self, tmp_path, client):
     with pytest.raises(ValueError, match="asks for labels, got no query in"):
       call(tmp_path)
-    assert server.calls == []
+    assert client.calls == []
     assert not [*tmp_path.iterdir()]
 
-  def test_unknown_action(self, workdir, server):
+  def test_unknown_action(self, workdir, client):
     with pytest.raises(ValueError, match="Unknown `action` 'delete'"):
       call(workdir, action="delete")
 
-  def test_pull_before_any_push(self, workdir, server):
+  def test_pull_before_any_push(self, workdir, client):
     with pytest.raises(ValueError, match="push its query first"):
       call(workdir, action="pull")
 
-  def test_run_that_another_process_works_in(self, workdir, server):
+  def test_run_that_another_process_works_in(self, workdir, client):
     with (
       run_folder.lock(workdir),
       pytest.raises(ValueError, match="no other process works"),
     ):
       call(workdir)
-    assert server.calls == ["check"]
+    assert client.calls == ["check"]
 
   def test_server_that_is_away_at_the_start_is_told_at_once(
-    self, workdir, server
+    self, workdir, client
   ):
-    server.failures["check"] = [(lost(), None)]
+    client.failures["check"] = [(lost(), None)]
     with pytest.raises(RuntimeError, match="Expected an answer"):
       call(workdir)
-    assert server.calls == ["check"]
+    assert client.calls == ["check"]
     assert not (workdir / "label_studio.json").exists()
 
   def test_no_key(self, workdir, monkeypatch):
@@ -233,6 +233,7 @@ class TestProcess:
       env={**os.environ, **environment},
     )
 
+  @pytest.mark.slow
   def test_needs_a_workdir(self):
     done = self.run()
     assert done.returncode == 1

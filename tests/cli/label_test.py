@@ -76,7 +76,7 @@ class TestLabel:
     monkeypatch.setattr(getpass, "getuser", lambda: "grace")
     call(workdir, annotator=None)
     (server,) = serve_nothing
-    assert server.session.view()["annotator"] == "grace"
+    assert server.current_query.view()["annotator"] == "grace"
 
   def test_user_without_a_name_is_nobody(
     self, workdir, serve_nothing, monkeypatch
@@ -87,7 +87,7 @@ class TestLabel:
     monkeypatch.setattr(getpass, "getuser", fail)
     call(workdir, annotator=None)
     (server,) = serve_nothing
-    assert server.session.view()["annotator"] == ""
+    assert server.current_query.view()["annotator"] == ""
 
   def test_folder_may_be_that_of_the_user(
     self, workdir, serve_nothing, monkeypatch
@@ -95,12 +95,23 @@ class TestLabel:
     monkeypatch.setenv("HOME", os.fspath(workdir.parent))
     call("~/run")
     (server,) = serve_nothing
-    assert server.session.log == workdir / "answers" / "page.jsonl"
+    assert server.current_query.log == workdir / "answers" / "page.jsonl"
 
   def test_lock_is_free_afterwards(self, workdir, serve_nothing):
     call(workdir)
     with storage.hold_lock(workdir / "answers" / label.LOCK_FILE, refusal="No"):
       pass
+
+  @each("number", [signal.SIGINT, signal.SIGTERM])
+  def test_a_signal_ends_it_cleanly(self, workdir, monkeypatch, capsys, number):
+    monkeypatch.setattr(
+      Server, "serve_forever", lambda self: signal.raise_signal(number)
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    call(workdir)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "Ended: 0 of 6 images" in capsys.readouterr().out
+    assert label.LOCK_FILE in os.listdir(workdir / "answers")
 
 
 class TestRefusals:
@@ -120,6 +131,14 @@ class TestRefusals:
     (query.folder_of(workdir, 3) / query.FILE_NAME).write_text("{}")
     self.check("Expected a query in", workdir)
     assert not (workdir / "answers").exists()
+
+  def test_second_page_of_a_run(self, workdir, serve_nothing):
+    message = rf"one labeling page at a time.* process {os.getpid()} on"
+    lock = workdir / "answers" / label.LOCK_FILE
+    lock.parent.mkdir()
+    with storage.hold_lock(lock, refusal="No"):
+      self.check(message, workdir)
+    assert serve_nothing == []
 
   def test_folder_in_a_store(self):
     self.check("on a disk of this machine, .*got gs://a/b", "gs://a/b")
@@ -175,6 +194,7 @@ class TestMain:
     assert options == {"port": 5, "annotator": "Bo", "open_browser": True}
 
 
+@pytest.mark.slow
 class TestProcess:
   @pytest.fixture
   def started(self, workdir):

@@ -25,6 +25,8 @@ class Cloud:
     self.bin = folder / "bin"
     fake = pathlib.Path(__file__).with_name("fake_gcloud.py")
     scripts.install_python(self.bin, "gcloud", fake)
+    # The real one takes most of the time; one test uses it.
+    scripts.install(self.bin, "git", "#!/bin/sh\n")
 
   def plan(self, *, lives=(), runs=(), states=(), hosts=4, fail=None):
     world = {
@@ -59,6 +61,10 @@ class Cloud:
       for command in commands
       if "worker.sh" in command
     ]
+
+  def sent(self) -> list[list[str]]:
+    """The names of the files in each archive that was sent."""
+    return scripts.lines(self.folder / "sent.jsonl")
 
   def summary(self) -> tuple[int, int, int]:
     """How often it created, ran and deleted."""

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import sys
+import tarfile
 import time
 
 FOLDER = pathlib.Path(os.environ["FAKE"])
@@ -74,6 +75,17 @@ def hang(what: str) -> int:
   return 0
 
 
+def scp(archive: str) -> int:
+  # The file is empty unless the test uses the real git.
+  names = []
+  if os.path.getsize(archive):
+    with tarfile.open(archive) as files:
+      names = files.getnames()
+  with (FOLDER / "sent.jsonl").open("a") as sent:
+    sent.write(json.dumps(names) + "\n")
+  return 0
+
+
 def ssh(world: dict, command: str) -> int:
   if "worker.sh" not in command:
     return 0
@@ -100,7 +112,7 @@ def play(world: dict, argv: list[str]) -> int:
     "queued-resources delete": lambda: delete(world),
     "queued-resources describe": lambda: say("error: no quota") or 0,
     "tpu-vm list": lambda: list_nodes(world, form),
-    "tpu-vm scp": lambda: 0,
+    "tpu-vm scp": lambda: scp(argv[4]),
     "tpu-vm ssh": lambda: ssh(world, options["--command"]),
   }[f"{collection} {verb}"]()
 

@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 import re
 
@@ -29,12 +30,17 @@ ACTIONS = {"FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts"}
 RULE_NAME = r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?"
 
 
+def prepare(folder):
+  """Returns an environment with a kubectl that keeps what it is given."""
+  scripts.install(folder / "bin", "kubectl", KUBECTL)
+  variables = scripts.clean_environment(folder / "bin") | WHAT
+  return variables | {"FAKE": str(folder)}
+
+
 @pytest.fixture
 def launch(tmp_path):
-  """Starts the script with a kubectl that keeps what it is given."""
-  scripts.install(tmp_path / "bin", "kubectl", KUBECTL)
-  environment = scripts.clean_environment(tmp_path / "bin") | WHAT
-  environment["FAKE"] = str(tmp_path)
+  """Starts the script."""
+  environment = prepare(tmp_path)
 
   def run(*arguments, **more):
     return scripts.run("gke.sh", arguments, environment | more)
@@ -42,15 +48,28 @@ def launch(tmp_path):
   return run
 
 
+@pytest.fixture(scope="module")
+def print_manifest(tmp_path_factory):
+  """Returns what the script would create, as text; each case is run once."""
+  environment = prepare(tmp_path_factory.mktemp("gke"))
+
+  @functools.cache
+  def run(arguments, more):
+    changed = environment | dict(more) | {"DRY_RUN": "1"}
+    done = scripts.run("gke.sh", arguments, changed)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+  return run
+
+
 @pytest.fixture
-def manifest(launch):
-  """What the script creates, as data."""
+def manifest(print_manifest):
+  """Returns what the script would create, as data."""
   yaml = pytest.importorskip("yaml")
 
   def read(*arguments, **more):
-    done = launch(*arguments, DRY_RUN="1", **more)
-    assert done.returncode == 0, done.stderr
-    return yaml.safe_load(done.stdout)
+    return yaml.safe_load(print_manifest(arguments, tuple(more.items())))
 
   return read
 
@@ -129,8 +148,7 @@ MISTAKES = {
 class TestSchema:
   @each("spot", ["0", "1"])
   def test_manifest_is_valid(self, manifest, validator, spot):
-    found = manifest("--config.seeds=(1, 11)", SPOT=spot)
-    errors = [error.message for error in validator.iter_errors(found)]
+    errors = [e.message for e in validator.iter_errors(manifest(SPOT=spot))]
     assert errors == []
 
   @each("name", MISTAKES)
@@ -142,9 +160,7 @@ class TestSchema:
   def test_actions_and_names_are_as_the_controller_wants(self, manifest):
     for rule in manifest()["spec"]["failurePolicy"]["rules"]:
       assert rule["action"] in ACTIONS
-      assert re.fullmatch(
-        r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"]
-      )
+      assert re.fullmatch(RULE_NAME, rule["name"])
 
 
 class TestManifest:
@@ -162,8 +178,9 @@ class TestManifest:
     assert environment["CONFIG"] == "configs/cub.py"
 
   def test_has_a_pod_per_host(self, manifest):
-    job = job_of(manifest(HOSTS="8"))
-    assert (job["completions"], job["parallelism"]) == (8, 8)
+    for hosts in (1, 4):
+      job = job_of(manifest(HOSTS=str(hosts)))
+      assert (job["completions"], job["parallelism"]) == (hosts, hosts)
 
   @each("hosts, value", [("1", "0"), ("4", "1")])
   def test_several_hosts_are_distributed(self, manifest, hosts, value):
@@ -215,7 +232,7 @@ class TestLaunch:
     assert "got /scratch/run" in done.stderr
 
 
-def test_arguments_are_json(launch):
-  done = launch("a", "b c", DRY_RUN="1")
-  (line,) = [x for x in done.stdout.splitlines() if "args:" in x]
+def test_arguments_are_json(print_manifest):
+  lines = print_manifest(("a", "b c"), ()).splitlines()
+  (line,) = [x for x in lines if "args:" in x]
   assert json.loads(line.split("args:")[1]) == ["a", "b c"]

@@ -1,22 +1,21 @@
-import subprocess
-import sys
+import importlib.util
+import logging
 
+from fsspec import registry
 import pytest
 
 from tests.launch import scripts
 from tests.table import each
 
-pytest.importorskip("fsspec")
+_SPEC = importlib.util.spec_from_file_location(
+  "stage", scripts.LAUNCH / "stage.py"
+)
+stage = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(stage)
 
 
-def stage(source, target) -> subprocess.CompletedProcess[str]:
-  return subprocess.run(
-    [sys.executable, str(scripts.LAUNCH / "stage.py"), source, target],
-    capture_output=True,
-    text=True,
-    timeout=60,
-    check=False,
-  )
+def run(source, target) -> None:
+  stage.main(["stage.py", str(source), str(target)])
 
 
 def files_of(folder) -> dict[str, bytes]:
@@ -38,42 +37,46 @@ def source(tmp_path):
 
 class TestStage:
   @each("slash", ["", "/"])
-  def test_copies_what_is_below_the_folder(self, source, tmp_path, slash):
+  def test_copies_what_is_below_the_folder(
+    self, source, tmp_path, slash, caplog
+  ):
+    caplog.set_level(logging.INFO)
     target = tmp_path / "local/target"
-    done = stage(f"file://{source}{slash}", target)
-    assert done.returncode == 0, done.stderr
-    assert "copied 2 files" in done.stderr
+    run(f"file://{source}{slash}", target)
+    assert f"copied 2 files to {target}" in caplog.text
     assert files_of(target) == files_of(source)
 
-  def test_does_nothing_the_second_time(self, source, tmp_path):
+  def test_does_nothing_the_second_time(self, source, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     target = tmp_path / "target"
-    stage(f"file://{source}", target)
+    run(f"file://{source}", target)
     (source / "two").write_bytes(b"changed")
-    done = stage(f"file://{source}", target)
-    assert "using what is in" in done.stderr
+    run(f"file://{source}", target)
+    assert f"using what is in {target}" in caplog.text
     assert (target / "two").read_bytes() == b"2"
 
   def test_begins_an_interrupted_copy_anew(self, source, tmp_path):
     partial = tmp_path / "target.partial"
     partial.mkdir()
     (partial / "torn").write_bytes(b"tor")
-    stage(f"file://{source}", tmp_path / "target")
+    run(f"file://{source}", tmp_path / "target")
     assert files_of(tmp_path / "target") == files_of(source)
     assert not partial.exists()
 
   def test_rejects_an_empty_source(self, tmp_path):
     (tmp_path / "empty").mkdir()
-    done = stage(f"file://{tmp_path}/empty", tmp_path / "target")
-    assert done.returncode == 1
-    assert f"Expected files below file://{tmp_path}/empty" in done.stderr
+    with pytest.raises(SystemExit, match=f"files below file://{tmp_path}/empt"):
+      run(f"file://{tmp_path}/empty", tmp_path / "target")
     assert not (tmp_path / "target").exists()
 
-  def test_says_what_is_missing_for_a_bucket(self, tmp_path):
-    try:
-      import gcsfs  # noqa: F401
-    except ImportError:
-      done = stage("gs://bucket/tfds", tmp_path / "target")
-      assert done.returncode == 1
-      assert "error: Please install gcsfs" in done.stderr
-    else:
-      pytest.skip("gcsfs is installed")
+  def test_says_how_it_is_called(self):
+    with pytest.raises(SystemExit, match="usage: stage.py SOURCE TARGET"):
+      stage.main(["stage.py", "a"])
+
+  def test_says_what_is_missing_for_a_bucket(self, tmp_path, monkeypatch):
+    missing = {"class": "no_such_package.File", "err": "Please install gcsfs"}
+    for name in ("gs", "gcs"):
+      monkeypatch.delitem(registry._registry, name, raising=False)
+      monkeypatch.setitem(registry.known_implementations, name, missing)
+    with pytest.raises(SystemExit, match="error: Please install gcsfs"):
+      run("gs://bucket/tfds", tmp_path / "target")

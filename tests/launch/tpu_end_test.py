@@ -65,7 +65,8 @@ class TestEnd:
     return process.returncode, stderr
 
   @each("number", [signal.SIGINT, signal.SIGTERM])
-  def test_a_signal_deletes_and_says_so(self, cloud, number):
+  def test_a_signal_deletes_and_says_so(self, tmp_path, number):
+    cloud = fakes.Cloud(tmp_path)
     status, stderr = self.interrupt(cloud, number)
     assert status == 130
     assert "costs money until it is deleted, which happens now" in stderr
@@ -93,30 +94,10 @@ class TestEnd:
 
 
 class TestCommands:
-  def lint(self, commands: list[str], folder: pathlib.Path) -> list[dict]:
-    """What the real gcloud says of commands, which it does not run."""
+  def test_gcloud_knows_every_flag(self, cloud, tmp_path):
+    """The real gcloud checks the commands, and finds a misspelled flag."""
     if shutil.which("gcloud") is None:
       pytest.skip("no gcloud")
-    variables = {"CLOUDSDK_CONFIG": str(folder / "config")}
-    results = []
-    for command in commands:
-      done = subprocess.run(
-        [
-          *("gcloud", "meta", "lint-gcloud-commands"),
-          f"--command-string={command}",
-        ],
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-      )
-      if done.returncode:
-        pytest.skip("this gcloud does not check commands")
-      results += json.loads(done.stdout)
-    return results
-
-  def test_gcloud_knows_every_flag(self, cloud, tmp_path):
     cloud.plan(lives=[["ACTIVE"], ["FAILED"]], runs=[fakes.PREEMPTED])
     cloud.launch(SPOT="1")
     calls = {tuple(call[2:4]): call for call in cloud.calls()}
@@ -125,11 +106,28 @@ class TestCommands:
       shlex.join(["gcloud", *(a for a in call if "--command" not in a)])
       for call in calls.values()
     ]
-    for result in self.lint(commands, tmp_path):
+    delete = "gcloud compute tpus queued-resources delete n --zone=z"
+    *results, misspelled = self.lint(
+      [*commands, f"{delete} --forced"], tmp_path
+    )
+    assert len(results) == len(commands)
+    for result in results:
       assert result["success"], result["error_message"]
+    assert not misspelled["success"]
+    assert "--forced" in misspelled["error_message"]
 
-  def test_a_misspelled_flag_would_be_seen(self, tmp_path):
-    command = "gcloud compute tpus queued-resources delete n --zone=z --forced"
-    (result,) = self.lint([command], tmp_path)
-    assert not result["success"]
-    assert "--forced" in result["error_message"]
+  def lint(self, commands: list[str], folder: pathlib.Path) -> list[dict]:
+    """Returns what gcloud says about commands, which it does not run."""
+    file = folder / "commands.json"
+    file.write_text(json.dumps([{"command_string": c} for c in commands]))
+    done = subprocess.run(
+      ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"],
+      env=os.environ | {"CLOUDSDK_CONFIG": str(folder / "config")},
+      capture_output=True,
+      text=True,
+      timeout=60,
+      check=False,
+    )
+    if done.returncode:
+      pytest.skip("this gcloud does not check commands")
+    return json.loads(done.stdout)

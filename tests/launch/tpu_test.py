@@ -12,6 +12,20 @@ def cloud(tmp_path):
   return fakes.Cloud(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory):
+  """A run on four hosts that succeeds at once, and how the script ended."""
+  cloud = fakes.Cloud(tmp_path_factory.mktemp("cloud"))
+  cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
+  done = cloud.launch(
+    "--config.seeds=(1, 11)",
+    "--x=a'b $HOME",
+    SPOT="1",
+    CREATE_FLAGS="--network=n --tags=t",
+  )
+  return cloud, done
+
+
 class TestArguments:
   def test_all_missing_variables_are_named_before_anything_is_done(self, cloud):
     cloud.plan()
@@ -31,53 +45,55 @@ class TestArguments:
     assert "got /data/cub" in done.stderr
     assert cloud.calls() == []
 
-  def test_flags_reach_the_program_as_they_are(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
-    cloud.launch("--config.seeds=(1, 11)", "--x=a'b $HOME")
-    (command,) = cloud.runs()
+  def test_flags_reach_the_program_as_they_are(self, run_once):
+    (command,) = run_once[0].runs()
     assert command[-2:] == ["--config.seeds=(1, 11)", "--x=a'b $HOME"]
     assert command[0] == "env"
     assert "WORKDIR=gs://bucket/runs/cub" in command
     assert "DATA=gs://bucket/tfds" in command
 
-  @each("hosts, value", [(1, "0"), (4, "1")])
-  def test_several_hosts_are_distributed(self, cloud, hosts, value):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[0]], hosts=hosts)
-    cloud.launch()
-    assert f"DISTRIBUTED={value}" in cloud.runs()[0]
+  def test_several_hosts_are_distributed(self, run_once):
+    assert "DISTRIBUTED=1" in run_once[0].runs()[0]
 
-  def test_spot_and_further_flags_are_for_the_request(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
-    cloud.launch(SPOT="1", CREATE_FLAGS="--network=n --tags=t")
-    (call,) = [call for call in cloud.calls() if call[3] == "create"]
+  def test_spot_and_further_flags_are_for_the_request(self, run_once):
+    (call,) = [call for call in run_once[0].calls() if call[3] == "create"]
     assert call[-3:] == ["--network=n", "--tags=t", "--spot"]
 
 
 class TestRun:
-  def test_runs_at_once_if_ready(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
-    done = cloud.launch()
+  def test_runs_at_once_if_ready(self, run_once):
+    cloud, done = run_once
     assert done.returncode == 0, done.stderr
     assert cloud.summary() == (1, 1, 1)
     assert cloud.is_empty()
     assert "deleted cub. The run is in gs://bucket/runs/cub." in done.stderr
 
-  def test_waits_until_the_request_is_active(self, cloud):
+  def test_installs_on_all_workers_before_it_runs(self, run_once):
+    work = [call for call in run_once[0].calls() if call[3] in ("scp", "ssh")]
+    assert [call[3] for call in work] == ["scp", "ssh", "ssh"]
+    assert all("--worker=all" in call for call in work)
+    assert "launch/install.sh" in work[1][-1]
+
+  def test_sends_what_is_committed(self, cloud):
+    (cloud.bin / "git").unlink()
+    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
+    done = cloud.launch()
+    assert done.returncode == 0, done.stderr
+    assert len(cloud.sent()) == 1
+    assert "launch/worker.sh" in cloud.sent()[0]
+
+  def test_one_host_that_is_not_spot_waits_until_the_request_is_active(
+    self, cloud
+  ):
     states = ["CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING"]
-    cloud.plan(lives=[[*states, "ACTIVE"]], runs=[[0]])
+    cloud.plan(lives=[[*states, "ACTIVE"]], runs=[[0]], hosts=1)
     done = cloud.launch()
     assert done.returncode == 0, done.stderr
     assert cloud.summary() == (1, 1, 1)
     for state in states:
       assert f"cub is {state}; waiting." in done.stderr
-
-  def test_installs_on_all_workers_before_it_runs(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
-    cloud.launch()
-    work = [call for call in cloud.calls() if call[3] in ("scp", "ssh")]
-    assert [call[3] for call in work] == ["scp", "ssh", "ssh"]
-    assert all("--worker=all" in call for call in work)
-    assert "launch/install.sh" in work[1][-1]
+    assert "DISTRIBUTED=0" in cloud.runs()[0]
+    assert not any("--spot" in call for call in cloud.calls())
 
   def test_continues_on_what_an_earlier_command_kept(self, cloud):
     cloud.plan(states=["ACTIVE"], runs=[[0]])
@@ -86,12 +102,12 @@ class TestRun:
 
 
 class TestPreemption:
-  def test_deletes_creates_and_runs_again(self, cloud):
+  def test_is_no_failure_and_it_creates_and_runs_again(self, cloud):
     cloud.plan(
       lives=[["ACTIVE"], ["PROVISIONING", "ACTIVE"]],
       runs=[fakes.PREEMPTED, [0]],
     )
-    done = cloud.launch()
+    done = cloud.launch(MAX_FAILURES="1")
     assert done.returncode == 0, done.stderr
     assert cloud.summary() == (2, 2, 2)
     assert cloud.runs()[0] == cloud.runs()[1]
@@ -105,17 +121,12 @@ class TestPreemption:
     assert cloud.launch(MAX_FAILURES="1").returncode == 0
     assert cloud.summary() == (2, 2, 2)
 
-  def test_is_no_failure_of_the_program(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]] * 6, runs=[fakes.PREEMPTED] * 5 + [[0]])
-    assert cloud.launch(MAX_FAILURES="1").returncode == 0
-    assert cloud.summary() == (6, 6, 6)
-
   def test_comes_to_an_end(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]] * 6, runs=[fakes.PREEMPTED] * 6)
-    done = cloud.launch(MAX_PREEMPTIONS="2")
+    cloud.plan(lives=[["ACTIVE"]] * 4, runs=[fakes.PREEMPTED] * 4)
+    done = cloud.launch(MAX_PREEMPTIONS="1")
     assert done.returncode == 1
-    assert "preempted more than 2 times" in done.stderr
-    assert cloud.summary() == (3, 3, 3)
+    assert "preempted more than 1 times" in done.stderr
+    assert cloud.summary() == (2, 2, 2)
 
   def test_of_the_program_alone_runs_it_again_where_it_is(self, cloud):
     cloud.plan(lives=[["ACTIVE"]], runs=[[75], [75], [0]])
@@ -125,10 +136,10 @@ class TestPreemption:
     assert cloud.count("tpu-vm", "scp") == 1
 
   def test_of_the_program_alone_comes_to_an_end(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[75]] * 5)
-    done = cloud.launch(MAX_PREEMPTIONS="2")
+    cloud.plan(lives=[["ACTIVE"]], runs=[[75]] * 3)
+    done = cloud.launch(MAX_PREEMPTIONS="1")
     assert done.returncode == 75
-    assert cloud.summary() == (1, 3, 1)
+    assert cloud.summary() == (1, 2, 1)
 
   def test_waits_for_a_slice_under_repair(self, cloud):
     cloud.plan(lives=[["ACTIVE"]], runs=[[255, "ACTIVE", "REPAIRING"]])
@@ -151,17 +162,13 @@ class TestPreemption:
 
 class TestFailure:
   def test_of_the_program_is_retried_a_few_times_and_said(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[1]] * 9)
+    cloud.plan(lives=[["ACTIVE"]], runs=[[1], [1], [42], [1]])
     done = cloud.launch()
-    assert done.returncode == 1
+    assert done.returncode == 42
     assert cloud.summary() == (1, 3, 1)
-    assert "the run failed 3 times, with status 1" in done.stderr
+    assert "the run failed 3 times, with status 42" in done.stderr
     assert "This is no preemption" in done.stderr
     assert cloud.is_empty()
-
-  def test_has_the_status_of_the_program(self, cloud):
-    cloud.plan(lives=[["ACTIVE"]], runs=[[42]])
-    assert cloud.launch(MAX_FAILURES="1").returncode == 42
 
   def test_of_connections_is_counted_too(self, cloud):
     cloud.plan(lives=[["ACTIVE"]], fail={"tpu-vm scp": 99})

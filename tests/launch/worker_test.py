@@ -13,7 +13,7 @@ from tests.table import each
 
 # Logs its arguments and answers SIGTERM as the program does; what is no module
 # goes to the real Python.
-PROGRAM = f"""#!{sys.executable}
+PROGRAM = f"""#!{sys.executable} -IS
 import json, os, signal, sys, time
 if sys.argv[1] != "-m":
   os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
@@ -81,7 +81,8 @@ class TestCommand:
     assert "--config.dataset.path=/shared/tfds" in host.command()
 
   @each("value", ["0", "1"])
-  def test_is_distributed_if_asked(self, host, value):
+  def test_is_distributed_if_asked(self, tmp_path, value):
+    host = Host(tmp_path)
     host.run(DISTRIBUTED=value)
     assert ("--distributed" in host.command()) == (value == "1")
 

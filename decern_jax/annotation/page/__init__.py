@@ -1,1 +1,1 @@
-"""A labeling page for one person, served to this machine alone."""
+"""The labeling page: its server, and the files that a browser loads."""

@@ -1,19 +1,19 @@
-// What can be chosen for an image, in the order in which it is shown.
+// The options for an image, in the order in which they are shown.
 
 import { find, findClose, rank, tidy } from "./names.js";
 
 export const NUM_SHOWN = 9;
 
-// Returns all names that are known: of the query, and of the answers to it.
+// Returns all known names: those of the query, then those of the answers.
 export function knownNames(query, answers) {
   const given = [...answers.values()].flatMap((labels) => labels ?? []);
   return [...new Set([...query.class_names, ...given])];
 }
 
-// Returns {options, numMore}: each option with its `name`, the `share` that the
-// model gives it, the `key` that takes it, and whether it `isNew`.
-export function listChoices(query, position, answers, text) {
-  const { predictions } = query.items[position];
+// Returns {options, numMore}: each option with its `name`, its predicted
+// probability (`share`), the `key` that chooses it, and whether it `isNew`.
+export function listChoices(query, index, answers, text) {
+  const { predictions } = query.items[index];
   const ranked = rank(
     knownNames(query, answers),
     predictions,
@@ -33,7 +33,7 @@ export function listChoices(query, position, answers, text) {
     isNew: false,
   }));
   const added = { name: wanted, key: "", isNew: true };
-  // Where nothing holds the text, names that are near it are a mere hint.
+  // Without a match, similar names are only suggestions: the new name is first.
   if (isNew && found.length) options.push(added);
   else if (isNew) options.unshift(added);
   return { options, numMore };

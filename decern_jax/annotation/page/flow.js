@@ -1,4 +1,4 @@
-// The state of the page: which image is shown, and what is saved when.
+// The state of the page: the image that is shown, and the saving of answers.
 
 import { listChoices } from "./choices.js";
 import { Pictures } from "./pictures.js";
@@ -7,32 +7,32 @@ import { draw, inWords } from "./view.js";
 
 const NO_SERVER = "the page’s server does not answer. Is its command running?";
 
-// Tells the server which answers are of this page, and which came later: one
-// that was taken back may still be on its way.
-const NAME = crypto.randomUUID();
+// With the number of the answer, this lets the server refuse an answer that
+// arrives after a later one of this page.
+const PAGE_ID = crypto.randomUUID();
 let numAnswers = 0;
 
 export const page = {
   phase: "loading", // ready, broken, saving, retrying, end or stopped
   query: null,
-  answers: new Map(), // position -> names, or null where it was skipped
-  drafts: new Map(), // position -> names that are chosen, and not saved
+  answers: new Map(), // index -> names, or null if skipped
+  drafts: new Map(), // index -> chosen names that are not saved yet
   pictures: null,
   at: 0,
   picture: null,
-  trouble: "", // why the image cannot be shown
+  trouble: "", // the reason why the image cannot be shown
   draft: new Set(),
   text: "",
-  isTyping: false, // "/" was pressed: digits and spaces are letters
+  isTyping: false, // "/" was pressed: digits and spaces are text
   options: [],
   numMore: 0,
-  active: -1, // the option that Enter takes
-  confirming: "", // the name that Enter adds
+  active: -1, // index of the option that Enter chooses
+  confirming: "", // the new name that Enter will add
   note: "",
   problem: "",
   isLost: false, // the server does not answer
-  isOutdated: false, // the run has asked anew
-  pending: null, // aborts the answer that is being saved
+  isOutdated: false, // the run has a newer query
+  pending: null, // AbortController of the answer that is being saved
 };
 
 const input = document.getElementById("text");
@@ -53,7 +53,7 @@ export function write(text) {
   page.active = text.trim() ? 0 : -1;
 }
 
-// Reads the latest query, and shows its first image without an answer.
+// Loads the latest query, and shows its first image without an answer.
 export async function open() {
   try {
     page.query = await loadQuery();
@@ -77,8 +77,8 @@ export function hearServer(isThere) {
   redraw();
 }
 
-// Returns the first image without an answer, from one on and then from the
-// start; the end, if all have one.
+// Returns the index of the next image without an answer, starting at `from` and
+// wrapping around; the number of images if all have an answer.
 export function nextOpen(from) {
   const { length } = page.query.items;
   const order = [...Array(length).keys()];
@@ -102,7 +102,7 @@ async function show(at) {
   const { image, ready } = page.pictures.get(at);
   image.alt = `Image ${at + 1}: ${page.query.items[at].id}`;
   page.picture = image;
-  // One that was fetched before is there at once, without a flicker.
+  // An image that was fetched ahead is shown at once, without a flicker.
   if (image.complete && image.naturalWidth) page.phase = "ready";
   redraw();
   input.focus();
@@ -114,7 +114,7 @@ async function show(at) {
   await page.pictures.fetchAhead(ahead(at), () => page.at === at);
 }
 
-// Returns the images that come after one, those without an answer first.
+// Returns the indices after one: images without an answer first.
 function ahead(at) {
   const { length } = page.query.items;
   const after = [...Array(length).keys()].slice(at + 1);
@@ -129,14 +129,14 @@ export function go(at) {
   show(at);
 }
 
-// Saves an answer, and goes on when it is on the disk.
+// Saves an answer, and shows the next image when it is on the disk.
 export async function save(labels) {
   const at = page.at;
   const answer = {
     version: page.query.version,
-    position: at,
+    index: at,
     labels,
-    page: NAME,
+    page_id: PAGE_ID,
     serial: ++numAnswers,
   };
   page.pending = new AbortController();

@@ -1,8 +1,8 @@
-// Which key is which command, and when it is a letter instead.
+// Keyboard commands, and when a key is text instead.
 
-// Calls the action of every key that is a command.
+// Calls the action of each key that is a command.
 export function listen(page, actions) {
-  // Commands as long as nothing is typed.
+  // Commands while the text field is empty.
   const whenEmpty = {
     " ": actions.skip,
     Backspace: actions.back,
@@ -35,7 +35,7 @@ export function listen(page, actions) {
     const command = commandOf(key);
     if (command) {
       event.preventDefault();
-      // A key that is held shall not answer image after image.
+      // Holding a key must not answer image after image.
       if (!event.repeat || key.startsWith("Arrow")) command();
     } else if (key.length === 1) {
       actions.focusText();

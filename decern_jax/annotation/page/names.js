@@ -1,9 +1,9 @@
-// The names of classes: how they are ordered, found and told apart.
+// Names of classes: order, search and comparison.
 
 const NUM_KEYS = 9;
 const MAX_CLOSE = 3;
 
-// Two names that people would take for one have the same folded form.
+// Names that people would confuse have the same folded form.
 export function fold(name) {
   return name
     .normalize("NFKD")
@@ -17,9 +17,9 @@ export function tidy(name) {
   return name.normalize("NFC").replace(/\s+/g, " ").trim();
 }
 
-// Returns all names: the predicted ones first, the likeliest at the front;
-// then, of more classes than keys, those that were given most; then the others
-// in their own order, so that a key keeps its meaning.
+// Returns all names: first the predicted ones, the most likely in front. If
+// there are more classes than keys, the most used follow; then the others in
+// their own order, so that each key keeps its meaning.
 export function rank(classNames, predictions, uses) {
   const predicted = predictions.map(([name]) => name);
   const others = classNames.filter((name) => !predicted.includes(name));
@@ -30,9 +30,9 @@ export function rank(classNames, predictions, uses) {
   return [...new Set([...predicted, ...others])];
 }
 
-// Returns the names that hold a text: the very name, those that differ from it
-// in accents or capitals, those that begin with it, those of which a word does,
-// and the rest; each group in the given order.
+// Returns the names that contain a text: the exact name, then names that differ
+// in accents or case, then names that begin with it, then names with a word that
+// begins with it, then the rest; each group in the given order.
 export function find(names, text) {
   const wanted = fold(text);
   const groups = [[], [], [], [], []];
@@ -47,8 +47,8 @@ export function find(names, text) {
   return groups.flat();
 }
 
-// Returns the names that are nearly a text, the nearest first: a slip of the
-// keyboard shall not become a class.
+// Returns the names most similar to a text, so that a typing error does not
+// become a new class.
 export function findClose(names, text) {
   const wanted = fold(text);
   const limit = wanted.length < 4 ? 1 : 2;

@@ -1,4 +1,4 @@
-// The labeling page: what the keys and buttons do.
+// The actions of keys and buttons.
 
 import {
   go,
@@ -19,7 +19,7 @@ const input = document.getElementById("text");
 const canAnswer = () => page.phase === "ready";
 const isAtEnd = () => page.phase === "end";
 
-// Takes an option: it is the answer, or one of several.
+// Chooses an option: as the answer, or as one of several labels.
 function take(option) {
   if (!option || !canAnswer()) return;
   if (option.isNew && page.confirming !== option.name) {
@@ -140,7 +140,7 @@ window.addEventListener("beforeunload", (event) => {
   if (page.pending || page.drafts.size) event.preventDefault();
 });
 
-// At the end, the page looks out for the next query.
+// At the end, the page checks regularly for the next query.
 async function poll() {
   if (isAtEnd() && !page.isOutdated) {
     try {

@@ -1,4 +1,4 @@
-"""An image as the page shows it: as the model sees it, and not too large."""
+"""Images as the page shows them: as the model sees them, and not too large."""
 
 import os
 import stat
@@ -12,32 +12,32 @@ from decern_jax.data.decoding import decode_image
 from decern_jax.io import storage
 
 MAX_SIDE = 1600
-"""Longest side of a picture, in pixels; larger images are reduced."""
+"""Longest side of a shown image, in pixels; larger images are reduced."""
 
 MAX_BYTES = 2**28
 """Largest file that is read, in bytes."""
 
-# A picture up to this side is sent as it is: there, what JPEG blurs is seen.
+# Images up to this side are sent lossless: JPEG artifacts would be visible.
 _MAX_LOSSLESS_SIDE = 256
 _JPEG_QUALITY = 92
 
-# The largest image takes some hundred MiB while it is decoded.
+# Decoding the largest images takes some hundred MiB each.
 _num_decoding = threading.BoundedSemaphore(2)
 
 
 def render(path: str) -> tuple[str, bytes]:
-  """Reads an image of any kind that training reads, upright and in RGB.
+  """Reads an image in any format of training, and encodes it upright in RGB.
 
-  The file itself never leaves: what is no image is an error.
+  The bytes of the file are never sent, so other files cannot leak.
 
   Args:
-    path: Where it is: a file of this machine, or a gs:// address.
+    path: A local file, or one on gs://.
 
   Returns:
-    The media type, "image/png" or "image/jpeg", and the encoded picture.
+    The media type, "image/png" or "image/jpeg", and the encoded image.
 
   Raises:
-    ValueError: If it is not there, not readable, too large or no image.
+    ValueError: If the file is missing, unreadable, too large or not an image.
   """
   try:
     _check_size(path)
@@ -52,7 +52,7 @@ def render(path: str) -> tuple[str, bytes]:
 
 
 def _check_size(path: epath.PathLike) -> None:
-  """Refuses what would fill the memory, or never end, when it is read."""
+  """Refuses files that would fill the memory, and devices without an end."""
   if storage.is_remote(path):
     return
   status = os.stat(path)
@@ -65,7 +65,7 @@ def _check_size(path: epath.PathLike) -> None:
 
 
 def _reduce(pixels: np.ndarray) -> np.ndarray:
-  """Returns an image whose longest side is not above `MAX_SIDE`."""
+  """Shrinks an image so that its longest side is at most `MAX_SIDE`."""
   height, width = pixels.shape[:2]
   ratio = MAX_SIDE / max(height, width)
   if ratio >= 1:

@@ -1,4 +1,4 @@
-// The images of a query: those that come next are fetched before their turn.
+// The images of a query; the next ones are fetched ahead.
 
 import { imagePath, sleep, whyNot } from "./requests.js";
 
@@ -13,19 +13,19 @@ const no = () => false;
 export class Pictures {
   #version;
   #onServer;
-  #kept = new Map(); // position -> {image, ready}, those used last at the end
+  #kept = new Map(); // index -> {image, ready}, in order of last use
 
-  // Calls `onServer` with whether the server answers.
+  // `onServer` is called with true or false: whether the server answers.
   constructor(version, onServer) {
     this.#version = version;
     this.#onServer = onServer;
   }
 
-  // Returns an image, and a promise of "" or of why it cannot be shown.
-  get(position) {
-    const found = this.#kept.get(position) ?? this.#fetch(position);
-    this.#kept.delete(position);
-    this.#kept.set(position, found);
+  // Returns an image, and a promise of the reason why it cannot be shown, or "".
+  get(index) {
+    const found = this.#kept.get(index) ?? this.#fetch(index);
+    this.#kept.delete(index);
+    this.#kept.set(index, found);
     for (const other of this.#kept.keys()) {
       if (this.#kept.size <= NUM_KEPT) break;
       this.#kept.delete(other);
@@ -33,21 +33,20 @@ export class Pictures {
     return found;
   }
 
-  // Fetches the first of some images that are still to come, one by one, as
-  // long as they are wanted.
-  async fetchAhead(positions, areWanted) {
-    for (const position of positions.slice(0, NUM_AHEAD)) {
+  // Fetches the first few images one by one, as long as `areWanted()`.
+  async fetchAhead(indices, areWanted) {
+    for (const index of indices.slice(0, NUM_AHEAD)) {
       if (!areWanted()) return;
-      await this.get(position).ready;
+      await this.get(index).ready;
     }
   }
 
-  #fetch(position) {
+  #fetch(index) {
     const image = new Image();
-    const path = imagePath(this.#version, position);
+    const path = imagePath(this.#version, index);
     const ready = this.#load(image, path).then((trouble) => {
-      // It may be there when it is asked for again.
-      if (trouble) this.#kept.delete(position);
+      // Forget the failure: the image may exist at the next try.
+      if (trouble) this.#kept.delete(index);
       return trouble;
     });
     return { image, ready };

@@ -1,10 +1,10 @@
-// What the page asks its server, and what it does while nobody answers.
+// Requests to the server, and retries while it does not answer.
 
 const SECONDS_TO_WAIT = 15;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
 
-// The server has understood, and will not.
+// The server refused a request.
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -15,7 +15,7 @@ export class Refused extends Error {
     return this.status < 500;
   }
 
-  // The run has asked something newer than this page shows.
+  // The run has a newer query than the page shows.
   get isStale() {
     return this.status === 409;
   }
@@ -41,12 +41,12 @@ export async function isLatest(version) {
   return (await request(`latest/${version}`)).json();
 }
 
-export function imagePath(version, position) {
-  return `image/${version}/${position}`;
+export function imagePath(version, index) {
+  return `image/${version}/${index}`;
 }
 
-// Returns why an image is not there, in words; "" if it is there, and null if
-// nobody answers.
+// Returns the reason why an image cannot be loaded; "" if it can, and null if
+// the server does not answer.
 export async function whyNot(path) {
   try {
     await request(path);
@@ -56,9 +56,8 @@ export async function whyNot(path) {
   }
 }
 
-// Sends an answer until it is saved. What stands in the way is told to
-// `onTrouble`; an answer that is refused for good, or given up by the signal,
-// throws.
+// Sends an answer until it is saved, and passes each failure to `onTrouble`.
+// Throws if the answer is refused for good, or aborted by the signal.
 export async function saveAnswer(answer, { signal, onTrouble }) {
   const options = {
     method: "POST",

@@ -1,6 +1,12 @@
-"""The server of the page: to this machine alone, and only with its secret."""
+"""The server of the labeling page: for this machine, behind a secret address.
+
+The address is kept with the run, readable only for its owner, so that an open
+page goes on working when the server is started again.
+"""
 
 from collections.abc import Callable
+import contextlib
+import dataclasses
 import hmac
 from http import HTTPStatus
 from http import server as http_server
@@ -9,16 +15,24 @@ import json
 import operator
 import os
 import re
+import secrets
+import stat
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import logging
+from etils import epath
 
 from decern_jax.annotation.page import picture
-from decern_jax.annotation.page.address import HOST, Address
-from decern_jax.annotation.page.session import Session, StaleError
+from decern_jax.annotation.page.current_query import CurrentQuery, StaleError
 
-# Kinds of the files that the page consists of, which lie beside this one.
+HOST = "127.0.0.1"
+ADDRESS_FILE = "page_address.json"
+
+_NUM_SECRET_BYTES = 24
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
+
+# Files of the page, which lie beside this module.
 _MEDIA_TYPES = {
   ".css": "text/css; charset=utf-8",
   ".html": "text/html; charset=utf-8",
@@ -30,10 +44,11 @@ _IMAGE = re.compile(r"image/([0-9a-f]{16})/([0-9]{1,9})")
 _LATEST = re.compile(r"latest/([0-9a-f]{16})")
 
 _MAX_BODY = 2**20
-# A browser opens connections that it may not use.
+# A browser opens connections in advance, which it may never use.
 _SECONDS_TO_SEND = 30
 
-# The page needs no other host, and no other site may hold it or read from it.
+# The page loads nothing from other hosts, and no other site may embed or read
+# it.
 _HEADERS = {
   "Cache-Control": "no-store",
   "Content-Security-Policy": (
@@ -48,50 +63,103 @@ _HEADERS = {
 }
 
 
-class Server(http_server.ThreadingHTTPServer):
-  """Serves a session at an address of this machine.
+@dataclasses.dataclass(frozen=True)
+class PageAddress:
+  """The address of the page.
 
   Attributes:
-    address: Where; its port is the one that was taken.
-    session: Whom it serves.
-    files: Content and media type of what the page consists of, by name.
+    port: Port of this machine; 0 for any free port.
+    token: The secret that every request must contain.
   """
 
-  # One that waits for a browser does not keep the command from ending.
+  port: int
+  token: str
+
+  @property
+  def url(self) -> str:
+    """The URL that a browser opens."""
+    return f"http://{HOST}:{self.port}/{self.token}/"
+
+
+def load_address(path: epath.PathLike) -> PageAddress:
+  """Reads the address in a file, or makes a new one at any free port.
+
+  A file that other users can read or write is not trusted.
+
+  Args:
+    path: A file that `save_address` wrote; it need not exist.
+  """
+  errors = (OSError, ValueError, TypeError, KeyError, OverflowError)
+  with contextlib.suppress(*errors, RecursionError):
+    kept = json.loads(_read_private(path))
+    port, token = int(kept["port"]), kept["token"]
+    if 0 < port < 2**16 and _TOKEN.fullmatch(token):
+      return PageAddress(port, token)
+  return PageAddress(0, secrets.token_urlsafe(_NUM_SECRET_BYTES))
+
+
+def save_address(path: epath.PathLike, address: PageAddress) -> None:
+  """Writes an address for the next start; failures are ignored.
+
+  Args:
+    path: The file; only its owner can read it.
+    address: The address.
+  """
+  with contextlib.suppress(OSError):
+    # Another user may have the old file open, or be able to read it.
+    epath.Path(path).unlink(missing_ok=True)
+    only_if_new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with open(os.open(path, only_if_new, 0o600), "w") as file:
+      json.dump(dataclasses.asdict(address), file)
+
+
+def _read_private(path: epath.PathLike) -> bytes:
+  """Reads a file that only this user can read and write."""
+  with open(path, "rb") as file:
+    # Windows has other permissions: there the user's folders are private.
+    if hasattr(os, "getuid"):
+      status = os.fstat(file.fileno())
+      is_open_to_others = status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+      if status.st_uid != os.getuid() or is_open_to_others:
+        raise PermissionError(f"{path} is not private.")
+    return file.read()
+
+
+class Server(http_server.ThreadingHTTPServer):
+  """Serves the page of a query at an address of this machine.
+
+  Attributes:
+    address: The address, with the port in use.
+    current_query: The query and its answers.
+    files: The files of the page, by name.
+  """
+
+  # Open connections do not keep the command from ending.
   daemon_threads = True
 
-  def __init__(self, address: Address, session: Session):
-    """Takes the port; `serve_forever` serves.
+  def __init__(self, address: PageAddress, current_query: CurrentQuery):
+    """Binds the port; `serve_forever` serves.
 
     Args:
-      address: Where; its port may be 0.
-      session: Whom it serves.
+      address: The address; its port may be 0.
+      current_query: The query and its answers.
 
     Raises:
       OSError: If the port is taken or not allowed.
     """
     super().__init__((HOST, address.port), _Handler)
-    self.address = address._replace(port=self.server_address[1])
-    self.session = session
+    self.address = dataclasses.replace(address, port=self.server_address[1])
+    self.current_query = current_query
     self.files = _page_files()
 
   def handle_error(self, request: Any, client_address: Any) -> None:
-    """Logs what went wrong; a browser may leave at any time."""
+    """Logs an error; a browser may close its connection at any time."""
     if not isinstance(sys.exception(), ConnectionError):
       logging.exception("A request of the labeling page failed.")
 
 
-class _Given(NamedTuple):
-  """An answer as the page sends it: what `Session.save` takes."""
-
-  version: str
-  position: int
-  labels: Any
-  page: str
-  serial: int
-
-
-class _Reply(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Reply:
   status: HTTPStatus
   media_type: str
   content: bytes
@@ -109,7 +177,7 @@ def _json(value: Any) -> _Reply:
 
 
 def _page_files() -> dict[str, _Reply]:
-  """Returns all that the page consists of, by the name it is asked for by."""
+  """Returns the files of the page, by the name that requests use."""
   files = {}
   for file in importlib.resources.files(__package__).iterdir():
     media_type = _MEDIA_TYPES.get(os.path.splitext(file.name)[1])
@@ -138,24 +206,26 @@ class _Handler(http_server.BaseHTTPRequestHandler):
   server: Server
 
   def do_GET(self) -> None:  # noqa: N802 (http.server looks for this name)
-    """Serves a file of the page, the query, or an image of it."""
+    """Sends a file of the page, the query, or an image of it."""
     self._serve(self._get)
 
   def do_POST(self) -> None:  # noqa: N802
-    """Takes an answer."""
+    """Saves an answer."""
     length = self.headers.get("Content-Length", "")
-    if not (length.isdecimal() and int(length) <= _MAX_BODY):
+    # `int` refuses thousands of digits with an error of its own.
+    is_number = length.isdecimal() and len(length) < 10
+    if not (is_number and int(length) <= _MAX_BODY):
       self._send(_TOO_LARGE)
       return
-    # What is not read may cost the sender the reply.
+    # If the body is not read, the sender may not get the reply.
     body = self.rfile.read(int(length))
     self._serve(lambda name: self._post(name, body))
 
   def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-    """Keeps the terminal quiet: the secret is in every request."""
+    """Logs nothing: every request contains the secret."""
 
   def _serve(self, reply_to: Callable[[str], _Reply]) -> None:
-    """Replies to a request of the page, and to no other."""
+    """Replies to requests of the page, and refuses all others."""
     start, token, name = (self.path.split("/", 2) + ["", ""])[:3]
     if start or not self._is_allowed(token):
       self._send(_FORBIDDEN)
@@ -172,16 +242,16 @@ class _Handler(http_server.BaseHTTPRequestHandler):
     self._send(reply)
 
   def _is_allowed(self, token: str) -> bool:
-    """Says whether a request knows the secret, and comes from the page."""
+    """Returns whether a request has the secret, and comes from the page."""
     address = self.server.address
     hosts = [f"{name}:{address.port}" for name in (HOST, "localhost")]
-    # Another site whose name was made to lead here sends that name.
+    # DNS rebinding: another site resolves its name to this machine, but its
+    # requests still carry that name as their host.
     host = self.headers.get_all("Host", [])
     if len(host) != 1 or host[0] not in hosts:
       return False
-    if self.command == "POST" and self.headers.get("Origin") != (
-      f"http://{host[0]}"
-    ):
+    origin = self.headers.get("Origin")
+    if self.command == "POST" and origin != f"http://{host[0]}":
       return False
     return hmac.compare_digest(token.encode(), address.token.encode())
 
@@ -190,25 +260,18 @@ class _Handler(http_server.BaseHTTPRequestHandler):
     if name in server.files:
       return server.files[name]
     if name == "query":
-      return _json(server.session.view())
+      return _json(server.current_query.view())
     if match := _LATEST.fullmatch(name):
-      return _json(server.session.is_latest(match[1]))
+      return _json(server.current_query.is_latest(match[1]))
     if match := _IMAGE.fullmatch(name):
-      path = server.session.image_path(match[1], int(match[2]))
+      path = server.current_query.image_path(match[1], int(match[2]))
       return _Reply(HTTPStatus.OK, *picture.render(path))
     return _NOT_FOUND
 
   def _post(self, name: str, body: bytes) -> _Reply:
     if name != "answer":
       return _NOT_FOUND
-    given = _parse_answer(body)
-    self.server.session.save(
-      given.version,
-      given.position,
-      given.labels,
-      page=given.page,
-      serial=given.serial,
-    )
+    self.server.current_query.save(**_parse_answer(body))
     return _json(True)
 
   def _send(self, reply: _Reply) -> None:
@@ -221,15 +284,25 @@ class _Handler(http_server.BaseHTTPRequestHandler):
     self.wfile.write(reply.content)
 
 
-def _parse_answer(body: bytes) -> _Given:
-  """Returns what the page sends."""
+def _parse_answer(body: bytes) -> dict[str, Any]:
+  """Returns the arguments of `CurrentQuery.save` that the page sends.
+
+  Raises:
+    ValueError: If the body is anything else. The labels are not checked.
+  """
+
+  def convert(
+    version: Any, index: Any, labels: Any, page_id: Any, serial: Any
+  ) -> dict[str, Any]:
+    return {
+      "version": str(version),
+      "index": operator.index(index),
+      "labels": labels,
+      "page_id": str(page_id),
+      "serial": operator.index(serial),
+    }
+
   try:
-    given = _Given(**json.loads(body))
-    return given._replace(
-      version=str(given.version),
-      position=operator.index(given.position),
-      page=str(given.page),
-      serial=operator.index(given.serial),
-    )
+    return convert(**json.loads(body))
   except (ValueError, TypeError, RecursionError) as error:
     raise ValueError(f"Expected an answer, got {error!r}.") from None

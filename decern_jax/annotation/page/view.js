@@ -1,4 +1,4 @@
-// Draws the page: what is on the screen follows from the state alone.
+// Draws the page as a function of its state.
 
 const element = (id) => document.getElementById(id);
 
@@ -8,7 +8,7 @@ const NO_SERVER =
 
 const MARKS = { "\n": "⏎", "\r": "⏎", "\t": "⇥" };
 
-// Returns an id so that every character of it is seen.
+// Returns an id with visible signs for line breaks and tabs.
 function visible(id) {
   return id.replace(/[\n\r\t]/g, (mark) => MARKS[mark]);
 }
@@ -48,7 +48,7 @@ export function draw(page) {
   else drawEnd(page);
 }
 
-// What is said again is not written again: screen readers would repeat it.
+// Unchanged text is not set again: screen readers would repeat it.
 function drawText(id, text) {
   if (element(id).textContent !== text) element(id).textContent = text;
 }
@@ -72,7 +72,7 @@ function drawHeader({ query, answers, at }) {
 function drawImage({ query, at, phase, picture, trouble }) {
   const item = query.items[at];
   const figure = element("figure");
-  figure.dataset.position = at;
+  figure.dataset.index = at;
   figure.setAttribute("aria-busy", String(phase === "loading"));
   drawText("name", visible(item.id));
   const isScored = typeof item.score === "number";

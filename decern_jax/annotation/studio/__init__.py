@@ -1,1 +1,1 @@
-"""Label Studio: a running server that is asked, and whose answers are taken."""
+"""Label Studio: pushes queries to a running server, and pulls annotations."""

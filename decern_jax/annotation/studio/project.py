@@ -1,117 +1,189 @@
-"""The project of a run on a server: made once, kept up to date."""
+"""The Label Studio project of a run: created once, and kept up to date."""
 
+import dataclasses
+import json
 import posixpath
+import secrets
 from xml.etree import ElementTree
 
 from etils import epath
 
 from decern_jax.annotation.formats import label_studio
 from decern_jax.annotation.query import Item, Query
-from decern_jax.annotation.studio import patience, record
-from decern_jax.annotation.studio.record import Record
-from decern_jax.annotation.studio.server import Project, Server
+from decern_jax.annotation.studio.client import Client, Project, ensure, retry
 from decern_jax.io import storage
 
+LINK_FILE = "label_studio.json"
+"""File of a run that names its project."""
+
 _MAX_TITLE = 50  # characters, as the server has it
+_NUM_MARK_BYTES = 12
 _CHOICES = ".//Choices"
 
 
-def find(server: Server, workdir: epath.PathLike) -> Project:
+@dataclasses.dataclass(frozen=True)
+class Link:
+  """Names the server and project of a run.
+
+  Attributes:
+    url: Address of the server.
+    mark: Text in the description of the project, and in no other. It finds the
+      project if the answer to its creation was lost.
+    project: Number of the project, or None if it is not known yet.
+  """
+
+  url: str
+  mark: str
+  project: int | None = None
+
+
+def create_link(url: str) -> Link:
+  """Returns the link to a project on a server that is not created yet."""
+  return Link(url, f"decern_jax {secrets.token_hex(_NUM_MARK_BYTES)}")
+
+
+def read_link(workdir: epath.PathLike) -> Link | None:
+  """Reads the link of a run.
+
+  Args:
+    workdir: Directory of the run.
+
+  Returns:
+    The link, or None if nothing was ever pushed.
+
+  Raises:
+    ValueError: If it is not what `write_link` writes.
+  """
+  path = _link_path(workdir)
+  content = storage.read_if_exists(path)
+  if content is None:
+    return None
+  try:
+    link = Link(**json.loads(content))
+    is_valid = isinstance(link.url, str) and isinstance(link.mark, str)
+    # `type`, as a bool is an int too.
+    is_valid = is_valid and type(link.project) in (int, type(None))
+  except (ValueError, TypeError, RecursionError):
+    is_valid = False
+  if not is_valid or not link.mark:
+    raise ValueError(
+      f"Expected the url, mark and project of a run in {path}, got"
+      f" {content[:200]!r}."
+    )
+  return link
+
+
+def write_link(workdir: epath.PathLike, link: Link) -> None:
+  """Writes the link of a run.
+
+  Args:
+    workdir: Directory of the run.
+    link: The link.
+
+  Raises:
+    OSError: If it cannot be written.
+  """
+  content = json.dumps(dataclasses.asdict(link), indent=2) + "\n"
+  storage.write_atomically(_link_path(workdir), content.encode("ascii"))
+
+
+def find(client: Client, workdir: epath.PathLike) -> Project:
   """Returns the project of a run.
 
   Args:
-    server: The server.
+    client: Client of the server.
     workdir: Directory of the run.
 
   Raises:
-    ValueError: If the run has none, or it is on another server or gone.
+    ValueError: If the run has no project, or it is on another server, or it no
+      longer exists.
   """
-  kept = record.read(workdir)
-  if kept is None or kept.project is None:
+  link = read_link(workdir)
+  if link is None or link.project is None:
     raise ValueError(
-      f"Expected a project of the run {workdir} on {server.url}, got none:"
+      f"Expected a project of the run {workdir} on {client.url}, got none:"
       " push its query first."
     )
-  _check_same_server(server, kept, workdir)
-  return _find_known(server, kept.project, workdir)
+  _check_same_server(client, link, workdir)
+  return _require_project(client, link.project, workdir)
 
 
 def find_or_create(
-  server: Server, workdir: epath.PathLike, query: Query
+  client: Client, workdir: epath.PathLike, query: Query
 ) -> Project:
-  """Returns the project of a run, which is made if the run has none.
+  """Returns the project of a run, which is created if the run has none.
 
   Args:
-    server: The server.
-    workdir: Directory of the run, which then knows its project.
-    query: What is asked first.
+    client: Client of the server.
+    workdir: Directory of the run; a link to the project is written there.
+    query: The first query of the project.
 
   Raises:
     ValueError: As in `find`, or as in `label_studio.labeling_config`.
-    OSError: If the record cannot be written.
+    OSError: If the link cannot be written.
   """
-  kept = record.read(workdir)
-  if kept is None:
-    kept = record.make(server.url)
-    # Before the project is there: whatever happens, it is found again.
-    record.write(workdir, kept)
-  _check_same_server(server, kept, workdir)
-  if kept.project is not None:
-    return _find_known(server, kept.project, workdir)
-  return _create(server, kept, workdir, query)
+  link = read_link(workdir)
+  if link is None:
+    link = create_link(client.url)
+    # Before the project is created: after a crash, its mark still finds it.
+    write_link(workdir, link)
+  _check_same_server(client, link, workdir)
+  if link.project is not None:
+    return _require_project(client, link.project, workdir)
+  return _create(client, link, workdir, query)
 
 
-def add_classes(server: Server, found: Project, query: Query) -> None:
-  """Lets people choose the classes of a query that a project does not have.
+def add_classes(client: Client, project: Project, query: Query) -> None:
+  """Adds the classes of a query to the choices of a project.
 
-  Classes that the project has and the query does not are left: people may have
-  added them, and their annotations name them.
+  Classes that are not in the query are kept: annotators may have added them,
+  and their annotations name them.
 
   Args:
-    server: The server.
-    found: The project.
-    query: What is asked next.
+    client: Client of the server.
+    project: The project.
+    query: The next query.
 
   Raises:
     ValueError: As in `with_classes`.
   """
-  config = with_classes(found.config, query)
-  if config != found.config:
-    patience.insist(lambda: server.configure(found.number, config))
+  config = with_classes(project.config, query)
+  if config != project.config:
+    retry(lambda: client.set_config(project.number, config))
 
 
-def show_predictions(server: Server, found: Project, query: Query) -> None:
-  """Has the pages show the predictions of a query, whose tasks are there.
+def show_predictions(client: Client, project: Project, query: Query) -> None:
+  """Makes the pages show the predictions of a query, whose tasks are pushed.
 
-  They show those of one model alone: without this, those of the first round.
+  The pages show only one model: without this, that of the first round.
 
   Args:
-    server: The server.
-    found: The project.
-    query: What was pushed last.
+    client: Client of the server.
+    project: The project.
+    query: The query that was pushed last.
   """
-  named = {
+  versions = {
     prediction["model_version"]
     for task in label_studio.tasks(query)
     for prediction in task.get("predictions", ())
   }
-  for version in named - {found.model_version}:
-    patience.insist(lambda v=version: server.show_model(found.number, v))
+  for version in versions - {project.model_version}:
+    retry(lambda v=version: client.set_model_version(project.number, v))
 
 
 def with_classes(config: str, query: Query) -> str:
   """Returns a labeling configuration with choices for all classes of a query.
 
   Args:
-    config: XML; all that it has stays.
+    config: XML; everything in it is kept.
     query: The query.
 
   Raises:
-    ValueError: If it has no choices of the name that answers are read by, or as
-      in `label_studio.labeling_config`.
+    ValueError: If it lacks the choices that answers are read from, or as in
+      `label_studio.labeling_config`.
   """
-  wanted = ElementTree.fromstring(label_studio.labeling_config(query))
-  name = wanted.find(_CHOICES).get("name")
+  ours = ElementTree.fromstring(label_studio.labeling_config(query))
+  name = ours.find(_CHOICES).get("name")
   builder = ElementTree.TreeBuilder(insert_comments=True)
   try:
     root = ElementTree.fromstring(config, ElementTree.XMLParser(target=builder))
@@ -131,75 +203,79 @@ def with_classes(config: str, query: Query) -> str:
 
 
 def show_folders(
-  server: Server, found: Project, items: tuple[Item, ...]
+  client: Client, project: Project, items: tuple[Item, ...]
 ) -> None:
-  """Lets a project show the images of a query that are files.
+  """Lets a project show the images of a query that are local files.
 
   Args:
-    server: The server.
-    found: The project.
-    items: The images; those in a store need a storage that people connect.
+    client: Client of the server.
+    project: The project.
+    items: The images. Those on gs:// need a cloud storage that people connect
+      on the project's page.
 
   Raises:
     ValueError: If the server cannot show them; shows why.
   """
-  paths = [item for item in items if not storage.is_remote(item.path)]
-  for folder in dict.fromkeys(map(_folder, paths)):
+  local = [item for item in items if not storage.is_remote(item.path)]
+  for folder in dict.fromkeys(map(_folder, local)):
 
-    def is_shown(folder: str = folder) -> bool | None:
-      return folder in server.folders(found.number) or None
+    def find_folder(folder: str = folder) -> bool | None:
+      return folder in client.folders(project.number) or None
 
     def add(folder: str = folder) -> None:
-      server.add_folder(found.number, folder)
+      client.add_folder(project.number, folder)
 
-    patience.once(is_shown, add)
+    ensure(find_folder, add)
 
 
 def _folder(item: Item) -> str:
-  """Returns the folder that an image, and those beside it, lie in."""
+  """Returns the root folder of the data set that an image belongs to."""
   root = item.path.removesuffix(f"/{item.id}")
   return posixpath.dirname(item.path) if root == item.path else root
 
 
 def _create(
-  server: Server, kept: Record, workdir: epath.PathLike, query: Query
+  client: Client, link: Link, workdir: epath.PathLike, query: Query
 ) -> Project:
-  """Makes the project unless it is there, and keeps its number."""
+  """Creates the project unless it exists, and writes its number."""
   config = label_studio.labeling_config(query)
   name = storage.as_path(workdir).name
   title = f"decern_jax {name}".encode(errors="replace").decode()[:_MAX_TITLE]
-  description = f"Images that a run asks about ({kept.mark})."
+  description = f"Images that a run asks about ({link.mark})."
 
   def find_marked() -> Project | None:
-    found = [p for p in server.projects() if kept.mark in p.description]
-    return found[0] if found else None
+    found = (p for p in client.projects() if link.mark in p.description)
+    return next(found, None)
 
-  made = patience.once(
-    find_marked, lambda: server.create_project(title, description, config)
+  created = ensure(
+    find_marked, lambda: client.create_project(title, description, config)
   )
-  record.write(workdir, kept._replace(project=made.number))
-  return _find_known(server, made.number, workdir)
+  write_link(workdir, dataclasses.replace(link, project=created.number))
+  return _require_project(client, created.number, workdir)
 
 
-def _find_known(
-  server: Server, number: int, workdir: epath.PathLike
+def _require_project(
+  client: Client, number: int, workdir: epath.PathLike
 ) -> Project:
-  found = patience.insist(lambda: server.project(number))
+  found = retry(lambda: client.project(number))
   if found is None:
     raise ValueError(
-      f"Expected project {number} of {server.url}, which"
-      f" {storage.as_path(workdir) / record.FILE_NAME} names, got none."
-      " Without that file, a new project is made."
+      f"Expected project {number} of {client.url}, which {_link_path(workdir)}"
+      " names, got none. Without that file, a new project is made."
     )
   return found
 
 
 def _check_same_server(
-  server: Server, kept: Record, workdir: epath.PathLike
+  client: Client, link: Link, workdir: epath.PathLike
 ) -> None:
-  if kept.url != server.url:
+  if link.url != client.url:
     raise ValueError(
-      f"Expected `url` {kept.url}, where the project of the run is, got"
-      f" {server.url}. If the server has moved, tell so in"
-      f" {storage.as_path(workdir) / record.FILE_NAME}."
+      f"Expected `url` {link.url}, where the project of the run is, got"
+      f" {client.url}. If the server has moved, change the address in"
+      f" {_link_path(workdir)}."
     )
+
+
+def _link_path(workdir: epath.PathLike) -> epath.Path:
+  return storage.as_path(workdir) / LINK_FILE

@@ -1,31 +1,32 @@
-"""Queries to Label Studio, and finished annotations back."""
+"""Pushes queries to Label Studio, and pulls finished annotations."""
 
+import dataclasses
 import json
 import posixpath
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 
 from decern_jax.annotation.formats import label_studio
 from decern_jax.annotation.query import ANSWERS_FOLDER, Item, Query
-from decern_jax.annotation.studio import patience
-from decern_jax.annotation.studio.server import Project, Server
+from decern_jax.annotation.studio.client import Client, Project, ensure, retry
 from decern_jax.io import storage
 
 FILE_NAME = "label_studio.json"
-"""File of answers that annotations are pulled into."""
+"""Answer file that annotations are pulled into."""
 
 BATCH_SIZE = 250
-"""Tasks of one request: it takes less than a second."""
+"""Tasks in one request, which takes less than a second."""
 
 
-class Pushed(NamedTuple):
-  """What became of a query.
+@dataclasses.dataclass(frozen=True)
+class Pushed:
+  """The result of `push`.
 
   Attributes:
-    num_there: Images that were on the server before.
-    num_added: Images that came to it.
-    left_out: Ids that are no valid text, which no page of a browser can show.
+    num_there: Number of images that were on the server before.
+    num_added: Number of images that were added.
+    left_out: Ids that are not valid text, which no web page can show.
   """
 
   num_there: int
@@ -33,13 +34,14 @@ class Pushed(NamedTuple):
   left_out: tuple[str, ...]
 
 
-class Pulled(NamedTuple):
-  """What annotations there were.
+@dataclasses.dataclass(frozen=True)
+class Pulled:
+  """The result of `pull`.
 
   Attributes:
-    path: The file that holds them.
-    num_answers: How many answers they are.
-    problems: A sentence for each that is none.
+    path: The file with the annotations.
+    num_answers: Number of answers in it.
+    problems: A sentence for each annotation that is not an answer.
   """
 
   path: epath.Path
@@ -48,56 +50,56 @@ class Pulled(NamedTuple):
 
 
 def push(
-  server: Server, found: Project, query: Query, *, document_root: str = "/"
+  client: Client, project: Project, query: Query, *, document_root: str = "/"
 ) -> Pushed:
-  """Brings the images of a query to the server that are not there yet.
+  """Adds the images of a query that are not on the server yet.
 
-  A second call, or one after a lost connection, adds none twice.
+  A second call, or one after a lost connection, adds no image twice.
 
   Args:
-    server: The server.
-    found: The project.
+    client: Client of the server.
+    project: The project.
     query: The query.
-    document_root: Folder of the server's machine that it shows files below of.
+    document_root: Folder on the server's machine; it shows the files below it.
 
   Returns:
-    What was done.
+    How many images were there, added and left out.
 
   Raises:
     ValueError: If an image is not in that folder, or the server cannot show the
       first of them, or refuses; shows why.
-    LostError: If the server could not be reached; the same call goes on.
+    TransientError: If the server could not be reached; the same call resumes.
   """
   items = tuple(item for item in query.items if _is_text(item.id))
   tasks = _tasks(query._replace(items=items), document_root)
-  missing = _missing(server, found, tasks)
-  _check_shown(server, missing, document_root)
+  missing = _missing(client, project, tasks)
+  _check_first_image(client, missing, document_root)
   for start in range(0, len(missing), BATCH_SIZE):
-    _push_batch(server, found, missing[start : start + BATCH_SIZE])
+    _push_batch(client, project, missing[start : start + BATCH_SIZE])
   left_out = tuple(i.id for i in query.items if not _is_text(i.id))
   return Pushed(len(tasks) - len(missing), len(missing), left_out)
 
 
-def pull(server: Server, found: Project, workdir: epath.PathLike) -> Pulled:
-  """Writes the submitted annotations where the run finds answers.
+def pull(client: Client, project: Project, workdir: epath.PathLike) -> Pulled:
+  """Writes the submitted annotations to the answers of a run.
 
-  The file has all of the project, in place of those of the last time. It is not
-  touched if there are none.
+  The file always holds all annotations of the project. It is not touched if
+  there are none.
 
   Args:
-    server: The server.
-    found: The project.
+    client: Client of the server.
+    project: The project.
     workdir: Directory of the run.
 
   Returns:
-    What was found.
+    Where the answers are, and how many.
 
   Raises:
     ValueError: If the server does not answer with annotations.
-    LostError: If it could not be reached.
+    TransientError: If it could not be reached.
     OSError: If the file cannot be written.
   """
-  content = patience.insist(lambda: server.export(found.number))
+  content = retry(lambda: client.export(project.number))
   answers = label_studio.read(content)
   path = storage.as_path(workdir) / ANSWERS_FOLDER / FILE_NAME
   if answers.answers:
@@ -107,17 +109,16 @@ def pull(server: Server, found: Project, workdir: epath.PathLike) -> Pulled:
 
 
 def _tasks(query: Query, document_root: str) -> list[dict[str, Any]]:
-  """Returns tasks whose images have addresses below a folder."""
+  """Returns tasks with image addresses relative to the document root."""
   tasks = label_studio.tasks(query)
   for task, item in zip(tasks, query.items, strict=True):
-    task["data"]["image"] = label_studio.image_address(
-      _below(item, document_root)
-    )
+    path = _relative_path(item, document_root)
+    task["data"]["image"] = label_studio.image_address(path)
   return tasks
 
 
-def _below(item: Item, document_root: str) -> str:
-  """Returns the path of an image as seen from a folder."""
+def _relative_path(item: Item, document_root: str) -> str:
+  """Returns the path of an image relative to a folder; gs:// paths stay."""
   if storage.is_remote(item.path):
     return item.path
   path = posixpath.relpath(item.path, document_root)
@@ -128,47 +129,49 @@ def _below(item: Item, document_root: str) -> str:
   return path
 
 
-def _check_shown(
-  server: Server, tasks: list[dict[str, Any]], document_root: str
+def _check_first_image(
+  client: Client, tasks: list[dict[str, Any]], document_root: str
 ) -> None:
-  """Checks the first image that is a file: tasks cannot be mended later."""
-  addresses = [task["data"]["image"] for task in tasks]
-  for address in [a for a in addresses if not storage.is_remote(a)][:1]:
-    if not patience.insist(lambda a=address: server.shows(a)):
-      raise ValueError(
-        f"Expected {server.url} to show {address}, got no such image. Is its"
-        " LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED true, and its"
-        " LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT (`document_root`)"
-        f" {document_root}?"
-      )
+  """Checks that the server shows the first local image.
+
+  Wrong addresses must be found before the push: tasks cannot be changed later.
+  """
+  addresses = (task["data"]["image"] for task in tasks)
+  address = next((a for a in addresses if not storage.is_remote(a)), None)
+  if address is not None and not retry(lambda: client.can_show(address)):
+    raise ValueError(
+      f"Expected {client.url} to show {address}, got no such image. Is its"
+      " LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED true, and its"
+      " LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT (`document_root`)"
+      f" {document_root}?"
+    )
 
 
 def _push_batch(
-  server: Server, found: Project, batch: list[dict[str, Any]]
+  client: Client, project: Project, batch: list[dict[str, Any]]
 ) -> None:
-  left = batch
+  missing = batch
 
   def find() -> bool | None:
-    nonlocal left
-    left = _missing(server, found, batch)
-    return None if left else True
+    nonlocal missing
+    missing = _missing(client, project, batch)
+    return None if missing else True
 
-  # What is left: of a batch that the server took in part, the rest.
-  patience.once(find, lambda: server.add_tasks(found.number, left))
+  # `missing` shrinks if the server added only a part of the batch.
+  ensure(find, lambda: client.add_tasks(project.number, missing))
 
 
 def _missing(
-  server: Server, found: Project, tasks: list[dict[str, Any]]
+  client: Client, project: Project, tasks: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
   """Returns the tasks that a project does not have."""
-  there = patience.insist(lambda: server.tasks(found.number))
-  keys = set(map(_key, there))
+  keys = set(map(_key, retry(lambda: client.tasks(project.number))))
   return [task for task in tasks if _key(task["data"]) not in keys]
 
 
 def _key(data: dict[str, Any]) -> str:
-  """Returns what a task is known by: an image may be asked about again."""
-  # As JSON: tasks that are not ours may hold anything there.
+  """Returns what identifies a task: a later round may ask an image again."""
+  # As JSON: in tasks of other people, the fields may hold unhashable values.
   return json.dumps([data.get("round"), data.get(label_studio.ID_FIELD)])
 
 

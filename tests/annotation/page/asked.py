@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image
 
 from decern_jax.annotation import query
-from decern_jax.annotation.page.address import Address
-from decern_jax.annotation.page.server import Server
-from decern_jax.annotation.page.session import Session
+from decern_jax.annotation.page.current_query import CurrentQuery
+from decern_jax.annotation.page.server import PageAddress, Server
 from tests import interruptible
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -68,7 +67,7 @@ def write_run(folder: pathlib.Path, **changes) -> pathlib.Path:
 @contextlib.contextmanager
 def serve(workdir: pathlib.Path, *, port: int = 0, token: str = TOKEN):
   """Serves the page of a run in this process; yields its server."""
-  with Server(Address(port, token), Session(workdir, "Ada")) as server:
+  with Server(PageAddress(port, token), CurrentQuery(workdir, "Ada")) as server:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:

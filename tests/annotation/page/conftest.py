@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.annotation.page import asked
-from tests.annotation.page.browser import Browser
+from tests.annotation.page.browser import start
 from tests.annotation.page.driving import wait_for
 
 BASE = f"/{asked.TOKEN}/"
@@ -53,7 +53,7 @@ def post(ask, server):
   origin = f"http://127.0.0.1:{server.address.port}"
 
   def post(
-    position=0,
+    index=0,
     labels=("Pear",),
     *,
     version=None,
@@ -61,12 +61,12 @@ def post(ask, server):
     body=None,
     **headers,
   ):
-    version = version or server.session.view()["version"]
+    version = version or server.current_query.view()["version"]
     answer_ = {
       "version": version,
-      "position": position,
+      "index": index,
       "labels": labels,
-      "page": "p",
+      "page_id": "p",
       "serial": serial,
     }
     headers = {"Origin": origin, **headers}
@@ -77,9 +77,9 @@ def post(ask, server):
   return post
 
 
-@pytest.fixture(scope="module")
-def browser():
-  with Browser() as browser:
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+  with start(tmp_path_factory.mktemp("chromium")) as browser:
     yield browser
 
 

@@ -4,12 +4,12 @@ from decern_jax.annotation import answers
 from tests.annotation.page import asked
 
 PHASE = "document.body.dataset.phase"
-POSITION = "document.querySelector('#figure').dataset.position"
+INDEX = "document.querySelector('#figure').dataset.index"
 
 
-def wait_for(browser, position, phase="ready"):
+def wait_for(browser, index, phase="ready"):
   """Waits until an image is there, and can be answered."""
-  browser.wait(f"{PHASE} === '{phase}' && {POSITION} === '{position}'")
+  browser.wait(f"{PHASE} === '{phase}' && {INDEX} === '{index}'")
 
 
 def wait_for_phase(browser, phase):

@@ -7,7 +7,6 @@ import pytest
 
 from decern_jax.annotation import answers
 from tests.annotation.page import asked
-from tests.annotation.page.browser import find
 from tests.annotation.page.driving import PHASE, said, wait_for
 
 
@@ -34,7 +33,6 @@ def kill(process):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find() is None, reason="no Chromium")
 class TestKill:
   def test_nothing_is_lost_and_the_open_page_goes_on(
     self, workdir, start, browser
@@ -44,7 +42,7 @@ class TestKill:
     wait_for(browser, 0)
     browser.press("1")
     wait_for(browser, 1)
-    browser.reload()
+    browser.driver.refresh()
     wait_for(browser, 1)
     browser.type("zeb")
     browser.press("Enter")
@@ -69,9 +67,9 @@ class TestKill:
     process, url = start("--port=0")
     browser.open(url)
     wait_for(browser, 3)
-    for position, key in ((3, " "), (4, "2")):
+    for index, key in ((3, " "), (4, "2")):
       browser.press(key)
-      wait_for(browser, position + 1)
+      wait_for(browser, index + 1)
     browser.press("ArrowLeft")
     wait_for(browser, 4)
     browser.type("Plum")

@@ -2,22 +2,17 @@
 
 import errno
 
-import pytest
-
 from decern_jax.annotation import query
 from decern_jax.io import storage
 from tests.annotation.page import asked
-from tests.annotation.page.browser import find
 from tests.annotation.page.driving import (
-  POSITION,
+  INDEX,
   options,
   said,
   shown,
   wait_for,
   wait_for_phase,
 )
-
-pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium")
 
 
 class TestTrouble:
@@ -53,9 +48,9 @@ class TestTrouble:
     with asked.serve(workdir) as server:
       browser.open(server.address.url)
       wait_for(browser, 0)
-    for position in range(1, 6):  # to an image that was not fetched ahead
+    for index in range(1, 6):  # to an image that was not fetched ahead
       browser.press("ArrowRight")
-      browser.wait(f"{POSITION} === '{position}'")
+      browser.wait(f"{INDEX} === '{index}'")
     browser.wait("document.querySelector('#problem').innerText")
     assert "server does not answer" in shown(browser, "problem")
     with asked.serve(workdir, port=server.address.port):

@@ -1,11 +1,11 @@
-"""A Label Studio in memory, whose connection fails as it is told."""
+"""A Label Studio in memory, whose connection fails where a test asks for it."""
 
 from collections.abc import Callable
+import dataclasses
 import json
 
 from decern_jax.annotation.query import Item, Query
-from decern_jax.annotation.studio.patience import LostError
-from decern_jax.annotation.studio.server import Project
+from decern_jax.annotation.studio.client import Project, TransientError
 
 URL = "http://localhost:8080"
 CLASSES = ("cat", 'dog & "wolf"', "zebra")
@@ -20,12 +20,14 @@ def make_query(num_items: int = 3, *, round_num: int = 3, **changes) -> Query:
   return Query(round_num, CLASSES, False, items)._replace(**changes)
 
 
-def lost(*, is_unclear: bool = True) -> LostError:
-  return LostError("Expected an answer, got none.", is_unclear=is_unclear)
+def lost(*, may_be_done: bool = True) -> TransientError:
+  return TransientError(
+    "Expected an answer, got none.", may_be_done=may_be_done
+  )
 
 
-class FakeServer:
-  """What `server.Server` is to its callers.
+class FakeClient:
+  """Replaces `client.Client`.
 
   Attributes:
     url: Its address.
@@ -79,15 +81,16 @@ class FakeServer:
 
     self._do("create_project", work)
 
-  def configure(self, number: int, config: str) -> None:
-    self._do("configure", lambda: self._change(number, config=config))
+  def set_config(self, number: int, config: str) -> None:
+    self._do("set_config", lambda: self._change(number, config=config))
 
-  def show_model(self, number: int, model_version: str) -> None:
+  def set_model_version(self, number: int, model_version: str) -> None:
     versions = {data["model_version"] for data in self.data[number]}
     # As the real one does.
     assert model_version in versions, "refused: no predictions of that name"
     self._do(
-      "show_model", lambda: self._change(number, model_version=model_version)
+      "set_model_version",
+      lambda: self._change(number, model_version=model_version),
     )
 
   def folders(self, number: int) -> list[str]:
@@ -96,9 +99,9 @@ class FakeServer:
   def add_folder(self, number: int, path: str) -> None:
     self._do("add_folder", lambda: self.shown[number].append(path))
 
-  def shows(self, address: str) -> bool:
+  def can_show(self, address: str) -> bool:
     assert address.startswith("/data/local-files/?d=")
-    return self._do("shows", lambda: self.is_serving)
+    return self._do("can_show", lambda: self.is_serving)
 
   def tasks(self, number: int) -> list[dict]:
     return self._do("tasks", lambda: [*self.data[number]])
@@ -154,7 +157,9 @@ class FakeServer:
 
   def _change(self, number: int, **changes: str) -> None:
     self.all = [
-      project._replace(**changes) if project.number == number else project
+      dataclasses.replace(project, **changes)
+      if project.number == number
+      else project
       for project in self.all
     ]
 

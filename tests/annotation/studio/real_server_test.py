@@ -3,10 +3,10 @@
   python -m venv LS && LS/bin/pip install label-studio
   pip install label-studio-sdk
   DECERN_LABEL_STUDIO=LS/bin/label-studio python -m pytest -n 0 -m slow \
-    tests/labeling/studio/real_server_test.py
+    tests/annotation/studio/real_server_test.py
 
 The server is started on loopback, with its data in a temporary folder (see
-`tests/labeling/studio/real_server.py`), and is killed at the end.
+`tests/annotation/studio/real_server.py`), and is killed at the end.
 """
 
 import collections
@@ -19,8 +19,8 @@ import pytest
 
 from decern_jax.annotation import answers, inbox, query
 from decern_jax.annotation.query import Item
-from decern_jax.annotation.studio import patience, record, transfer
-from decern_jax.annotation.studio.connection import KEY_VARIABLE
+from decern_jax.annotation.studio import client, project, transfer
+from decern_jax.annotation.studio.client import KEY_VARIABLE
 from decern_jax.cli import annotate
 from tests.annotation.studio import real_server
 from tests.annotation.studio.fake import make_query
@@ -64,7 +64,7 @@ def session(session_and_key):
 @pytest.fixture(autouse=True)
 def key(session_and_key, monkeypatch):
   monkeypatch.setenv(KEY_VARIABLE, session_and_key[1])
-  monkeypatch.setattr(patience, "DELAYS", (0.5, 1.0, 1.0, 1.0))
+  monkeypatch.setattr(client, "RETRY_DELAYS", (0.5, 1.0, 1.0, 1.0))
   return session_and_key[1]
 
 
@@ -98,7 +98,7 @@ def call(workdir, url, action="both"):
 
 def tasks_of(session, server, workdir) -> list[dict]:
   """All tasks of the project of a run, as the server has them."""
-  number = record.read(workdir).project
+  number = project.read_link(workdir).project
   answer = session.get(
     f"{server.url}/api/tasks?project={number}&page_size=10000&fields=all"
   )
@@ -180,7 +180,7 @@ def test_next_round_has_its_classes_and_predictions(
   names = (*asked.class_names, "okapi")
   query.write(workdir, asked._replace(round=4, class_names=names, items=items))
   call(workdir, server.url)
-  number = record.read(workdir).project
+  number = project.read_link(workdir).project
   found = session.get(f"{server.url}/api/projects/{number}").json()
   assert found["model_version"] == "decern_jax, round 4"
   assert found["parsed_label_config"]["label"]["labels"] == [*names]
@@ -210,7 +210,7 @@ def test_nothing_is_pushed_twice(
 
 
 def test_gives_up_and_goes_on_later(server, session, wire, workdir, asked):
-  wire.script = ["503"] * patience.ATTEMPTS
+  wire.script = ["503"] * client.MAX_REQUESTS
   with pytest.raises(RuntimeError, match="got status 503"):
     call(workdir, wire.url)
   call(workdir, wire.url)
@@ -267,4 +267,4 @@ def test_tells_what_is_wrong(server, workdir, monkeypatch):
   monkeypatch.setenv(KEY_VARIABLE, "wrong")
   with pytest.raises(ValueError, match="status 401: Invalid token"):
     call(workdir, server.url)
-  assert not (workdir / record.FILE_NAME).exists()
+  assert not (workdir / project.LINK_FILE).exists()
