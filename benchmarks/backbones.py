@@ -26,14 +26,16 @@ from decern_jax import models
 from decern_jax.distributed import sharding
 from decern_jax.features import embedding
 from decern_jax.models import pretrained
-from decern_jax.training import train_step, training
+from decern_jax.training import finetune
+from decern_jax.training.head import init_head
+from decern_jax.training.recipe import Recipe
 
 BATCH_SIZE = 32
 IMAGE_SIZE = 224
 NUM_CLASSES = 200
 NUM_STEPS = 20
 NUM_BLOCKS = 4
-RECIPE = training.Recipe(1, BATCH_SIZE, 1e-3, 0, 0.0, 0.0)
+RECIPE = Recipe(num_epochs=1, batch_size=BATCH_SIZE, learning_rate=1e-3)
 LABELS = np.arange(BATCH_SIZE, dtype=np.int32)
 
 
@@ -54,12 +56,10 @@ def ours(name: str, images: np.ndarray):
   variables = backbone.variables
   mesh = sharding.make_mesh(1)
   mask = models.trainable_mask(name, variables["params"], "published")
-  trained, fixed = train_step.partition(variables["params"], mask)
-  head = training.init_head(
-    jax.random.key(0), dim=backbone.dim, num_classes=NUM_CLASSES
-  )
+  trained, fixed = finetune.partition(variables["params"], mask)
+  head = init_head(jax.random.key(0), dim=backbone.dim, num_classes=NUM_CLASSES)
   batch_stats = variables.get("batch_stats", {})
-  state = train_step.create(trained, head, batch_stats, recipe=RECIPE)
+  state = finetune.create(trained, head, batch_stats, recipe=RECIPE)
 
   def embed(count: int) -> None:
     batches = embedding.embed(
@@ -75,7 +75,7 @@ def ours(name: str, images: np.ndarray):
   def train(count: int) -> None:
     nonlocal state
     for _ in range(count):
-      state, loss = train_step.train_step(
+      state, loss = finetune.train_step(
         state,
         fixed,
         images,

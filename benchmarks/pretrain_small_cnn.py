@@ -27,7 +27,8 @@ from decern_jax.data.pipeline import image_batches
 from decern_jax.models import pretrained
 from decern_jax.models.backbones import small_cnn
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.training import training
+from decern_jax.runs.experiment import make_recipe
+from decern_jax.training.head import fit_head, init_head
 
 OUTPUT = (
   pathlib.Path(models.__file__).parent / "weights" / "small_cnn.safetensors"
@@ -124,9 +125,7 @@ def init(dataset: Dataset) -> tuple[dict, dict]:
   variables = small_cnn.SmallCNN(use_batch_norm=True).init(
     model_key, normalise(dataset.train.read(0)[None])
   )
-  head = training.init_head(
-    head_key, dim=small_cnn.FEATURE_DIM, num_classes=NUM_CLASSES
-  )
+  head = init_head(head_key, dim=small_cnn.FEATURE_DIM, num_classes=NUM_CLASSES)
   return {"model": variables["params"], "head": head}, variables["batch_stats"]
 
 
@@ -216,13 +215,13 @@ def probe(
   # All heads are trained at one size, so that one program serves them all.
   order = np.concatenate([chosen, np.setdiff1d(rows, chosen)])
   key = jax.random.key(seed)
-  head, _ = training.fit_head(
+  head, _ = fit_head(
     key,
-    training.init_head(key, dim=train.shape[1], num_classes=num_classes),
+    init_head(key, dim=train.shape[1], num_classes=num_classes),
     train[order],
     labels[order],
     jnp.int32(len(chosen)),
-    recipe=training.Recipe(**quickstart.get_config().train),
+    recipe=make_recipe(quickstart.get_config()),
   )
   return (logits(head, test).argmax(axis=-1) == dataset.test.labels).mean()
 

@@ -123,6 +123,10 @@ def get_config() -> config_dict.ConfigDict:
   # pass over the labeled examples.
   train.steps_per_epoch = config_dict.placeholder(int)
   train.batch_size = 128
+  # "adamw", which is Adam, as published, without weight decay; or "lars".
+  train.optimizer = "adamw"
+  # Of kernels; biases have none.
+  train.weight_decay = 0.0
   train.learning_rate = 1e-3
   train.warmup_epochs = 5
   train.warmup_learning_rate = 1e-6

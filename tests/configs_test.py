@@ -61,6 +61,8 @@ class TestCommon:
       "num_epochs": 200,
       "steps_per_epoch": None,
       "batch_size": 128,
+      "optimizer": "adamw",
+      "weight_decay": 0.0,
       "learning_rate": 1e-3,
       "warmup_epochs": 5,
       "warmup_learning_rate": 1e-6,

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decern_jax.training import train_step, training
+from decern_jax.training import finetune
+from decern_jax.training.head import init_head
+from decern_jax.training.recipe import Recipe
 
 DIM = 6
 NUM_CLASSES, BATCH = 5, 16
-RECIPE = training.Recipe(
+RECIPE = Recipe(
   num_epochs=4,
   batch_size=BATCH,
   learning_rate=0.02,
@@ -20,7 +22,7 @@ RECIPE = training.Recipe(
   warmup_learning_rate=1e-3,
   final_learning_rate=1e-3,
 )
-HEAD = training.init_head(jax.random.key(1), dim=DIM, num_classes=NUM_CLASSES)
+HEAD = init_head(jax.random.key(1), dim=DIM, num_classes=NUM_CLASSES)
 
 
 class Network(nn.Module):
@@ -103,10 +105,10 @@ class Case:
     self.mask = traverse_util.path_aware_map(
       lambda path, _: path[0] in layers, self.params
     )
-    self.trained, self.fixed = train_step.partition(self.params, self.mask)
+    self.trained, self.fixed = finetune.partition(self.params, self.mask)
 
-  def create(self) -> train_step.TrainState:
-    return train_step.create(
+  def create(self) -> finetune.TrainState:
+    return finetune.create(
       self.trained,
       HEAD,
       self.variables.get("batch_stats", {}),
@@ -127,9 +129,7 @@ class Case:
     }
     images, labels = batch
     settings = {**settings, **options}
-    return train_step.train_step(
-      state, images=images, labels=labels, **settings
-    )
+    return finetune.train_step(state, images=images, labels=labels, **settings)
 
   def run(self, batches, **options):
     """Makes a step on each batch, two in an epoch."""

@@ -14,14 +14,15 @@ from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.runs.round import Task, draw_first_state, run_round
 from decern_jax.strategies import STRATEGIES, Selection
-from decern_jax.training import frozen, learner, training
+from decern_jax.training import frozen, learner
+from decern_jax.training.recipe import Recipe
 from tests import tiny
 
 NUM_CLASSES, DIM = 4, 8
 # Not a multiple of 8 devices: the pool is padded.
 POOL, NUM_TEST, NUM_VAL = 61, 42, 5
 INITIAL, BUDGET, NUM_ROUNDS = 4, 5, 5
-RECIPE = training.Recipe(
+RECIPE = Recipe(
   num_epochs=30,
   batch_size=16,
   learning_rate=0.03,
@@ -62,7 +63,7 @@ def make_task(**changes) -> Task:
 
 def make_parts(
   num_devices: int = 8, *, with_val: bool = False
-) -> dict[str, learner.Part]:
+) -> dict[str, learner.PlacedSplit]:
   sizes = {"train": POOL, "test": NUM_TEST}
   if with_val:
     sizes["val"] = NUM_VAL

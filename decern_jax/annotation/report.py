@@ -22,7 +22,7 @@ from decern_jax.ops.similarity import cosine_similarity
 from decern_jax.report.statistics import bootstrap_macro_f1
 from decern_jax.runs import experiment, records
 from decern_jax.training import rounds
-from decern_jax.training.learner import Fit, Part
+from decern_jax.training.learner import Fit, PlacedSplit
 
 FOLDER = "report"
 
@@ -36,7 +36,7 @@ BLOCK_ROWS = 8192
 
 def explain(
   model: Fit,
-  splits: dict[str, Part],
+  splits: dict[str, PlacedSplit],
   state: rounds.RoundState,
   selected: np.ndarray,
   *,
@@ -93,7 +93,7 @@ def _predictions(
 
 
 def _nearest_labeled(
-  pool: Part,
+  pool: PlacedSplit,
   features: Float[Array, "selected dim"],
   state: rounds.RoundState,
   ids: tuple[str, ...],
@@ -109,7 +109,9 @@ def _nearest_labeled(
 
 
 def _cluster_sizes(
-  pool: Part, features: Float[Array, "selected dim"], state: rounds.RoundState
+  pool: PlacedSplit,
+  features: Float[Array, "selected dim"],
+  state: rounds.RoundState,
 ) -> list[int]:
   counts = np.zeros(len(features), int)
   unlabeled = np.flatnonzero(~state.labeled)
@@ -129,7 +131,7 @@ def _cluster_sizes(
   return counts.tolist()
 
 
-def _interval(model: Fit, split: Part) -> tuple[float, float] | None:
+def _interval(model: Fit, split: PlacedSplit) -> tuple[float, float] | None:
   is_valid = to_host(split.valid)
   probs = embedding.predict(model.head, split.features, is_multi_label=True)
   predicted = to_host(probs)[is_valid] >= THRESHOLD

@@ -15,7 +15,7 @@ from decern_jax.distributed import processes
 from decern_jax.io import storage
 from decern_jax.io.validation import check_integer
 from decern_jax.runs import check, driver, experiment, records, workdir
-from decern_jax.training import finetuning, rounds
+from decern_jax.training import finetune, rounds
 
 
 class WaitingError(Exception):
@@ -171,7 +171,7 @@ class Loop:
     return driver.Experiment(
       init=self._init,
       advance=self._advance,
-      finish=functools.partial(finetuning.finish, self._folder),
+      finish=functools.partial(finetune.finish, self._folder),
     )
 
   def _init(self) -> rounds.RoundState:

@@ -1,5 +1,6 @@
 """The programs that a run compiles, each at the shapes that it has there."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -19,8 +20,9 @@ from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
 from decern_jax.ops.saliency import NUM_BINS, NUM_TOP_BINS
 from decern_jax.strategies import diversity, scoring, selection
-from decern_jax.training import evaluation, train_step, training
-from decern_jax.training.learner import Part
+from decern_jax.training import evaluation, finetune
+from decern_jax.training.head import fit_head
+from decern_jax.training.learner import PlacedSplit
 
 STRATEGIES = ("decern",)
 """The strategies whose selection `list_programs` lists."""
@@ -54,7 +56,9 @@ def list_programs(setting: Setting) -> list[Program]:
   head = _head(setting, backbone.dim)
   train = _part(setting.mesh, setting.num_train, backbone.dim)
   if is_fixed and setting.pool_on_host:
-    train = train._replace(features=_host_rows(setting, backbone.dim))
+    train = dataclasses.replace(
+      train, features=_host_rows(setting, backbone.dim)
+    )
   test = _part(setting.mesh, setting.num_test, backbone.dim)
   # The weights that every round starts from stay on a device, and features that
   # no training changes.
@@ -98,8 +102,8 @@ def _head(setting: Setting, dim: int) -> LinearHead:
   )
 
 
-def _part(mesh: Mesh, rows: int, dim: int) -> Part:
-  return Part(
+def _part(mesh: Mesh, rows: int, dim: int) -> PlacedSplit:
+  return PlacedSplit(
     features=split(mesh, (rows, dim)),
     labels=split(mesh, (rows,), dtype=jnp.int32),
     valid=split(mesh, (rows,), dtype=jnp.bool_),
@@ -133,10 +137,10 @@ def _train_step(
 ) -> Program:
   """Returns a step of fine-tuning, on the largest batch of a run."""
   mesh, recipe = setting.mesh, setting.recipe
-  trained, fixed = train_step.partition(backbone.variables["params"], mask)
+  trained, fixed = finetune.partition(backbone.variables["params"], mask)
   batch_stats = backbone.variables.get("batch_stats", {})
   state = jax.eval_shape(
-    functools.partial(train_step.create, recipe=recipe),
+    functools.partial(finetune.create, recipe=recipe),
     trained,
     head,
     batch_stats,
@@ -150,7 +154,7 @@ def _train_step(
   place = split if divides else whole
   return program.make(
     "step of training",
-    train_step.train_step,
+    finetune.train_step,
     whole_tree(mesh, state),
     whole_tree(mesh, fixed),
     place(mesh, (size, *setting.image), dtype=jnp.uint8),
@@ -176,7 +180,7 @@ def _fit_head(setting: Setting, head: LinearHead, kept: Any) -> Program:
   mesh, dim = setting.mesh, head.kernel.shape[0]
   return program.make(
     "training of the head",
-    training.fit_head,
+    fit_head,
     _key(mesh),
     head,
     whole(mesh, (setting.capacity, dim)),
@@ -188,7 +192,7 @@ def _fit_head(setting: Setting, head: LinearHead, kept: Any) -> Program:
   )
 
 
-def _evaluate(head: LinearHead, test: Part, kept: Any) -> Program:
+def _evaluate(head: LinearHead, test: PlacedSplit, kept: Any) -> Program:
   return program.make(
     "evaluation",
     evaluation.evaluate_head,
@@ -200,7 +204,7 @@ def _evaluate(head: LinearHead, test: Part, kept: Any) -> Program:
 
 
 def _select_programs(
-  setting: Setting, head: LinearHead, train: Part, kept: Any
+  setting: Setting, head: LinearHead, train: PlacedSplit, kept: Any
 ) -> list[Program]:
   """Returns DECERN's programs on the whole pool."""
   mesh, classes = setting.mesh, setting.num_classes

@@ -9,7 +9,7 @@ from decern_jax.data.specs import DATASETS
 from decern_jax.distributed.sharding import LARGEST_SHARE
 from decern_jax.runs.experiment import make_recipe
 from decern_jax.runs.round import Task
-from decern_jax.training import training
+from decern_jax.training.recipe import Recipe
 
 
 class Setting(NamedTuple):
@@ -41,7 +41,7 @@ class Setting(NamedTuple):
   scope: str
   augment: bool
   freeze_batch_norm: bool
-  recipe: training.Recipe
+  recipe: Recipe
   embed_batch_size: int
   strategy: str
   num_train: int

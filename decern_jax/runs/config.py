@@ -13,6 +13,7 @@ from typing import Annotated, Any, Protocol
 from decern_jax import models, strategies
 from decern_jax.data import specs, transforms
 from decern_jax.strategies import cluster_pick
+from decern_jax.training.recipe import OPTIMIZERS
 
 LARGEST_SEED = 2**32 - 1
 
@@ -104,6 +105,8 @@ class Train(Section, Protocol):
   num_epochs: Count
   steps_per_epoch: Annotated[int | None, Range(low=1)]
   batch_size: Count
+  optimizer: Annotated[str, OneOf("optimizer", OPTIMIZERS)]
+  weight_decay: Annotated[float, Range(low=0.0)]
   learning_rate: Annotated[float, Range(low=1e-12)]
   warmup_epochs: Annotated[int, Range(low=0)]
   warmup_learning_rate: Annotated[float, Range(low=0.0)]

@@ -47,13 +47,8 @@ from decern_jax.runs.round import (
   select_first_state,
 )
 from decern_jax.strategies import STRATEGIES
-from decern_jax.training import (
-  finetuning,
-  frozen,
-  learner,
-  loss_module,
-  training,
-)
+from decern_jax.training import finetune, frozen, learner, loss_module
+from decern_jax.training.recipe import Recipe
 from decern_jax.training.rounds import RoundState
 
 # What an explanation reads of a pool: also the features of labeled examples.
@@ -82,7 +77,7 @@ class Assets:
   backbone: models.Backbone
   mask: Any
   use_batch_statistics: bool
-  parts: dict[str, learner.Part] | None
+  parts: dict[str, learner.PlacedSplit] | None
   mesh: Mesh
   num_workers: int
   digest: dict[str, Any]
@@ -198,7 +193,7 @@ def build(
       on_model=keep,
       explain=explain,
     ),
-    finish=functools.partial(finetuning.finish, workdir),
+    finish=functools.partial(finetune.finish, workdir),
   )
 
 
@@ -286,7 +281,8 @@ def with_labels(
   parts = assets.parts
   if parts is not None:
     placed = place_pool(np.asarray(labels, np.int32), assets.mesh)
-    parts = {**parts, "train": parts["train"]._replace(labels=placed)}
+    train = dataclasses.replace(parts["train"], labels=placed)
+    parts = {**parts, "train": train}
   max_labels = assets.task.max_labels
   if num_labels > assets.task.capacity:
     # A power of two: each capacity compiles programs of its own.
@@ -437,7 +433,9 @@ def _embed_split(
   )
 
 
-def _cached_parts(config: Config, assets: Assets) -> dict[str, learner.Part]:
+def _cached_parts(
+  config: Config, assets: Assets
+) -> dict[str, learner.PlacedSplit]:
   """Returns the features of all splits, from the cache if they are there."""
   backbone = assets.backbone
   options = str(_make_transform(config).keywords)
@@ -485,7 +483,7 @@ def _embed_parts(
   wanted: np.ndarray,
   *,
   has_predictions: bool = False,
-) -> dict[str, learner.Part]:
+) -> dict[str, learner.PlacedSplit]:
   """Computes features of the held-out splits and of some training examples.
 
   The rows of other training examples are zero, so that all rounds have arrays
@@ -514,7 +512,9 @@ def _embed_parts(
       parts[name] = learner.place(rows[:, :dim], split, assets.mesh)
       if has_predictions:
         predicted = place_pool(rows[:, dim], assets.mesh)
-        parts[name] = parts[name]._replace(predicted_losses=predicted)
+        parts[name] = dataclasses.replace(
+          parts[name], predicted_losses=predicted
+        )
   return parts
 
 
@@ -547,14 +547,14 @@ def _select(config: Config, assets: Assets, name: str) -> Select:
   )
 
 
-def make_recipe(config: Config) -> training.Recipe:
+def make_recipe(config: Config) -> Recipe:
   """Returns how to train.
 
   Args:
     config: The configuration, checked.
   """
-  fields = training.Recipe._fields
-  return training.Recipe(**{name: config.train[name] for name in fields})
+  names = [field.name for field in dataclasses.fields(Recipe)]
+  return Recipe(**{name: config.train[name] for name in names})
 
 
 def _make_learner(
@@ -576,7 +576,7 @@ def _make_learner(
       predicts_losses=predicts_losses,
     )
   backbone = assets.backbone
-  setup = finetuning.Setup(
+  setup = finetune.Setup(
     # A fixed backbone has the one stage that it has on cached features.
     backbone=models.with_one_stage(backbone) if is_fixed else backbone,
     mask=assets.mask,
@@ -590,14 +590,14 @@ def _make_learner(
     checkpoint_seconds=config.system.checkpoint_seconds,
     predicts_losses=predicts_losses,
   )
-  return finetuning.make_learner(
+  return finetune.make_learner(
     setup, _make_embed(config, assets), seed=seed, workdir=workdir
   )
 
 
 def _make_embed(
   config: Config, assets: Assets
-) -> Callable[..., dict[str, learner.Part]]:
+) -> Callable[..., dict[str, learner.PlacedSplit]]:
   """Returns what a learner of whole models embeds the data with."""
   # Made once: programs are found again by the identity of this function.
   append = functools.partial(
@@ -611,7 +611,7 @@ def _make_embed(
     variables: Any,
     wanted: np.ndarray,
     module: loss_module.LossModule | None = None,
-  ) -> dict[str, learner.Part]:
+  ) -> dict[str, learner.PlacedSplit]:
     if assets.parts is not None:
       return learner.with_predictions(assets.parts, module)
     if module is None:

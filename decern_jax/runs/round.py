@@ -16,14 +16,14 @@ from decern_jax.ops import keys
 from decern_jax.ops.head import LinearHead
 from decern_jax.strategies import NEEDS, Pool, Selection
 from decern_jax.training import evaluation
-from decern_jax.training.learner import Fit, Learner, Part
+from decern_jax.training.learner import Fit, Learner, PlacedSplit
 from decern_jax.training.rounds import RoundState, make_first_state
 
 Select = Callable[..., Selection]
 """Maps `(key, pool, *, budget)` to the selected examples."""
 
 Explain = Callable[
-  [Fit, dict[str, Part], RoundState, np.ndarray], dict[str, Any]
+  [Fit, dict[str, PlacedSplit], RoundState, np.ndarray], dict[str, Any]
 ]
 """Maps a model, the data as it sees them, the state and the selected indices
 to further entries of the round's record."""
@@ -75,7 +75,7 @@ def draw_first_state(task: Task, *, seed: int) -> RoundState:
 
 
 def select_first_state(
-  task: Task, train: Part, *, seed: int, select: Select
+  task: Task, train: PlacedSplit, *, seed: int, select: Select
 ) -> RoundState:
   """Returns the state before the first round, with a selected initial set.
 
@@ -220,7 +220,7 @@ def _wanted(
 
 
 def _make_pool(
-  parts: dict[str, Part],
+  parts: dict[str, PlacedSplit],
   head: LinearHead,
   state: RoundState,
   candidates: np.ndarray,
@@ -243,7 +243,7 @@ def _make_pool(
   return pool._replace(head=head) if "head" in needs else pool
 
 
-def _predict(head: LinearHead, part: Part) -> jax.Array:
+def _predict(head: LinearHead, part: PlacedSplit) -> jax.Array:
   """Returns the class probabilities of one split of the data."""
   return embedding.predict(
     head, part.features, is_multi_label=part.labels.ndim > 1

@@ -12,8 +12,8 @@ from decern_jax.distributed.sharding import to_host
 from decern_jax.features.embedding import predict
 from decern_jax.ops import multilabel_metrics
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.training.learner import Part
-from decern_jax.training.training import example_losses
+from decern_jax.training.head import example_losses
+from decern_jax.training.learner import PlacedSplit
 
 
 class Totals(NamedTuple):
@@ -31,7 +31,7 @@ class Totals(NamedTuple):
 
 
 def evaluate(
-  head: LinearHead, part: Part, *, label_counts: np.ndarray | None = None
+  head: LinearHead, part: PlacedSplit, *, label_counts: np.ndarray | None = None
 ) -> dict[str, Any]:
   """Returns the metrics of a head on one part of the data.
 

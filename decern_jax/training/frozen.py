@@ -12,17 +12,19 @@ import numpy as np
 
 from decern_jax.distributed import sharding
 from decern_jax.ops import keys
-from decern_jax.training import learner, loss_module, rounds, training
+from decern_jax.training import learner, loss_module, rounds
+from decern_jax.training.head import fit_head, init_head
+from decern_jax.training.recipe import Recipe
 
 
 def make_learner(
   variables: Any,
-  parts: dict[str, learner.Part],
+  parts: dict[str, learner.PlacedSplit],
   *,
   num_classes: int,
   capacity: int,
   seed: int,
-  recipe: training.Recipe,
+  recipe: Recipe,
   predicts_losses: bool = False,
 ) -> learner.Learner:
   """Makes a learner of heads.
@@ -44,10 +46,10 @@ def make_learner(
 
   def fit(state: rounds.RoundState) -> learner.Fit:
     dim = parts["train"].features.shape[1]
-    head = training.init_head(
+    head = init_head(
       keys.seed_key(seed, "params"), dim=dim, num_classes=num_classes
     )
-    trained, train = (head,), training.fit_head
+    trained, train = (head,), fit_head
     if predicts_losses:
       module_key = keys.seed_key(seed, loss_module.PURPOSE)
       module = loss_module.init(module_key, stage_dims=(dim,))
@@ -69,7 +71,7 @@ def make_learner(
 
 
 def _labeled_rows(
-  train: learner.Part, state: rounds.RoundState, capacity: int
+  train: learner.PlacedSplit, state: rounds.RoundState, capacity: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns features and labels, what is labeled first, and how many it is."""
   positions = np.flatnonzero(state.labeled)

@@ -1,7 +1,8 @@
-"""What a round trains, and what it then sees of the images."""
+"""What a round trains, and the data splits as the trained model sees them."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -19,19 +20,21 @@ from decern_jax.ops.head import LinearHead
 from decern_jax.training.loss_module import LossModule, predict_pool
 from decern_jax.training.rounds import RoundState
 
-# Rows that are checked at once.
+# Number of rows that are checked at once.
 CHECKED_ROWS = 8192
 
 
-class Part(NamedTuple):
-  """One part of the data on the devices, padded to equal shards.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PlacedSplit:
+  """A data split on the devices, padded to equal shards.
 
   Attributes:
     features: float32 [rows, dim], or rows that stay on the host.
     labels: int32 [rows], or [rows, classes] of 0 and 1.
     valid: bool [rows], False in padding.
-    predicted_losses: float32 [rows], of the training part where a module
-      predicts them, else None.
+    predicted_losses: float32 [rows], for the training split if a loss module
+      was trained, else None.
   """
 
   features: jax.Array | HostRows
@@ -40,14 +43,16 @@ class Part(NamedTuple):
   predicted_losses: jax.Array | None = None
 
 
-class Fit(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Fit:
   """A trained model.
 
   Attributes:
-    variables: Collections of the backbone's arrays.
-    head: The linear head on its features.
-    losses: float32 [epochs], the mean training loss of each.
-    loss_module: What predicts losses, where a strategy needs it, else None.
+    variables: The collections of the backbone's arrays.
+    head: The linear head on the backbone's features.
+    losses: float32 [epochs], the mean training loss of each epoch.
+    loss_module: The module that predicts losses, if a strategy needs it.
   """
 
   variables: Any
@@ -56,26 +61,27 @@ class Fit(NamedTuple):
   loss_module: LossModule | None = None
 
 
-class Learner(NamedTuple):
-  """How models come from labels.
+@dataclasses.dataclass(frozen=True)
+class Learner:
+  """How models are trained.
 
   Attributes:
-    fit: Trains on the examples that a state has labels of, always from the same
-      initial parameters.
-    embed: Maps a model and a mask, bool [train], to the parts of the data as
-      that model sees them: "train", "test" and, if there is one, "val". The
-      features of training examples outside the mask may hold anything finite.
+    fit: Trains on the labeled examples of a state, always from the same initial
+      parameters.
+    embed: Maps a model and a mask, bool [train], to the data splits as that
+      model sees them: "train", "test" and, if there is one, "val". The features
+      of training examples outside the mask may hold any finite value.
   """
 
   fit: Callable[[RoundState], Fit]
-  embed: Callable[[Fit, np.ndarray], dict[str, Part]]
+  embed: Callable[[Fit, np.ndarray], dict[str, PlacedSplit]]
 
 
 def remember_last(learner: Learner) -> Learner:
   """Returns a learner that keeps its last model.
 
-  So a round that asks for the model of the round before trains it only where
-  the run has just been resumed.
+  A round that needs the previous round's model then trains it again only after
+  a restart.
 
   Args:
     learner: The learner.
@@ -88,24 +94,23 @@ def remember_last(learner: Learner) -> Learner:
       last[:] = [(asked, learner.fit(state))]
     return last[0][1]
 
-  return learner._replace(fit=fit)
+  return dataclasses.replace(learner, fit=fit)
 
 
 def place(
   rows: np.ndarray | Source, split: Split, mesh: Mesh, *, on_host: bool = False
-) -> Part:
-  """Puts one part of the data on the devices.
+) -> PlacedSplit:
+  """Places a data split on the devices.
 
   Args:
-    rows: float32 [examples, dim], the features; every process reads those of
-      its own devices alone.
+    rows: float32 [examples, dim], the features; each process reads only those
+      of its own devices.
     split: The examples.
     mesh: The mesh of the run.
-    on_host: Whether the features stay where they are, and are read block by
-      block.
+    on_host: Whether the features stay on the host, and are read block by block.
 
   Returns:
-    The part.
+    The placed split.
 
   Raises:
     ValueError: If a feature is not finite.
@@ -120,7 +125,7 @@ def place(
       source.shape,
       mesh,
     )
-  return Part(
+  return PlacedSplit(
     features=features,
     labels=place_pool(np.asarray(split.labels, np.int32), mesh),
     valid=place_pool(np.ones(len(split.ids), bool), mesh),
@@ -142,22 +147,23 @@ def _check_finite(source: Source, split: Split, mesh: Mesh) -> None:
 
 
 def with_predictions(
-  parts: dict[str, Part], module: LossModule | None
-) -> dict[str, Part]:
-  """Returns parts whose training examples have predicted losses.
+  splits: dict[str, PlacedSplit], module: LossModule | None
+) -> dict[str, PlacedSplit]:
+  """Returns splits whose training examples have predicted losses.
 
   Args:
-    parts: "train" and others.
-    module: What predicts losses from features; None leaves the parts alone.
+    splits: "train" and others.
+    module: The module that predicts losses from features. None changes nothing.
 
   Returns:
-    The parts.
+    The splits.
   """
   if module is None:
-    return parts
-  train = parts["train"]
+    return splits
+  train = splits["train"]
   predicted = predict_pool(module, train.features)
-  return {**parts, "train": train._replace(predicted_losses=predicted)}
+  train = dataclasses.replace(train, predicted_losses=predicted)
+  return {**splits, "train": train}
 
 
 def check_losses(losses: np.ndarray, round_num: int) -> None:

@@ -16,7 +16,7 @@ from decern_jax.distributed.sharding import SPLIT, shard_rows
 from decern_jax.features import embedding as features_lib
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.ops.ranking_loss import mirrored_ranking_loss
-from decern_jax.training.training import (
+from decern_jax.training.head import (
   Recipe,
   cross_entropy,
   example_losses,
@@ -46,7 +46,7 @@ class LossModule(NamedTuple):
 
 
 def init(key: Key[Array, ""], *, stage_dims: tuple[int, ...]) -> LossModule:
-  """Returns a fresh module, each layer as `training.init_head` draws it.
+  """Returns a fresh module, each layer as `init_head` draws it.
 
   Args:
     key: Random key.
@@ -143,7 +143,7 @@ def fit_with_head(
   *,
   recipe: Recipe,
 ) -> tuple[tuple[LinearHead, LossModule], Float[Array, " epochs"]]:
-  """Trains a head as `training.fit_head` does, and beside it a module.
+  """Trains a head as `fit_head` does, and beside it a module.
 
   The module sees the one feature that the head sees, as there are no outputs of
   earlier stages without the backbone: this project's choice. Features are

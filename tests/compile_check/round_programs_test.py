@@ -14,14 +14,14 @@ from decern_jax.features import embedding as features
 from decern_jax.models.backbones import small_cnn
 from decern_jax.runs import experiment
 from decern_jax.strategies import scoring, selection
-from decern_jax.training import evaluation, train_step, training
+from decern_jax.training import evaluation, finetune, frozen
 from tests import tiny
 from tests.table import each
 
 # Where a run finds the function of each program.
 PLACES = {
-  "step of training": (train_step, "train_step"),
-  "training of the head": (training, "fit_head"),
+  "step of training": (finetune, "train_step"),
+  "training of the head": (frozen, "fit_head"),
   "features of a batch": (features, "_embed_batch"),
   "evaluation": (evaluation, "evaluate_head"),
   "predictions": (features, "predict"),

@@ -7,7 +7,7 @@ import numpy as np
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.io import checkpoint
 from decern_jax.ops.head import LinearHead
-from decern_jax.training import train_step
+from decern_jax.training import finetune
 from tests import networks, tasks
 from tests.table import each
 
@@ -20,9 +20,9 @@ BACKBONES = {
 }
 
 
-def make_state(name: str, *, step: int) -> train_step.TrainState:
+def make_state(name: str, *, step: int) -> finetune.TrainState:
   head = LinearHead(np.ones((3, 2), np.float32), np.zeros(2, np.float32))
-  state = train_step.create(
+  state = finetune.create(
     BACKBONES[name],
     head,
     {"norm": {"mean": np.ones(3, np.float32)}} if BACKBONES[name] else {},

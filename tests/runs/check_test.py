@@ -8,6 +8,7 @@ import pytest
 from decern_jax import models, strategies
 from decern_jax.data import specs, transforms
 from decern_jax.runs import check
+from decern_jax.training.recipe import OPTIMIZERS
 from tests import tiny
 from tests.table import each
 
@@ -44,6 +45,7 @@ OUT_OF_RANGE = [
   ("train.learning_rate", -0.1, "`train.learning_rate` .*got -0.1"),
   ("train.learning_rate", np.inf, "`train.learning_rate`, got inf"),
   ("train.learning_rate", np.nan, "`train.learning_rate`, got nan"),
+  ("train.weight_decay", -1.0, "`train.weight_decay`.*got -1.0"),
   ("train.warmup_epochs", -1, "0 <= `train.warmup_epochs`, got -1"),
   ("train.warmup_epochs", 21, "`train.warmup_epochs` <= 20, got 21"),
   ("train.warmup_learning_rate", -1e-9, "warmup_learning_rate.*got -1e-09"),
@@ -79,6 +81,7 @@ UNKNOWN = [
   ("model.name", "resnet", "model", models.MODELS),
   ("model.dtype", "float16", "dtype", models.DTYPES),
   ("train.scope", "last", "training scope", models.SCOPES),
+  ("train.optimizer", "sgd", "optimizer", OPTIMIZERS),
   (
     "dataset.interpolation",
     "nearest",

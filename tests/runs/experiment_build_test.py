@@ -8,7 +8,8 @@ import pytest
 from decern_jax import strategies
 from decern_jax.runs import experiment
 from decern_jax.runs.round import draw_first_state
-from decern_jax.training import training
+from decern_jax.training import frozen
+from decern_jax.training.recipe import Recipe
 from tests import tiny
 from tests.table import each
 
@@ -141,13 +142,13 @@ class TestBuild:
   def test_trains_as_configured(
     self, make_config, assets, monkeypatch, tmp_path
   ):
-    seen, fit = [], training.fit_head
+    seen, fit = [], frozen.fit_head
 
     def note(*args, recipe):
       seen.append(recipe)
       return fit(*args, recipe=recipe)
 
-    monkeypatch.setattr(training, "fit_head", note)
+    monkeypatch.setattr(frozen, "fit_head", note)
     values = {
       "num_epochs": 7,
       "batch_size": 3,
@@ -156,8 +157,10 @@ class TestBuild:
       "warmup_learning_rate": 0.125,
       "final_learning_rate": 0.0625,
       "steps_per_epoch": 2,
+      "optimizer": "lars",
+      "weight_decay": 0.125,
     }
     config = make_config(**{f"train.{k}": v for k, v in values.items()})
     built = experiment.build(config, assets, seed=1, workdir=tmp_path)
     built.advance(built.init())
-    assert seen[0]._asdict() == values
+    assert seen[0] == Recipe(**values)

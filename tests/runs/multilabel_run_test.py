@@ -14,7 +14,7 @@ from configs import label_file, land_cover
 from decern_jax.cli import compare
 from decern_jax.data import rendered_land_cover, specs
 from decern_jax.runs import check, driver, experiment, model_file, records
-from decern_jax.training import train_step
+from decern_jax.training import finetune
 from tests import tiny
 from tests.table import each
 
@@ -145,13 +145,13 @@ class TestPaperConfigs:
   def test_fine_tunes_as_many_steps_in_every_round(
     self, name, folder, tmp_path, monkeypatch
   ):
-    steps, step = [], train_step.train_step
+    steps, step = [], finetune.train_step
 
     def note(state, *args, **options):
       steps.append(len(args[1]))
       return step(state, *args, **options)
 
-    monkeypatch.setattr(train_step, "train_step", note)
+    monkeypatch.setattr(finetune, "train_step", note)
     rows = {"num_train": None, "num_test": None, "num_classes": None}
     row = specs.DATASETS[name]._replace(**rows)
     monkeypatch.setitem(specs.DATASETS, name, row)

@@ -1,5 +1,6 @@
 """Tests of what decern_jax/runs/round.py shows a strategy."""
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
-def parts() -> dict[str, learner.Part]:
+def parts() -> dict[str, learner.PlacedSplit]:
   return tasks.make_parts()
 
 
@@ -57,7 +58,7 @@ class TestNeeds:
       task,
       state,
       seed=1,
-      learner=made._replace(embed=embed),
+      learner=dataclasses.replace(made, embed=embed),
       select=spy,
       needs=needs,
     )

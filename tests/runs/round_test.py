@@ -37,7 +37,7 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
-def parts() -> dict[str, learner.Part]:
+def parts() -> dict[str, learner.PlacedSplit]:
   return tasks.make_parts()
 
 
@@ -255,13 +255,13 @@ class TestAdvance:
       train = parts["train"]
       rows = np.where(hidden[:, None], len(asked), np.asarray(train.features))
       features = jax.device_put(np.float32(rows), train.features.sharding)
-      return {**parts, "train": train._replace(features=features)}
+      return {**parts, "train": replace(train, features=features)}
 
     advance_few = functools.partial(
       run_round,
       few,
       seed=1,
-      learner=made._replace(embed=embed),
+      learner=replace(made, embed=embed),
       select=functools.partial(
         STRATEGIES["decern"].select,
         uncertainty_gamma=0.5,

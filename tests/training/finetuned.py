@@ -14,11 +14,12 @@ from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.models import pretrained
 from decern_jax.models.backbones import resnet
-from decern_jax.training import finetuning, learner, rounds, training
+from decern_jax.training import finetune, learner, rounds
+from decern_jax.training.recipe import Recipe
 from tests import tiny
 
 NUM_EPOCHS = 4
-RECIPE = training.Recipe(
+RECIPE = Recipe(
   num_epochs=NUM_EPOCHS,
   batch_size=8,
   learning_rate=3e-3,
@@ -51,7 +52,7 @@ def write_narrow(path: pathlib.Path) -> pathlib.Path:
 
 
 @functools.cache
-def make_setup(name: str) -> finetuning.Setup:
+def make_setup(name: str) -> finetune.Setup:
   """Returns always the same one, so that its programs are compiled once."""
   write = write_narrow if name == NARROW else tiny.write_weights
   with (
@@ -66,7 +67,7 @@ def make_setup(name: str) -> finetuning.Setup:
     )
     params = backbone.variables["params"]
     mask = models.trainable_mask(name, params, "published")
-  return finetuning.Setup(
+  return finetune.Setup(
     backbone=backbone,
     mask=mask,
     use_batch_statistics=name == NARROW,
@@ -93,7 +94,7 @@ def make_state(
 
 def make_learner(setup, workdir, *, seed=SEED) -> learner.Learner:
   """Makes one that embeds nothing."""
-  return finetuning.make_learner(
+  return finetune.make_learner(
     setup, lambda variables, wanted: {}, seed=seed, workdir=workdir
   )
 
@@ -111,7 +112,7 @@ def fitted(name: str) -> learner.Fit:
 
 
 def saved_epochs(workdir: pathlib.Path, round_num: int = 0) -> list[int]:
-  folder = workdir / finetuning.FOLDER / str(round_num)
+  folder = workdir / finetune.FOLDER / str(round_num)
   return sorted(int(path.name) // STEPS_OF_EPOCH for path in folder.iterdir())
 
 

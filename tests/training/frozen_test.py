@@ -8,7 +8,8 @@ import pytest
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.ops import keys
 from decern_jax.runs.round import Task, draw_first_state
-from decern_jax.training import learner, rounds, training
+from decern_jax.training import learner, rounds
+from decern_jax.training.head import fit_head, init_head
 from tests import tasks
 from tests.table import each
 from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, RECIPE
@@ -20,7 +21,7 @@ def task() -> Task:
 
 
 @pytest.fixture(scope="module")
-def parts() -> dict[str, learner.Part]:
+def parts() -> dict[str, learner.PlacedSplit]:
   return tasks.make_parts()
 
 
@@ -36,9 +37,9 @@ class TestFit:
     model = tasks.make_learner(task, parts).fit(state)
     where = np.zeros(task.capacity, int)
     where[:INITIAL] = np.flatnonzero(state.labeled)
-    head, losses = training.fit_head(
+    head, losses = fit_head(
       keys.round_key(1, "order", 0),
-      training.init_head(
+      init_head(
         keys.seed_key(1, "params"),
         dim=tasks.DIM,
         num_classes=tasks.NUM_CLASSES,
@@ -60,7 +61,7 @@ class TestFit:
 
   def test_starts_from_the_same_head_in_every_round(self, task, parts):
     """One label pattern in two rounds differs by the orders alone."""
-    recipe = RECIPE._replace(num_epochs=1, warmup_epochs=0)
+    recipe = replace(RECIPE, num_epochs=1, warmup_epochs=0)
     made = tasks.make_learner(task, parts, recipe=recipe)
     labeled_at = np.where(np.arange(POOL) < 9, 0, rounds.NOT_LABELED)
     models = [made.fit(rounds.make_state(i, labeled_at)) for i in (0, 3)]
@@ -97,7 +98,7 @@ class TestFit:
     assert tasks.without_seconds([record]) == expected
 
   def test_refuses_a_loss_that_is_not_finite(self, task, parts):
-    recipe = RECIPE._replace(learning_rate=1e38, final_learning_rate=1e38)
+    recipe = replace(RECIPE, learning_rate=1e38, final_learning_rate=1e38)
     made = tasks.make_learner(task, parts, recipe=recipe)
     message = r"loss became (nan|inf) in epoch \d+ of round 0; .*learning_rate"
     with pytest.raises(RuntimeError, match=message):
@@ -171,7 +172,7 @@ class TestRun:
     assert compiled == []
 
   def test_compiles_training_once_for_all_seeds(self, task, parts):
-    training.fit_head.clear_cache()
+    fit_head.clear_cache()
     for seed in (1, 2):
       tasks.run(task, parts, "random", seed=seed)
-    assert training.fit_head._cache_size() == 1
+    assert fit_head._cache_size() == 1

@@ -23,7 +23,7 @@ class TestPlace:
   def test_splits_rows_over_the_mesh(self):
     rows, labels = draw(POOL, 1)
     part = learner.place(rows, make_split("train", labels), make_mesh(8))
-    for array in part[:3]:
+    for array in (part.features, part.labels, part.valid):
       assert len(array.sharding.device_set) == 8
       assert array.addressable_shards[0].data.shape[0] == 8
 

@@ -1,5 +1,6 @@
 """Tests of whole runs that learn to predict losses, by the driver."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from decern_jax.distributed import processes
 from decern_jax.runs import check, driver, experiment, model_file, records
-from decern_jax.training import finetuning, train_step
+from decern_jax.training import finetune
 from tests import tasks, tiny
 from tests.training import finetuned
 from tests.training.finetuned import NARROW, assert_close, assert_same, fit
@@ -99,7 +100,7 @@ class TestFineTuned:
     run = make_run(train__scope="published")
     expected = run(tmp_path / "whole")
     assert [len(record["selected"]) for record in expected] == [4, 0]
-    calls, step = itertools.count(), train_step.train_step
+    calls, step = itertools.count(), finetune.train_step
 
     def step_or_stop(*args, **options):
       if next(calls) == 2:
@@ -107,10 +108,10 @@ class TestFineTuned:
       return step(*args, **options)
 
     with monkeypatch.context() as patch:
-      patch.setattr(train_step, "train_step", step_or_stop)
+      patch.setattr(finetune, "train_step", step_or_stop)
       with pytest.raises(Stop):
         run(tmp_path / "stopped")
-    assert (tmp_path / "stopped" / finetuning.FOLDER).is_dir()
+    assert (tmp_path / "stopped" / finetune.FOLDER).is_dir()
     found = run(tmp_path / "stopped")
     assert tasks.without_seconds(found) == tasks.without_seconds(expected)
     models = [
@@ -121,8 +122,8 @@ class TestFineTuned:
 
 
 @pytest.fixture(scope="module")
-def setup() -> finetuning.Setup:
-  return finetuned.make_setup(NARROW)._replace(predicts_losses=True)
+def setup() -> finetune.Setup:
+  return dataclasses.replace(finetuned.make_setup(NARROW), predicts_losses=True)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,10 @@ class TestFit:
     np.testing.assert_allclose(expected.losses[0], without.losses[0], rtol=0.05)
 
   def test_is_independent_of_shard_count(self, setup, expected, tmp_path):
-    found = fit(setup._replace(mesh=finetuned.make_mesh(8)), tmp_path)
+    found = fit(
+      dataclasses.replace(setup, mesh=finetuned.make_mesh(8)), tmp_path
+    )
     assert_close(
-      found._replace(loss_module=None), expected._replace(loss_module=None)
+      dataclasses.replace(found, loss_module=None),
+      dataclasses.replace(expected, loss_module=None),
     )

@@ -1,17 +1,20 @@
 """Tests of decern_jax/training/loss_module.py."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.training import learner, loss_module, rounds, training
+from decern_jax.training import learner, loss_module, rounds
+from decern_jax.training.head import fit_head, init_head
 from tests import oracle, tasks
 from tests.table import each
 
 STAGE_DIMS = (3, 5)
-RECIPE = tasks.RECIPE._replace(num_epochs=6)
+RECIPE = dataclasses.replace(tasks.RECIPE, num_epochs=6)
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ class TestFitWithHead:
       jnp.asarray(num_rows),
     )
     key, recipe = jax.random.key(0), RECIPE
-    alone = training.fit_head(key, problem.head, *arguments, recipe=recipe)
+    alone = fit_head(key, problem.head, *arguments, recipe=recipe)
     both = loss_module.fit_with_head(
       key, problem.head, module, *arguments, recipe=recipe
     )
@@ -151,7 +154,7 @@ class TestFitWithHead:
     features = rng.normal(size=(64, 4)).astype(np.float32)
     hard = features[:, 0] > 0.0
     labels = np.where(hard, rng.integers(0, 2, 64), 0).astype(np.int32)
-    head = training.init_head(jax.random.key(0), dim=4, num_classes=2)
+    head = init_head(jax.random.key(0), dim=4, num_classes=2)
     module = loss_module.init(jax.random.key(1), stage_dims=(4,))
     (_, module), _ = loss_module.fit_with_head(
       jax.random.key(2),
@@ -160,7 +163,7 @@ class TestFitWithHead:
       features,
       labels,
       jnp.asarray(64),
-      recipe=RECIPE._replace(num_epochs=40),
+      recipe=dataclasses.replace(RECIPE, num_epochs=40),
     )
     predicted = np.asarray(loss_module.predict_pool(module, features))
     assert predicted[hard].mean() > predicted[~hard].mean() + 0.5
@@ -206,7 +209,7 @@ class TestRun:
 
   def test_module_starts_anew_from_the_seed(self):
     task, parts = tasks.make_task(), tasks.make_parts(1)
-    recipe = RECIPE._replace(num_epochs=1, warmup_epochs=0)
+    recipe = dataclasses.replace(RECIPE, num_epochs=1, warmup_epochs=0)
     labeled_at = np.where(np.arange(tasks.POOL) < 9, 0, rounds.NOT_LABELED)
     models = [
       tasks.make_learner(

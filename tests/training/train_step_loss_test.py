@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from decern_jax.distributed.sharding import POOL_AXIS, make_mesh
-from decern_jax.training import loss_module, train_step, training
+from decern_jax.training import finetune, loss_module
+from decern_jax.training.recipe import learning_rates
 from tests import networks
 from tests.networks import HEAD, NUM_CLASSES, RECIPE
 from tests.table import each
@@ -41,8 +42,8 @@ def make_case() -> networks.Case:
   return networks.Case(LAYERS, use_norm=False)
 
 
-def create(case, module=MODULE) -> train_step.TrainState:
-  return train_step.create(
+def create(case, module=MODULE) -> finetune.TrainState:
+  return finetune.create(
     case.trained, HEAD, {}, recipe=case.recipe, loss_module=module
   )
 
@@ -91,7 +92,7 @@ def joint_loss(trained, images, labels, passes):
 def oracle(batches):
   trained = (make_case().params, HEAD, MODULE)
   opt_state = optax.scale_by_adam().init(trained)
-  rates, losses = training.epoch_learning_rates(RECIPE), []
+  rates, losses = learning_rates(RECIPE, jnp.arange(RECIPE.num_epochs)), []
   compute = jax.jit(joint_loss, static_argnums=3)
   for index, batch in enumerate(batches):
     (_, loss), gradient = compute(trained, *batch, index < NUM_PASSING)
@@ -147,7 +148,7 @@ class TestTrainStep:
       state = create(case, module).replace(epoch=jnp.int32(epoch))
       state, _ = case.step(state, BATCHES[0], apply=stage_apply)
       # Its first moment is a tenth of the gradient.
-      adam, _ = state.opt_state.inner_state
+      adam, *_ = state.opt_state
       found.append(adam.mu[0]["first"]["kernel"])
       moved = jax.tree.leaves(state.loss_module)[0]
       assert (np.asarray(moved) != jax.tree.leaves(module)[0]).any()
@@ -189,7 +190,7 @@ class TestCreate:
     assert "loss_module" not in names
     assert state.loss_module is None
     assert len(state.trained) == 2
-    adam, _ = state.opt_state.inner_state
+    adam, *_ = state.opt_state
     assert len(adam.mu) == 2
 
   def test_shares_no_memory_with_the_module(self):

@@ -9,12 +9,13 @@ from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
 from decern_jax.features import embedding
-from decern_jax.training import training
+from decern_jax.training.head import fit_head, init_head
+from decern_jax.training.recipe import Recipe
 
 NUM_FOLDS = 5
 
 # The published recipe of a head on frozen features.
-RECIPE = training.Recipe(
+RECIPE = Recipe(
   num_epochs=200,
   batch_size=128,
   learning_rate=1e-3,
@@ -124,13 +125,11 @@ def predict_out_of_sample(
     )
   fold_key, head_key, order_key = jax.random.split(key, 3)
   folds = _assign_folds(fold_key, labels)
-  head = training.init_head(
-    head_key, dim=features.shape[1], num_classes=num_classes
-  )
+  head = init_head(head_key, dim=features.shape[1], num_classes=num_classes)
   probs = np.zeros((len(features), num_classes), np.float32)
   for fold in range(NUM_FOLDS):
     is_out = folds == fold
-    trained, _ = training.fit_head(
+    trained, _ = fit_head(
       jax.random.fold_in(order_key, fold),
       head,
       *_move_first(features, labels, ~is_out),

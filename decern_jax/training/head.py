@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,66 +11,16 @@ from jaxtyping import Array, Bool, Float, Int, Key
 import optax
 
 from decern_jax.ops.head import LinearHead, logits
-
-
-class Recipe(NamedTuple):
-  """How a model is trained.
-
-  Attributes:
-    num_epochs: Epochs, each with a learning rate of its own.
-    batch_size: Examples of a batch.
-    learning_rate: The peak rate.
-    warmup_epochs: Epochs of linear warm-up.
-    warmup_learning_rate: The rate of the first epoch, if there is a warm-up.
-    final_learning_rate: The rate that the cosine decay ends at.
-    steps_per_epoch: Batches of an epoch; None: those of a pass over the labeled
-      examples. A number makes every round take as many steps, however many
-      labels there are.
-  """
-
-  num_epochs: int
-  batch_size: int
-  learning_rate: float
-  warmup_epochs: int
-  warmup_learning_rate: float
-  final_learning_rate: float
-  steps_per_epoch: int | None = None
-
-
-def epoch_learning_rates(recipe: Recipe) -> Float[Array, " epochs"]:
-  """Returns the learning rate of each epoch.
-
-  A linear warm-up, then half a cosine; stepped per epoch, as published, not
-  per batch.
-
-  Args:
-    recipe: The recipe.
-
-  Returns:
-    The rates.
-  """
-  decay_epochs = max(1, recipe.num_epochs - recipe.warmup_epochs)
-  schedule = optax.join_schedules(
-    [
-      optax.linear_schedule(
-        recipe.warmup_learning_rate,
-        recipe.learning_rate,
-        max(1, recipe.warmup_epochs),
-      ),
-      optax.cosine_decay_schedule(
-        recipe.learning_rate,
-        decay_epochs,
-        alpha=recipe.final_learning_rate / recipe.learning_rate,
-      ),
-    ],
-    [recipe.warmup_epochs],
-  )
-  # As floats: optax mixes its own types with those of the count.
-  return jax.vmap(schedule)(jnp.arange(recipe.num_epochs, dtype=jnp.float32))
+from decern_jax.training.recipe import (
+  Recipe,
+  apply_gradient,
+  learning_rates,
+  make_optimizer,
+)
 
 
 def init_head(key: Key[Array, ""], *, dim: int, num_classes: int) -> LinearHead:
-  """Returns a fresh head: uniform in ±1/sqrt(dim), as PyTorch's Linear.
+  """Returns a fresh head: uniform in ±1/sqrt(dim), like PyTorch's Linear.
 
   Args:
     key: Random key.
@@ -98,8 +48,8 @@ def example_losses(
 
   Args:
     outputs: The logits.
-    labels: The class of each example: the loss is the cross-entropy; or 0 or 1
-      of every label, [rows, classes]: the mean binary cross-entropy.
+    labels: The class of each example: the loss is the cross-entropy. Or 0 or 1
+      for every label, [rows, classes]: the mean binary cross-entropy.
 
   Returns:
     The losses.
@@ -139,15 +89,15 @@ def fit_head(
   *,
   recipe: Recipe,
 ) -> tuple[LinearHead, Float[Array, " epochs"]]:
-  """Trains a head with Adam on the first rows of an array, as `fit_params`.
+  """Trains a head on the first rows of an array, as `fit_params` does.
 
   Args:
     key: Random key of the orders.
     head: The head to start from.
     features: Features; the labeled ones come first.
-    labels: Class of each row, or 0 or 1 of every label; any such value past
+    labels: Class of each row, or 0 or 1 for every label; any such value past
       `num_rows`.
-    num_rows: Rows that count, in [1, rows].
+    num_rows: Number of rows that count, in [1, rows].
     recipe: How to train.
 
   Returns:
@@ -174,30 +124,27 @@ def fit_params(
   compute_loss: Callable[..., tuple[jax.Array, jax.Array]],
   recipe: Recipe,
 ) -> tuple[Any, Float[Array, " epochs"]]:
-  """Trains parameters with Adam on the first rows of an array.
+  """Trains parameters on the first rows of an array; call it inside `jax.jit`.
 
   The array keeps its length from round to round while more of its rows count,
-  so that a whole run compiles this once, inside of `jax.jit`. Each pass visits
-  the rows in a new random order; its last batch is dropped when there is more
-  than one.
+  so that a whole run compiles this once. Each pass visits the rows in a new
+  random order. Its last, incomplete batch is dropped, unless it is the only
+  one.
 
   Args:
     key: Random key of the orders.
     params: The parameters to start from.
     features: Features; the labeled ones come first.
     labels: As in `fit_head`.
-    num_rows: Rows that count, in [1, rows].
+    num_rows: Number of rows that count, in [1, rows].
     compute_loss: Maps parameters, features and labels of a batch, and a mask of
-      the rows that count, which come first, to the loss that is made smaller
-      and to the one that is told.
+      the rows that count, which come first, to the loss to minimize and the
+      loss to report.
     recipe: How to train.
 
   Returns:
-    The trained parameters, and the mean of the told loss in each epoch.
+    The trained parameters, and the mean reported loss of each epoch.
   """
-  optimizer = optax.inject_hyperparams(optax.adam)(
-    learning_rate=recipe.learning_rate
-  )
   size = min(recipe.batch_size, len(features))
   per_pass = jnp.maximum(num_rows // size, 1)
   per_epoch = per_pass
@@ -219,27 +166,27 @@ def fit_params(
       begin = place * size
       where = jax.lax.dynamic_slice_in_dim(order, begin, size)
       counted = begin + jnp.arange(size) < num_rows
-      # Rows past the last may hold anything; a NaN would outlive its weight of
-      # zero in the gradient.
+      # Rows past `num_rows` may hold anything. A NaN times a weight of zero
+      # would still be a NaN in the gradient.
       inputs = jnp.where(counted[:, None], features[where], 0.0)
       (_, loss), gradient = jax.value_and_grad(compute_loss, has_aux=True)(
         params, inputs, labels[where], counted
       )
-      # Adam in optax raises a float to the power of an integer.
-      with jax.numpy_dtype_promotion("standard"):
-        update, opt_state = optimizer.update(gradient, opt_state)
-      return optax.apply_updates(params, update), opt_state, order, total + loss
+      params, opt_state = apply_gradient(
+        recipe, params, opt_state, gradient, rate
+      )
+      return params, opt_state, order, total + loss
 
     params, opt_state, order = carry
-    opt_state.hyperparams["learning_rate"] = rate
     params, opt_state, order, total = jax.lax.fori_loop(
       0, per_epoch, run_batch, (params, opt_state, order, 0.0)
     )
     losses = total / per_epoch.astype(jnp.float32)
     return (params, opt_state, order), losses
 
-  epochs = (jnp.arange(recipe.num_epochs), epoch_learning_rates(recipe))
+  indices = jnp.arange(recipe.num_epochs)
+  start = params, make_optimizer(recipe).init(params), rows
   (params, *_), losses = jax.lax.scan(
-    run_epoch, (params, optimizer.init(params), rows), epochs
+    run_epoch, start, (indices, learning_rates(recipe, indices))
   )
   return params, losses

@@ -1,5 +1,6 @@
 """Tests of decern_jax/training/training.py."""
 
+import dataclasses
 import math
 
 import jax
@@ -7,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from decern_jax.ops.head import LinearHead
-from decern_jax.training import training
+from decern_jax.training.head import cross_entropy, fit_head, init_head
+from decern_jax.training.recipe import Recipe, learning_rates
 from tests import oracle
 from tests.table import each
 
-PUBLISHED = training.Recipe(
+PUBLISHED = Recipe(
   num_epochs=200,
   batch_size=128,
   learning_rate=1e-3,
@@ -19,13 +21,12 @@ PUBLISHED = training.Recipe(
   warmup_learning_rate=1e-6,
   final_learning_rate=1e-5,
 )
-SHORT = PUBLISHED._replace(num_epochs=12, learning_rate=0.05)
+SHORT = dataclasses.replace(PUBLISHED, num_epochs=12, learning_rate=0.05)
 
 
 def rates_of(**changes) -> np.ndarray:
-  return np.asarray(
-    training.epoch_learning_rates(PUBLISHED._replace(**changes))
-  )
+  recipe = dataclasses.replace(PUBLISHED, **changes)
+  return np.asarray(learning_rates(recipe, np.arange(recipe.num_epochs)))
 
 
 class TestEpochLearningRates:
@@ -60,7 +61,7 @@ class TestEpochLearningRates:
 
 class TestInitHead:
   def test_is_uniform_within_one_over_root_dim(self, key):
-    head = training.init_head(key, dim=400, num_classes=30)
+    head = init_head(key, dim=400, num_classes=30)
     assert head.kernel.shape == (400, 30)
     assert head.bias.shape == (30,)
     for array in head:
@@ -72,8 +73,7 @@ class TestInitHead:
 
   def test_changes_with_the_key(self, key):
     heads = [
-      training.init_head(key, dim=3, num_classes=2)
-      for key in jax.random.split(key)
+      init_head(key, dim=3, num_classes=2) for key in jax.random.split(key)
     ]
     assert not np.any(heads[0].kernel == heads[1].kernel)
 
@@ -85,14 +85,14 @@ class TestCrossEntropy:
     counted = np.arange(40) % 3 > 0
     expected = -np.log(problem.probs[np.arange(40), labels])[counted].mean()
     arrays = (problem.head, problem.features, labels, counted)
-    actual = training.cross_entropy(*jax.tree.map(jnp.asarray, arrays))
+    actual = cross_entropy(*jax.tree.map(jnp.asarray, arrays))
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
   def test_is_zero_where_no_row_counts(self):
     problem = oracle.make_problem()
     none = np.zeros(40, bool)
     arrays = (problem.head, problem.features, np.zeros(40, int), none)
-    assert training.cross_entropy(*jax.tree.map(jnp.asarray, arrays)) == 0.0
+    assert cross_entropy(*jax.tree.map(jnp.asarray, arrays)) == 0.0
 
 
 def naive_fit(head, features, labels, recipe) -> tuple[LinearHead, list[float]]:
@@ -100,7 +100,7 @@ def naive_fit(head, features, labels, recipe) -> tuple[LinearHead, list[float]]:
   parameters = [np.float64(array) for array in head]
   moments = [[np.zeros_like(p), np.zeros_like(p)] for p in parameters]
   losses, onehot = [], np.eye(len(head.bias))[labels]
-  rates = np.float64(training.epoch_learning_rates(recipe))
+  rates = np.float64(learning_rates(recipe, jnp.arange(recipe.num_epochs)))
   for step, rate in enumerate(rates, start=1):
     probs = oracle.predict(features, *parameters)
     losses.append(-np.log(probs[np.arange(len(labels)), labels]).mean())
@@ -117,7 +117,7 @@ def naive_fit(head, features, labels, recipe) -> tuple[LinearHead, list[float]]:
 
 def fit(problem, labels, *, num_rows=None, recipe=SHORT, seed=0, start=None):
   start = problem.head if start is None else start
-  head, losses = training.fit_head(
+  head, losses = fit_head(
     jax.random.key(seed),
     start,
     problem.features,
@@ -133,8 +133,12 @@ def visits(num_rows: int, *, batch_size: int, num_epochs=6, seed=0, steps=None):
 
   A rate of next to nothing leaves the head as it is.
   """
-  recipe = training.Recipe(
-    num_epochs, batch_size, 1e-30, 0, 0.0, 1e-30, steps_per_epoch=steps
+  recipe = Recipe(
+    num_epochs=num_epochs,
+    batch_size=batch_size,
+    learning_rate=1e-30,
+    final_learning_rate=1e-30,
+    steps_per_epoch=steps,
   )
   capacity = 12
   problem = oracle.make_problem()._replace(
@@ -173,14 +177,14 @@ class TestFitHead:
 
   def test_learns_separable_classes(self):
     problem = oracle.make_problem(dim=60)
-    recipe = SHORT._replace(num_epochs=60)
+    recipe = dataclasses.replace(SHORT, num_epochs=60)
     _, losses = fit(problem, self.labels, recipe=recipe)
     assert losses[-1] < 0.1 < losses[0]
 
   @each("garbage", [0.0, -1e3, 1e30, np.nan])
   def test_padding_rows_never_matter(self, garbage):
     problem = oracle.make_problem()
-    recipe = SHORT._replace(batch_size=16)
+    recipe = dataclasses.replace(SHORT, batch_size=16)
     for num_rows in (7, 37):
       expected = fit(problem, self.labels, num_rows=num_rows, recipe=recipe)
       features, labels = problem.features.copy(), self.labels.copy()
@@ -191,7 +195,7 @@ class TestFitHead:
 
   def test_length_of_the_padding_never_matters(self):
     problem = oracle.make_problem()
-    recipe = SHORT._replace(batch_size=8)
+    recipe = dataclasses.replace(SHORT, batch_size=8)
     shorter = problem._replace(features=problem.features[:25])
     found = fit(shorter, self.labels[:25], num_rows=20, recipe=recipe)
     expected = fit(problem, self.labels, num_rows=20, recipe=recipe)
@@ -215,13 +219,13 @@ class TestFitHead:
   def test_an_epoch_may_have_several_passes(self):
     """Of the one batch that 7 rows are, each of them three times."""
     problem = oracle.make_problem(pool=40)
-    recipe = SHORT._replace(batch_size=8)
+    recipe = dataclasses.replace(SHORT, batch_size=8)
     once, thrice = (
       fit(
         problem,
         self.labels,
         num_rows=7,
-        recipe=recipe._replace(steps_per_epoch=steps),
+        recipe=dataclasses.replace(recipe, steps_per_epoch=steps),
       )[1]
       for steps in (1, 3)
     )
@@ -231,10 +235,10 @@ class TestFitHead:
   @each("num_rows, steps", [(7, 1), (20, 2), (40, 5)])
   def test_as_many_steps_as_a_pass_has_are_a_pass(self, num_rows, steps):
     problem = oracle.make_problem(pool=40)
-    recipe = SHORT._replace(batch_size=8)
+    recipe = dataclasses.replace(SHORT, batch_size=8)
     (found, losses), (expected, expected_losses) = (
       fit(problem, self.labels, num_rows=num_rows, recipe=chosen)
-      for chosen in (recipe._replace(steps_per_epoch=steps), recipe)
+      for chosen in (dataclasses.replace(recipe, steps_per_epoch=steps), recipe)
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-6)
@@ -251,15 +255,15 @@ class TestFitHead:
 
   def test_starts_anew_from_the_given_head(self, key):
     problem = oracle.make_problem()
-    start = training.init_head(key, dim=37, num_classes=5)
+    start = init_head(key, dim=37, num_classes=5)
     first = fit(problem, self.labels, start=start)
     second = fit(problem, self.labels, start=start)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
   def test_compiles_once_while_the_labeled_set_grows(self):
     problem = oracle.make_problem(pool=31)
-    recipe = SHORT._replace(batch_size=8)
-    before = training.fit_head._cache_size()
+    recipe = dataclasses.replace(SHORT, batch_size=8)
+    before = fit_head._cache_size()
     for round_num, num_rows in enumerate((5, 8, 16, 31)):
       fit(
         problem,
@@ -268,4 +272,4 @@ class TestFitHead:
         recipe=recipe,
         seed=round_num,
       )
-    assert training.fit_head._cache_size() == before + 1
+    assert fit_head._cache_size() == before + 1

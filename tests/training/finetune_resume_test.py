@@ -1,5 +1,6 @@
 """Tests that a fine-tuning stopped inside a round ends as one that was not."""
 
+import dataclasses
 import itertools
 import threading
 
@@ -8,7 +9,7 @@ import pytest
 
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.training import finetuning, train_step
+from decern_jax.training import finetune
 from tests.table import each
 from tests.training import finetuned
 from tests.training.finetuned import (
@@ -25,7 +26,7 @@ class Stop(Exception):
 
 
 @pytest.fixture
-def setup() -> finetuning.Setup:
+def setup() -> finetune.Setup:
   """Of a network with batch normalisation."""
   return finetuned.make_setup(NARROW)
 
@@ -35,7 +36,7 @@ def stop_after(monkeypatch):
   """Fine-tunes until so many steps are made."""
 
   def run(num_steps: int, setup, workdir) -> None:
-    calls, step = itertools.count(), train_step.train_step
+    calls, step = itertools.count(), finetune.train_step
 
     def step_or_stop(*args, **options):
       if next(calls) == num_steps:
@@ -43,7 +44,7 @@ def stop_after(monkeypatch):
       return step(*args, **options)
 
     with monkeypatch.context() as patch:
-      patch.setattr(train_step, "train_step", step_or_stop)
+      patch.setattr(finetune, "train_step", step_or_stop)
       with pytest.raises(Stop):
         fit(setup, workdir)
 
@@ -53,13 +54,13 @@ def stop_after(monkeypatch):
 @pytest.fixture
 def count_steps(monkeypatch):
   """Collects the numbers of the epochs that steps are made in."""
-  found, step = [], train_step.train_step
+  found, step = [], finetune.train_step
 
   def count(state, *args, **options):
     found.append(int(state.epoch))
     return step(state, *args, **options)
 
-  monkeypatch.setattr(train_step, "train_step", count)
+  monkeypatch.setattr(finetune, "train_step", count)
   return found
 
 
@@ -112,7 +113,7 @@ class TestResume:
     self, setup, tmp_path, stop_after
   ):
     stop_after(5, setup, tmp_path)
-    other = setup._replace(mesh=make_mesh(8), num_workers=1)
+    other = dataclasses.replace(setup, mesh=make_mesh(8), num_workers=1)
     found, expected = fit(other, tmp_path), finetuned.fitted(NARROW)
     np.testing.assert_array_equal(found.losses[:2], expected.losses[:2])
     assert_close(found, expected)
@@ -121,9 +122,7 @@ class TestResume:
     self, setup, tmp_path, stop_after, caplog
   ):
     stop_after(7, setup, tmp_path)
-    last = (
-      tmp_path / finetuning.FOLDER / "0" / str(3 * finetuned.STEPS_OF_EPOCH)
-    )
+    last = tmp_path / finetune.FOLDER / "0" / str(3 * finetuned.STEPS_OF_EPOCH)
     files = [path for path in last.rglob("*") if path.is_file()]
     max(files, key=lambda path: path.stat().st_size).write_bytes(b"")
     assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))
@@ -132,12 +131,12 @@ class TestResume:
   def test_clears_the_states_of_earlier_rounds_away(self, setup, tmp_path):
     for round_num in (3, 4):
       fit(setup, tmp_path, finetuned.make_state(round_num))
-      (folder,) = (tmp_path / finetuning.FOLDER).iterdir()
+      (folder,) = (tmp_path / finetune.FOLDER).iterdir()
       assert folder.name == str(round_num)
     assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))
 
   def test_saves_nothing_before_it_is_due(self, setup, tmp_path):
-    fit(setup._replace(checkpoint_seconds=3600.0), tmp_path)
+    fit(dataclasses.replace(setup, checkpoint_seconds=3600.0), tmp_path)
     assert finetuned.saved_epochs(tmp_path) == []
 
   def test_closes_its_threads_when_it_is_stopped(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from decern_jax.runs import model_file, records
-from decern_jax.training import finetuning
+from decern_jax.training import finetune
 from tests import tiny
 from tests.cli import commands
 
@@ -52,7 +52,7 @@ def saved(workdir: pathlib.Path) -> list[tuple[int, int]]:
   """Returns the rounds and epochs whose states are on the disk."""
   return [
     (int(path.parent.name), int(path.name))
-    for path in (workdir / finetuning.FOLDER).glob("*/*")
+    for path in (workdir / finetune.FOLDER).glob("*/*")
     if path.name.isdigit()
   ]
 
@@ -102,7 +102,7 @@ class TestKill:
     # A kill may hit the moment between two rounds.
     assert num_continued > NUM_KILLS // 2
     assert without_seconds(killed) == expected
-    assert not (killed / finetuning.FOLDER).exists()
+    assert not (killed / finetune.FOLDER).exists()
     models = [
       tmp_path / name / model_file.FILE_NAME for name in ("whole", "killed")
     ]

@@ -12,7 +12,7 @@ from decern_jax.data import augmentation, transforms
 from decern_jax.features import embedding
 from decern_jax.ops.head import logits
 from decern_jax.runs import check, driver, experiment, model_file, records
-from decern_jax.training import finetuning, rounds, train_step
+from decern_jax.training import finetune, rounds
 from tests import tasks, tiny
 from tests.table import each
 
@@ -136,7 +136,7 @@ class TestPublishedScope:
     """Trained once more, from the labels of the last round alone."""
     workdir, state = finished
     config, assets = published.config, published.assets
-    setup = finetuning.Setup(
+    setup = finetune.Setup(
       backbone=assets.backbone,
       mask=models.trainable_mask(
         "small_cnn", assets.backbone.variables["params"], "published"
@@ -152,7 +152,7 @@ class TestPublishedScope:
       num_workers=1,
       checkpoint_seconds=3600.0,
     )
-    made = finetuning.make_learner(
+    made = finetune.make_learner(
       setup, lambda variables, wanted: {}, seed=SEED, workdir=tmp_path
     )
     last = rounds.make_state(NUM_ROUNDS - 1, np.array(state.labeled_at))
@@ -192,7 +192,7 @@ class TestPublishedScope:
     self, published, finished, tmp_path, monkeypatch, num_steps
   ):
     """The rounds have 1, 2 and 3 steps in each of 3 epochs."""
-    calls, step = itertools.count(), train_step.train_step
+    calls, step = itertools.count(), finetune.train_step
 
     def step_or_stop(*args, **options):
       if next(calls) == num_steps:
@@ -200,10 +200,10 @@ class TestPublishedScope:
       return step(*args, **options)
 
     with monkeypatch.context() as patch:
-      patch.setattr(train_step, "train_step", step_or_stop)
+      patch.setattr(finetune, "train_step", step_or_stop)
       with pytest.raises(Stop):
         published(tmp_path)
-    assert (tmp_path / finetuning.FOLDER).is_dir()
+    assert (tmp_path / finetune.FOLDER).is_dir()
     published(tmp_path)
     assert without_seconds(tmp_path) == without_seconds(finished[0])
     name = model_file.FILE_NAME

@@ -1,4 +1,6 @@
-"""Tests of decern_jax/training/finetuning.py, on tiny images."""
+"""Tests of decern_jax/training/finetune.py, on tiny images."""
+
+import dataclasses
 
 from flax import traverse_util
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.training import finetuning, train_step
+from decern_jax.training import finetune
 from tests import tasks, tiny
 from tests.table import each
 from tests.training import finetuned
@@ -21,7 +23,7 @@ from tests.training.finetuned import (
 
 
 @pytest.fixture
-def setup() -> finetuning.Setup:
+def setup() -> finetune.Setup:
   """Of a network with batch normalisation."""
   return finetuned.make_setup(NARROW)
 
@@ -53,7 +55,9 @@ class TestFit:
     assert set(finetuned.fitted("small_cnn").variables) == {"params"}
 
   def test_keeps_frozen_statistics(self, setup, tmp_path):
-    model = fit(setup._replace(use_batch_statistics=False), tmp_path)
+    model = fit(
+      dataclasses.replace(setup, use_batch_statistics=False), tmp_path
+    )
     jax.tree.map(
       np.testing.assert_array_equal,
       model.variables["batch_stats"],
@@ -64,7 +68,9 @@ class TestFit:
     self, setup, tmp_path
   ):
     """A first epoch of one batch, of images that are always seen alike."""
-    steady = setup._replace(augment=lambda image, rng: image[:, : tiny.SIZE])
+    steady = dataclasses.replace(
+      setup, augment=lambda image, rng: image[:, : tiny.SIZE]
+    )
     models = [
       fit(steady, tmp_path, make_state(i, num_labeled=8)) for i in (0, 3)
     ]
@@ -75,14 +81,16 @@ class TestFit:
   def test_sees_each_image_once_in_an_epoch_with_its_own_label(
     self, setup, tmp_path, monkeypatch
   ):
-    seen, step = [], train_step.train_step
+    seen, step = [], finetune.train_step
 
     def note(state, fixed, images, labels, *args, **options):
       seen.append((np.asarray(images), np.asarray(labels)))
       return step(state, fixed, images, labels, *args, **options)
 
-    monkeypatch.setattr(train_step, "train_step", note)
-    steady = setup._replace(augment=lambda image, rng: image[:, : tiny.SIZE])
+    monkeypatch.setattr(finetune, "train_step", note)
+    steady = dataclasses.replace(
+      setup, augment=lambda image, rng: image[:, : tiny.SIZE]
+    )
     fit(steady, tmp_path)
     assert len(seen) == finetuned.NUM_EPOCHS * finetuned.STEPS_OF_EPOCH
     train = setup.train
@@ -102,17 +110,18 @@ class TestFit:
     self, setup, tmp_path, monkeypatch, num_labeled
   ):
     """However many labels there are; an example still comes once in a pass."""
-    seen, step = [], train_step.train_step
+    seen, step = [], finetune.train_step
 
     def note(state, fixed, images, labels, num_batches, **options):
       seen.append([image.tobytes() for image in np.asarray(images)])
       assert num_batches == 3
       return step(state, fixed, images, labels, num_batches, **options)
 
-    monkeypatch.setattr(train_step, "train_step", note)
-    steady = setup._replace(
+    monkeypatch.setattr(finetune, "train_step", note)
+    steady = dataclasses.replace(
+      setup,
       augment=lambda image, rng: image[:, : tiny.SIZE],
-      recipe=setup.recipe._replace(steps_per_epoch=3),
+      recipe=dataclasses.replace(setup.recipe, steps_per_epoch=3),
     )
     fit(steady, tmp_path, make_state(num_labeled=num_labeled))
     assert len(seen) == 3 * finetuned.NUM_EPOCHS
@@ -134,13 +143,15 @@ class TestFit:
   def test_is_independent_of_the_number_of_threads(
     self, setup, tmp_path, num_workers
   ):
-    found = fit(setup._replace(num_workers=num_workers), tmp_path)
+    found = fit(dataclasses.replace(setup, num_workers=num_workers), tmp_path)
     assert_same(found, finetuned.fitted(NARROW))
 
   @each("num_devices", [8, 3])
   def test_is_independent_of_shard_count(self, setup, tmp_path, num_devices):
     """Also where the 8 images of a batch do not divide by the devices."""
-    found = fit(setup._replace(mesh=make_mesh(num_devices)), tmp_path)
+    found = fit(
+      dataclasses.replace(setup, mesh=make_mesh(num_devices)), tmp_path
+    )
     assert_close(found, finetuned.fitted(NARROW))
 
   def test_compiles_nothing_new_in_a_later_round(self, setup, tmp_path):
@@ -157,8 +168,8 @@ class TestFit:
       lambda leaf: jnp.full_like(leaf, np.nan), setup.backbone.variables
     )
     backbone = setup.backbone._replace(variables=variables)
-    bad = setup._replace(
-      backbone=backbone, checkpoint_seconds=checkpoint_seconds
+    bad = dataclasses.replace(
+      setup, backbone=backbone, checkpoint_seconds=checkpoint_seconds
     )
     message = r"loss became nan in epoch 0 of round 2; .*learning_rate"
     with pytest.raises(RuntimeError, match=message):
@@ -170,7 +181,7 @@ class TestFit:
       raise OSError("no such disk")
 
     with pytest.raises(RuntimeError, match=r"Example 'train/.*no such disk"):
-      fit(setup._replace(augment=fail), tmp_path)
+      fit(dataclasses.replace(setup, augment=fail), tmp_path)
 
 
 class TestEmbed:
@@ -181,7 +192,7 @@ class TestEmbed:
       asked.append((variables, wanted))
       return {"test": "part"}
 
-    made = finetuning.make_learner(
+    made = finetune.make_learner(
       setup, embed, seed=finetuned.SEED, workdir=tmp_path
     )
     model, wanted = finetuned.fitted(NARROW), np.ones(32, bool)
@@ -195,7 +206,7 @@ class TestFinish:
   def test_removes_the_folder(self, setup, tmp_path):
     fit(setup, tmp_path)
     (tmp_path / "records.jsonl").write_text("")
-    assert (tmp_path / finetuning.FOLDER).is_dir()
+    assert (tmp_path / finetune.FOLDER).is_dir()
     for _ in range(2):
-      finetuning.finish(tmp_path)
+      finetune.finish(tmp_path)
       assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]
