@@ -28,6 +28,11 @@ COMPILED = os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(CACHE / "decern_jax" / "tests")
 )
 
+# A process that bounds the size of the cache needs the times of access that
+# only such processes write: the other processes bound it too.
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 * 2**30))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

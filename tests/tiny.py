@@ -1,5 +1,6 @@
 """Tiny data, weights and configurations that tests run whole experiments on."""
 
+from collections.abc import Callable
 import os
 import pathlib
 import struct
@@ -103,6 +104,24 @@ def make_config(
   changes = {name.replace("__", "."): value for name, value in changes.items()}
   config.update_from_flattened_dict({**values, **changes})
   return config.lock()
+
+
+def write_inputs(
+  folder: pathlib.Path, **counts: int
+) -> Callable[..., config_dict.ConfigDict]:
+  """Writes images and weights, and returns what makes a configuration of them.
+
+  Args:
+    folder: Where `data`, `weights.safetensors` and `cache` are to be.
+    **counts: As for `write_image_folder`.
+  """
+  write_image_folder(folder / "data", **counts)
+  weights = write_weights(folder / "weights.safetensors")
+
+  def make(data=folder / "data", cache=folder / "cache", **changes):
+    return make_config(data, weights, cache, **changes)
+
+  return make
 
 
 def leaves(tree: dict, prefix: str = "") -> list:

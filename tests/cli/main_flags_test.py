@@ -26,7 +26,11 @@ class TestMain:
 
   @pytest.fixture
   def parse(self, monkeypatch):
+    """Parses flags as a new process does, whatever was parsed before."""
+    unparsed = flagsaver.save_flag_values()
+
     def parse(*arguments, config="configs/quickstart.py"):
+      flagsaver.restore_flag_values(unparsed)
       argv = ["main", f"--config={tiny.ROOT / config}", *arguments]
       monkeypatch.setattr(sys, "argv", argv)
       return config_flag.parse(argv)
@@ -51,6 +55,39 @@ class TestMain:
     with pytest.raises(SystemExit) as exit_:
       parse(flag)
     assert message in exit_.value.code
+
+  def test_names_an_unknown_flag_without_traceback(self, parse, capsys):
+    with pytest.raises(SystemExit):
+      parse("--lr=1")
+    assert "Unknown command line flag 'lr'" in capsys.readouterr().err
+
+  @each(
+    "config, flags_, message",
+    [
+      (
+        "configs/image_folder.py",
+        ["--config.seeds=(3, 3)"],
+        "error: Expected distinct `seeds`, at least one, got (3, 3)",
+      ),
+      ("configs/nowhere.py", [], "configs/nowhere.py"),
+      # A field that must be set.
+      ("configs/common.py", [], "error: Unknown dataset None; expected one of"),
+      (
+        "configs/cub.py",
+        ["--config.dataset.path=."],
+        "python -m decern_jax.prepare caltech_birds2011",
+      ),
+    ],
+  )
+  def test_refuses_before_anything_is_written(
+    self, parse, monkeypatch, tmp_path, config, flags_, message
+  ):
+    argv = parse(*flags_, config=config)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+      main.main(argv)
+    assert message in exit_.value.code
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
   def test_raises_what_a_configuration_file_raises(self, parse, tmp_path):
     file = tmp_path / "mine.py"

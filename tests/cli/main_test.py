@@ -1,10 +1,15 @@
 """Tests of decern_jax/cli/main.py, in this process."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
+import pty
 import shutil
+import sys
+import termios
 
 from etils import epath
 import numpy as np
@@ -12,6 +17,7 @@ from PIL import Image
 import pytest
 
 from decern_jax.cli import main
+from decern_jax.features import embedding
 from decern_jax.report import run_report
 from decern_jax.runs import driver, experiment, records
 from tests import event_file, tiny
@@ -20,23 +26,34 @@ NUM_ROUNDS = 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """Data, weights and a cache that all tests of this file share."""
-  folder = tmp_path_factory.mktemp("main")
-  tiny.write_image_folder(folder / "data")
-  tiny.write_weights(folder / "weights.safetensors")
-  return folder
+def make_config(tmp_path_factory):
+  """Makes a configuration of a tiny run, with changes by dotted name."""
+  return tiny.write_inputs(tmp_path_factory.mktemp("main"))
+
+
+@pytest.fixture(scope="module")
+def first(make_config, tmp_path_factory) -> tuple[pathlib.Path, str, str]:
+  """A run that nobody stopped: its folder, and what it wrote on the screen."""
+  workdir = tmp_path_factory.mktemp("first") / "run"
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    main.run(make_config(), epath.Path(workdir))
+  return workdir, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def seeds(make_config, tmp_path_factory) -> tuple[pathlib.Path, str]:
+  """The runs of two seeds: their folder, and what they print."""
+  parent, out = tmp_path_factory.mktemp("seeds"), io.StringIO()
+  with contextlib.redirect_stdout(out):
+    main.run(make_config(seeds=(1, 11)), epath.Path(parent))
+  return parent, out.getvalue()
 
 
 @pytest.fixture
-def make_config(folder):
-  """Makes a configuration of a tiny run, with changes by dotted name."""
-
-  def make(data=folder / "data", **changes):
-    weights = folder / "weights.safetensors"
-    return tiny.make_config(data, weights, folder / "cache", **changes)
-
-  return make
+def finished(first, tmp_path) -> pathlib.Path:
+  """A copy of its folder."""
+  return shutil.copytree(first[0], tmp_path / "run")
 
 
 @pytest.fixture
@@ -52,14 +69,10 @@ def start(make_config, tmp_path):
 
 @pytest.fixture
 def forbid_work(monkeypatch):
-  """Makes the test fail if data are opened from now on."""
-
-  def forbid():
-    monkeypatch.setattr(
-      experiment, "load", lambda config: pytest.fail("the data were opened")
-    )
-
-  return forbid
+  """Makes the test fail if data are opened."""
+  monkeypatch.setattr(
+    experiment, "load", lambda config: pytest.fail("the data were opened")
+  )
 
 
 def without_seconds(workdir) -> list[dict]:
@@ -89,8 +102,8 @@ class TestRun:
   def stay_in_tmp_path(self, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-  def test_leaves_records_settings_and_pictures(self, start, capsys):
-    workdir = start()
+  def test_leaves_records_settings_and_pictures(self, first):
+    workdir, *_ = first
     assert sorted(path.name for path in workdir.iterdir()) == [
       "checkpoints",
       "config.json",
@@ -110,40 +123,54 @@ class TestRun:
     assert settings["seed"] == 1
     check_events(workdir)
 
-  def test_tells_of_every_round_and_the_result(self, start, capsys):
-    workdir = start()
+  def test_tells_of_every_round_and_the_result(self, first):
+    workdir, output, errors = first
+    # No bar of the progress, as there is no terminal.
+    assert errors == ""
     accuracy = [
       f"{100 * record['test']['accuracy']:.1f} %"
       for record in records.read(workdir)
     ]
-    first, *rounds, last = capsys.readouterr().out.splitlines()
-    assert first == f"Seed 1, in {workdir}:"
+    begin, *rounds, last = output.splitlines()
+    assert begin == f"Seed 1, in {workdir}:"
     for i, line in enumerate(rounds):
       assert line.startswith(f"round {i}: {4 + 4 * i} labeled, test accuracy ")
       assert accuracy[i] in line
     assert len(rounds) == NUM_ROUNDS
     assert last == f"Final test accuracy {accuracy[-1]}. Results in {workdir}."
 
-  def test_writes_no_bar_into_a_pipe(self, start, capfd):
-    start()
-    assert "round/s" not in capfd.readouterr().err
+  def test_shows_a_bar_below_the_rounds_in_a_terminal(self, start, monkeypatch):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    with open(theirs, "w") as terminal:
+      monkeypatch.setattr(sys, "stdout", terminal)
+      monkeypatch.setattr(sys, "stderr", terminal)
+      start()
+      monkeypatch.undo()
+      terminal.flush()
+      text = os.read(ours, 2**16).decode().replace("\r\n", "\n")
+    os.close(ours)
+    screen = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    assert len([line for line in screen if line.startswith("round ")]) == 3
+    (bar,) = (line for line in screen if line.startswith("rounds:"))
+    assert bar.startswith("rounds: 100%|")
+    assert "3/3" in bar
 
   def test_finished_run_is_shown_again_without_its_data(
-    self, start, capsys, forbid_work
+    self, start, first, finished, capsys, forbid_work
   ):
-    workdir = start()
-    forbid_work()
-    before = {path: path.read_bytes() for path in workdir.glob("*.*")}
-    first = capsys.readouterr().out.splitlines()
+    before = {path: path.read_bytes() for path in finished.glob("*.*")}
     start()
-    second = capsys.readouterr().out.splitlines()
-    assert second[0] == f"{workdir} holds a finished run:"
-    assert second[1:] == first[1:]
-    assert {path: path.read_bytes() for path in workdir.glob("*.*")} == before
+    begin, *rounds = capsys.readouterr().out.splitlines()
+    assert begin == f"{finished} holds a finished run:"
+    expected = first[1].replace(str(first[0]), str(finished)).splitlines()
+    assert rounds == expected[1:]
+    assert {path: path.read_bytes() for path in finished.glob("*.*")} == before
 
-  def test_goes_on_where_it_was_interrupted(self, start, capsys, monkeypatch):
-    expected = without_seconds(start())
-    capsys.readouterr()
+  def test_goes_on_where_it_was_interrupted(
+    self, start, first, capsys, monkeypatch
+  ):
+    expected = without_seconds(first[0])
     build = experiment.build
 
     def build_failing(*args, **options):
@@ -172,9 +199,9 @@ class TestRun:
     ]
     check_picture("again/selected.png")
 
-  def test_draws_what_a_kill_left_undrawn(self, start):
+  def test_draws_what_a_kill_left_undrawn(self, start, finished):
     """All rounds are done, but their pictures are not."""
-    workdir = start()
+    workdir = finished
     before = (workdir / "records.jsonl").read_bytes()
     for name in ("learning_curve.png", "selected.png"):
       (workdir / name).unlink()
@@ -184,73 +211,75 @@ class TestRun:
     assert (workdir / "records.jsonl").read_bytes() == before
 
   def test_one_round_has_a_curve_and_no_contact_sheet(self, start):
-    workdir = start(num_rounds=1)
+    # As many labels as in the other runs, so that no program is new.
+    workdir = start(num_rounds=1, selection__initial_budget=12)
     assert (workdir / "learning_curve.png").exists()
     assert not (workdir / "selected.png").exists()
 
-  def test_several_seeds_have_folders_and_a_summary(self, start, capsys):
-    workdir = start(seeds=(1, 11, 111))
+  def test_several_seeds_have_folders_and_a_summary(self, seeds):
+    workdir, output = seeds
     names = sorted(path.name for path in workdir.iterdir())
-    assert names == ["learning_curve.png", "seed1", "seed11", "seed111"]
+    assert names == ["learning_curve.png", "seed1", "seed11"]
     check_picture(workdir / "learning_curve.png")
-    selected = set()
-    accuracy = []
-    for seed in (1, 11, 111):
-      found = records.read(workdir / f"seed{seed}")
-      accuracy.append([100 * r["test"]["accuracy"] for r in found])
-      selected.add(tuple(found[0]["selected"]))
-      check_picture(workdir / f"seed{seed}" / "selected.png")
-    assert len(selected) == 3
+    found = [records.read(workdir / name) for name in names[1:]]
+    assert found[0][0]["selected"] != found[1][0]["selected"]
+    accuracy = [[100 * r["test"]["accuracy"] for r in run] for run in found]
     mean = np.mean(accuracy, axis=0)
     spread = np.std(accuracy, axis=0, ddof=1)
-    assert capsys.readouterr().out.splitlines()[-5:] == [
-      "Test accuracy (%) over 3 seeds:",
+    assert output.splitlines()[-5:] == [
+      "Test accuracy (%) over 2 seeds:",
       f"  4 labeled: {mean[0]:.1f} ± {spread[0]:.1f}",
       f"  8 labeled: {mean[1]:.1f} ± {spread[1]:.1f}",
       f"  12 labeled: {mean[2]:.1f} ± {spread[2]:.1f}",
       f"Final test accuracy {mean[-1]:.1f} %. Results in {workdir}.",
     ]
 
-  def test_more_seeds_keep_those_that_are_done(self, start, monkeypatch):
-    workdir = start(seeds=(1, 11))
+  def test_a_seed_gives_the_same_run_by_itself_and_among_others(
+    self, first, seeds
+  ):
+    together = without_seconds(seeds[0] / "seed1")
+    assert together == without_seconds(first[0])
+
+  def test_more_seeds_keep_those_that_are_done(
+    self, start, seeds, tmp_path, monkeypatch
+  ):
+    workdir = shutil.copytree(seeds[0], tmp_path / "run")
     before = (workdir / "seed11" / "records.jsonl").read_bytes()
     loads = []
     load = experiment.load
     monkeypatch.setattr(
       experiment, "load", lambda config: loads.append(1) or load(config)
     )
-    start(seeds=(11, 1, 5, 6))
+    start(seeds=(11, 1, 5))
     assert len(loads) == 1
     assert (workdir / "seed11" / "records.jsonl").read_bytes() == before
-    assert len(records.read(workdir / "seed6")) == NUM_ROUNDS
+    assert len(records.read(workdir / "seed5")) == NUM_ROUNDS
 
-  def test_a_seed_gives_the_same_run_alone_and_among_others(
-    self, start, tmp_path
-  ):
-    alone = without_seconds(start(tmp_path / "alone", seeds=(11,)))
-    start(tmp_path / "together", seeds=(1, 11))
-    assert without_seconds(tmp_path / "together" / "seed11") == alone
-
-  def test_system_may_change_between_starts(self, start, forbid_work):
-    start()
-    forbid_work()
+  def test_system_may_change_between_starts(self, start, finished, forbid_work):
     start(**{"system.num_devices": 1, "system.num_workers": 1})
 
-  def test_refuses_the_folder_of_other_settings(self, start, forbid_work):
-    workdir = start()
-    forbid_work()
-    before = (workdir / "records.jsonl").read_bytes()
+  def test_refuses_the_folder_of_other_settings(
+    self, start, finished, forbid_work
+  ):
+    before = (finished / "records.jsonl").read_bytes()
     message = r"train\.num_epochs: 20 there, 21 now"
     with pytest.raises(ValueError, match=message) as refusal:
       start(**{"train.num_epochs": 21})
     assert str(refusal.value).count("there") == 1
-    assert (workdir / "records.jsonl").read_bytes() == before
+    assert (finished / "records.jsonl").read_bytes() == before
 
   def test_refuses_the_folder_of_other_data(
-    self, start, make_config, folder, tmp_path, monkeypatch
+    self, start, make_config, tmp_path, monkeypatch
   ):
     """At one place, under one name, but with an image less."""
-    data = shutil.copytree(folder / "data", tmp_path / "data")
+
+    def embed(apply, variables, batches, **unused):
+      for batch in batches:
+        yield batch.mean(axis=(1, 2), dtype=np.float32)
+
+    monkeypatch.setattr(embedding, "embed", embed)
+    source = make_config().dataset.path
+    data = shutil.copytree(source, tmp_path / "data")
     self.interrupt(start, monkeypatch, data=data)
     (data / "train" / "bee" / "00.png").unlink()
     with pytest.raises(ValueError, match="train: '32 examples .* '31 examples"):
