@@ -44,8 +44,10 @@ setup(
   ],
   extras_require={
     "test": [
+      "basedpyright>=1.31",
       "beartype>=0.20",
       "chex>=0.1.90",
+      "hypothesis>=6.130",
       "jsonschema>=4.20",
       "kubeflow-trainer-api>=2.3",
       "pytest>=8",
