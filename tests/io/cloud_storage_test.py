@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from etils import epath
+from fsspec.registry import known_implementations
 import numpy as np
 from PIL import Image
 import pytest
@@ -214,6 +215,19 @@ class TestFigures:
 
 
 class TestWithoutGcsfs:
+  """What a user is told who has not installed it."""
+
+  def test_says_what_to_install(self, monkeypatch):
+    missing = {"class": "no_such_package.File", "err": "Please install gcsfs"}
+    with fake_store.fresh_connection():
+      monkeypatch.delitem(fake_store.REGISTRY, "gcs", raising=False)
+      monkeypatch.setitem(known_implementations, "gcs", missing)
+      with pytest.raises(ValueError, match="pip install gcsfs"):
+        workdir.check_free(RUN, SETTINGS, file_name=workdir.CONFIG_FILE)
+      with pytest.raises(ValueError, match="pip install gcsfs"):
+        models.create("small_cnn", weights="gs://b/w", image_size=tiny.SIZE)
+
+  @pytest.mark.slow
   @each(
     "flag",
     ["--workdir=gs://bucket/run", "--config.model.weights=gs://bucket/w"],

@@ -1,10 +1,10 @@
 """A cloud that plays a script, for the tests of `launch/tpu.sh`."""
 
-import json
 import pathlib
 import shlex
 
 from tests.launch import scripts
+from tests.launch.fake_gcloud import GCLOUD, Server, World
 
 WHAT = {
   "TPU_NAME": "cub",
@@ -23,32 +23,33 @@ class Cloud:
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
     self.bin = folder / "bin"
-    fake = pathlib.Path(__file__).with_name("fake_gcloud.py")
-    scripts.install_python(self.bin, "gcloud", fake)
+    self._server = Server()
+    scripts.install(self.bin, "gcloud", GCLOUD)
     # The real one takes most of the time; one test uses it.
     scripts.install(self.bin, "git", "#!/bin/sh\n")
 
-  def plan(self, *, lives=(), runs=(), states=(), hosts=4, fail=None):
-    world = {
-      "lives": list(lives),
-      "runs": list(runs),
-      "states": list(states),
-      "node": "READY",
-      "hosts": hosts,
-      "fail": fail or {},
-    }
-    (self.folder / "script.json").write_text(json.dumps(world))
+  def __enter__(self) -> "Cloud":
+    self._server.__enter__()
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self._server.__exit__(*error)
+
+  def plan(self, **script):
+    """Starts anew with a script: see `World`."""
+    self._server.world = World(self.folder, **script)
 
   def environment(self, **more: str) -> dict[str, str]:
     variables = scripts.clean_environment(self.bin) | WHAT
-    variables |= {"FAKE": str(self.folder), "POLL_SECONDS": "0"}
+    port = self._server.server_address[1]
+    variables |= {"FAKE_PORT": str(port), "POLL_SECONDS": "0"}
     return variables | more
 
   def launch(self, *arguments: str, **more: str):
     return scripts.run("tpu.sh", arguments, self.environment(**more))
 
   def calls(self) -> list[list[str]]:
-    return scripts.lines(self.folder / "calls.jsonl")
+    return self._server.world.calls
 
   def count(self, *verb: str) -> int:
     return sum(call[2:4] == list(verb) for call in self.calls())
@@ -64,7 +65,7 @@ class Cloud:
 
   def sent(self) -> list[list[str]]:
     """The names of the files in each archive that was sent."""
-    return scripts.lines(self.folder / "sent.jsonl")
+    return self._server.world.sent
 
   def summary(self) -> tuple[int, int, int]:
     """How often it created, ran and deleted."""
@@ -75,5 +76,4 @@ class Cloud:
     )
 
   def is_empty(self) -> bool:
-    world = json.loads((self.folder / "script.json").read_text())
-    return not world["states"]
+    return not self._server.world.states

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "launch"
@@ -28,14 +27,6 @@ def install(bin_folder: pathlib.Path, name: str, source: str) -> None:
   path = bin_folder / name
   path.write_text(source)
   path.chmod(0o755)
-
-
-def install_python(
-  bin_folder: pathlib.Path, name: str, file: pathlib.Path
-) -> None:
-  """Puts a Python file of the tests there."""
-  call = f'exec "{sys.executable}" -I -S "{file}" "$@"'
-  install(bin_folder, name, f"#!/bin/sh\n{call}\n")
 
 
 def run(

@@ -1,7 +1,7 @@
 import importlib.util
 import logging
 
-from fsspec import registry
+from fsspec.registry import _registry, known_implementations
 import pytest
 
 from tests.launch import scripts
@@ -76,7 +76,7 @@ class TestStage:
   def test_says_what_is_missing_for_a_bucket(self, tmp_path, monkeypatch):
     missing = {"class": "no_such_package.File", "err": "Please install gcsfs"}
     for name in ("gs", "gcs"):
-      monkeypatch.delitem(registry._registry, name, raising=False)
-      monkeypatch.setitem(registry.known_implementations, name, missing)
+      monkeypatch.delitem(_registry, name, raising=False)
+      monkeypatch.setitem(known_implementations, name, missing)
     with pytest.raises(SystemExit, match="error: Please install gcsfs"):
       run("gs://bucket/tfds", tmp_path / "target")

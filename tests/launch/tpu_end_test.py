@@ -17,7 +17,8 @@ from tests.table import each
 
 @pytest.fixture
 def cloud(tmp_path):
-  return fakes.Cloud(tmp_path)
+  with fakes.Cloud(tmp_path) as cloud:
+    yield cloud
 
 
 class TestEnd:
@@ -66,8 +67,8 @@ class TestEnd:
 
   @each("number", [signal.SIGINT, signal.SIGTERM])
   def test_a_signal_deletes_and_says_so(self, tmp_path, number):
-    cloud = fakes.Cloud(tmp_path)
-    status, stderr = self.interrupt(cloud, number)
+    with fakes.Cloud(tmp_path) as cloud:
+      status, stderr = self.interrupt(cloud, number)
     assert status == 130
     assert "costs money until it is deleted, which happens now" in stderr
     assert "The same command again continues the run." in stderr

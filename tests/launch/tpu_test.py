@@ -9,21 +9,22 @@ from tests.table import each
 
 @pytest.fixture
 def cloud(tmp_path):
-  return fakes.Cloud(tmp_path)
+  with fakes.Cloud(tmp_path) as cloud:
+    yield cloud
 
 
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory):
   """A run on four hosts that succeeds at once, and how the script ended."""
-  cloud = fakes.Cloud(tmp_path_factory.mktemp("cloud"))
-  cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
-  done = cloud.launch(
-    "--config.seeds=(1, 11)",
-    "--x=a'b $HOME",
-    SPOT="1",
-    CREATE_FLAGS="--network=n --tags=t",
-  )
-  return cloud, done
+  with fakes.Cloud(tmp_path_factory.mktemp("cloud")) as cloud:
+    cloud.plan(lives=[["ACTIVE"]], runs=[[0]])
+    done = cloud.launch(
+      "--config.seeds=(1, 11)",
+      "--x=a'b $HOME",
+      SPOT="1",
+      CREATE_FLAGS="--network=n --tags=t",
+    )
+    yield cloud, done
 
 
 class TestArguments:
