@@ -4,12 +4,12 @@ docs/faults.md lists what was tried, with these tests as its commands.
 """
 
 import errno
+import itertools
 import os
 import subprocess
 import time
 
 import cv2
-from etils import epath
 import numpy as np
 from PIL import Image
 import pytest
@@ -17,14 +17,12 @@ import pytest
 from decern_jax.annotation import answers, inbox, query
 from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import FORMATS
-from decern_jax.annotation.run import run_with_people
 from decern_jax.io import storage
 from decern_jax.runs import records
 from tests import tiny
 from tests.annotation import hidden
 from tests.annotation import people_loop as loop
 from tests.annotation.hidden import BUDGET, asked, respond, respond_truly
-from tests.table import each
 
 ODD_NAMES = (
   "with spaces.png",
@@ -68,24 +66,8 @@ NO_IMAGES = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path):
-  tiny.write_weights(tmp_path / "weights.safetensors")
-  return tmp_path
-
-
-@pytest.fixture
-def where(tmp_path):
-  return tmp_path / "run"
-
-
-@pytest.fixture
-def start(folder, where, capsys):
-  def start(**changes) -> str:
-    run_with_people(hidden.make_config(folder, **changes), epath.Path(where))
-    return capsys.readouterr().out
-
-  return start
+def encode(image: np.ndarray) -> bytes:
+  return cv2.imencode(".png", image)[1].tobytes()
 
 
 def without_costs(where) -> list[dict]:
@@ -96,74 +78,79 @@ def without_costs(where) -> list[dict]:
 
 
 class TestOddNames:
-  def test_go_all_the_way(self, folder, where, start):
-    (folder / "images").mkdir()
-    rng = np.random.default_rng(0)
-    for number, name in enumerate(ODD_NAMES):
-      image = tiny.draw(number % len(tiny.CLASSES), rng)
-      content = cv2.imencode(".png", image)[1].tobytes()
-      (folder / "images" / name).write_bytes(content)
-    class_of = {
-      name: tiny.CLASSES[number % len(tiny.CLASSES)]
-      for number, name in enumerate(ODD_NAMES)
-    }
-    formats = {
+  def test_go_all_the_way(self, tmp_path, where, start):
+    images = tmp_path / "images"
+    shuffled = hidden.write_images(images)
+    # Some of the photos, whose number stays the same, get the odd names.
+    class_of = {}
+    for (id_, label), name in itertools.zip_longest(
+      shuffled.items(), ODD_NAMES
+    ):
+      new = f"photos/{name}" if name else id_
+      (images / id_).rename(images / new)
+      class_of[new] = label
+    changes = {
       # A list for CVAT has a path on a line, and refuses a break in it.
       "labels__formats": tuple(name for name in FORMATS if name != "cvat"),
-      "labels__class_names": tiny.CLASSES,
-      "dataset__path": os.fspath(folder / "images"),
+      "dataset__path": os.fspath(images),
+      "selection__initial_budget": 12,
+      "selection__budget": 12,
+      "num_rounds": 2,
     }
-    start(**formats)
-    for _ in range(3):
+    start(**changes)
+    for _ in range(2):
       respond_truly(where, class_of)
-      said = start(**formats)
-    assert "All rounds are done" in said
+      output = start(**changes)
+    assert "All rounds are done" in output
     kept = answers.read_log(where / inbox.LOG).answers
     assert {a.id: a.labels for a in kept} == {
       name: (label,) for name, label in class_of.items()
     }
 
   def test_a_query_that_a_format_cannot_hold_is_written_in_another(
-    self, folder, start, where
+    self, tmp_path, start, where
   ):
-    (folder / "images").mkdir()
-    content = cv2.imencode(".png", np.zeros((40, 40, 3)))[1].tobytes()
+    images = tmp_path / "images"
+    images.mkdir()
     for name in ("line\nbreak.png", "a.png", "b.png", "c.png"):
-      (folder / "images" / name).write_bytes(content)
+      (images / name).write_bytes(encode(np.zeros((40, 40, 3))))
+    changes = {
+      "dataset__path": os.fspath(images),
+      "labels__class_names": ("x", "y"),
+    }
     with pytest.raises(ValueError, match="Expected paths of one line"):
-      start(labels__formats=("cvat",), labels__class_names=("x", "y"))
-    start(labels__formats=("csv",), labels__class_names=("x", "y"))
+      start(labels__formats=("cvat",), **changes)
+    start(labels__formats=("csv",), **changes)
     assert len(asked(where).items) == BUDGET
 
 
 class TestOddImages:
-  """Each beside ordinary ones, which are more than nineteen of twenty."""
-
-  @pytest.fixture
-  def images(self, folder):
-    hidden.write_images(folder / "images", num_pool=60)
-    return folder / "images" / "photos"
-
-  @each("name", ODD_IMAGES)
-  def test_is_asked_about_as_any_other(self, images, start, where, name):
-    ODD_IMAGES[name](images / name)
-    start(selection__initial_budget=61)
-    assert f"photos/{name}" in {item.id for item in asked(where).items}
-
-  @each("name", NO_IMAGES)
-  def test_is_left_out_by_name(self, images, start, where, caplog, name):
-    (images / name).write_bytes(NO_IMAGES[name])
-    start(selection__initial_budget=61)
-    assert name in caplog.text
+  def test_are_asked_about_and_no_images_are_left_out_by_name(
+    self, tmp_path, start, where, caplog
+  ):
+    # Less than one in twenty is no image, as the run allows.
+    num_plain = 20 * len(NO_IMAGES)
+    plain = hidden.write_images(tmp_path / "images", num_pool=num_plain)
+    photos = tmp_path / "images" / "photos"
+    for name, write in ODD_IMAGES.items():
+      write(photos / name)
+    for name, content in NO_IMAGES.items():
+      (photos / name).write_bytes(content)
+    start(
+      dataset__path=os.fspath(tmp_path / "images"),
+      selection__initial_budget=num_plain + len(ODD_IMAGES),
+    )
     ids = {item.id for item in asked(where).items}
-    assert f"photos/{name}" not in ids
-    assert len(ids) == 60
+    assert ids == {*plain, *(f"photos/{name}" for name in ODD_IMAGES)}
+    for name in NO_IMAGES:
+      assert name in caplog.text
 
 
 class TestClock:
-  def test_going_backwards_changes_nothing(self, folder, where, start):
-    class_of = hidden.write_images(folder / "images")
-    start()
+  def test_going_backwards_changes_nothing(
+    self, true_run, where, start, copy_stage, monkeypatch
+  ):
+    copy_stage(0)
     items = asked(where).items
     first = items[0].id
     # A later answer has an earlier time, in a file that is older by its date.
@@ -175,22 +162,15 @@ class TestClock:
       [Answer(first, (right,), "me", "2026-05-01T00:00:00Z")],
       "earlier.jsonl",
     )
-    path = where / query.ANSWERS_FOLDER / "earlier.jsonl"
-    os.utime(path, (0, 0))
-    respond(where, [Answer(i.id, (class_of[i.id],)) for i in items[1:]])
-    start()
-    (record,) = records.read(where)
-    assert record["num_labeled"] == BUDGET
-    labels = (where / "labels" / "round-0000.json").read_text()
-    assert f'"{first}": [\n   "{right}"' in labels
-
-  def test_a_run_does_not_look_at_it(self, folder, where, start, monkeypatch):
-    class_of = hidden.write_images(folder / "images")
-    start()
-    respond_truly(where, class_of)
+    os.utime(where / query.ANSWERS_FOLDER / "earlier.jsonl", (0, 0))
+    respond(
+      where, [Answer(i.id, (true_run.class_of[i.id],)) for i in items[1:]]
+    )
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 1e8)
     assert "round 0: 4 labeled" in start()
+    labels = (where / "labels" / "round-0000.json").read_text()
+    assert f'"{first}": [\n   "{right}"' in labels
 
 
 class Disk:
@@ -218,33 +198,24 @@ class Disk:
 class TestFullDisk:
   """Every write of a run fails once, and the command is run again."""
 
-  def test_nothing_is_lost(self, folder, where, start, tmp_path, monkeypatch):
-    class_of = hidden.write_images(folder / "images")
+  def test_nothing_is_lost(self, true_run, where, start, monkeypatch):
     disk = Disk(monkeypatch)
-    changes = {"num_rounds": 2}
-    start(**changes)
-    for _ in range(2):
-      respond_truly(where, class_of)
-      start(**changes)
-    expected, num_writes = without_costs(where), disk.num_writes
-    assert len(expected) == 2
-    where.rename(tmp_path / "whole")
-    num_failed = 0
-    for turn in range(3):
-      if turn:
-        respond_truly(where, class_of)
-      num_failed += self._run_with_ever_more_room(disk, start, changes)
-    assert num_failed >= 5
-    assert num_writes >= num_failed
-    assert without_costs(where) == expected
+    num_failed = self._run_with_ever_more_room(disk, start)
+    respond_truly(where, true_run.class_of)
+    num_failed += self._run_with_ever_more_room(disk, start)
+    assert num_failed >= 15
+    assert disk.num_writes >= num_failed
+    respond_truly(where, true_run.class_of)
+    start()
+    assert without_costs(where) == without_costs(true_run.stages[2])
 
-  def _run_with_ever_more_room(self, disk, start, changes) -> int:
+  def _run_with_ever_more_room(self, disk, start) -> int:
     """Runs until nothing fails; returns how often something did."""
     room, is_full = -1, True
     while is_full:
       disk.left = room = room + 1
       try:
-        start(**changes)
+        start()
         is_full = False
       except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -268,7 +239,9 @@ class TestRealFullDisk:
     yield mount
     subprocess.run(["umount", mount], check=True)
 
-  def test_the_run_goes_on_when_there_is_room(self, folder, disk):
+  def test_the_run_goes_on_when_there_is_room(self, tmp_path, disk):
+    folder = tmp_path
+    tiny.write_weights(folder / "weights.safetensors")
     class_of = hidden.write_images(folder / "images", num_pool=loop.NUM_POOL)
     size, num_full = 16, 0
     for _ in range(loop.NUM_ROUNDS + 1):
@@ -294,14 +267,18 @@ class TestRealFullDisk:
 class TestManyFiles:
   NUM_FILES = 100_000
 
-  def test_are_listed_embedded_and_asked_about(self, folder, where, start):
+  def test_are_listed_embedded_and_asked_about(self, tmp_path, where, start):
     rng = np.random.default_rng(0)
     for number in range(self.NUM_FILES):
-      path = folder / "images" / f"{number // 1000:03d}" / f"{number}.jpg"
+      path = tmp_path / "images" / f"{number // 1000:03d}" / f"{number}.jpg"
       path.parent.mkdir(parents=True, exist_ok=True)
       image = tiny.draw(number % len(tiny.CLASSES), rng)
       path.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
-    changes = {"selection__strategy": "decern", "num_rounds": 2}
+    changes = {
+      "dataset__path": os.fspath(tmp_path / "images"),
+      "selection__strategy": "decern",
+      "num_rounds": 2,
+    }
     start(**changes)
     for _ in range(2):
       items = asked(where).items

@@ -14,7 +14,7 @@ from decern_jax.annotation.answers import Answer
 from tests import tiny
 
 NUM_POOL, NUM_TEST = 24, 12
-BUDGET = 4
+NUM_ROUNDS, BUDGET = 3, 4
 
 
 def write_images(
@@ -49,7 +49,7 @@ def make_config(folder: pathlib.Path, **changes) -> config_dict.ConfigDict:
   """Returns a locked configuration of a run on `folder / "images"`."""
   config = my_images.get_config()
   values = {
-    "num_rounds": 3,
+    "num_rounds": NUM_ROUNDS,
     "dataset.path": os.fspath(folder / "images"),
     "dataset.image_size": tiny.SIZE,
     "dataset.resize_size": tiny.SIZE,
