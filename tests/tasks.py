@@ -33,7 +33,7 @@ RECIPE = Recipe(
 OPTIONS = common.get_config().selection
 
 # One of each kind; the table's own test has them all.
-SOME_STRATEGIES = ("coreset", "decern", "margin", "random")
+SOME_STRATEGIES = ("coreset", "margin", "random")
 
 
 def draw(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

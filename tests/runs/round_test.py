@@ -1,7 +1,6 @@
 """Tests of decern_jax/runs/round.py."""
 
 from dataclasses import replace
-import functools
 import json
 
 import jax
@@ -15,8 +14,9 @@ from decern_jax.runs.round import (
   run_round,
   select_first_state,
 )
-from decern_jax.strategies import STRATEGIES
+from decern_jax.strategies import STRATEGIES, Selection
 from decern_jax.training import learner
+from decern_jax.training.rounds import NOT_LABELED, RoundState, make_state
 from tests import tasks
 from tests.table import each
 from tests.tasks import (
@@ -30,6 +30,10 @@ from tests.tasks import (
   advance,
 )
 
+# Labels of the last round of `make_task`: programs are compiled for so many.
+CAPACITY = INITIAL + (NUM_ROUNDS - 1) * BUDGET
+NEEDED = ("features", "probs", "labels", "head")
+
 
 @pytest.fixture(scope="module")
 def task() -> Task:
@@ -42,31 +46,40 @@ def parts() -> dict[str, learner.PlacedSplit]:
 
 
 @pytest.fixture(scope="module")
-def decern_run(task, parts):
-  return tasks.run(task, parts)
+def whole_run(task, parts):
+  """The states and the records of a run of a strategy that has scores."""
+  return tasks.run(task, parts, "margin")
+
+
+@pytest.fixture(scope="module")
+def states(whole_run) -> list[RoundState]:
+  return whole_run[0]
+
+
+def select_by_all(key, pool, *, budget) -> Selection:
+  """Selects by all that it may read: of candidates and labeled examples."""
+  candidates, labels = np.asarray(pool.candidates), np.asarray(pool.labels)
+  features, probs = np.asarray(pool.features), np.asarray(pool.probs)
+  anchor = features[labels >= 0].mean(0) + labels[labels >= 0].mean()
+  scores = features @ anchor + probs @ np.asarray(pool.head.bias)
+  order = np.argsort(np.where(candidates, -scores, np.inf), kind="stable")
+  return Selection(order[:budget], scores)
 
 
 class TestTask:
-  def test_capacity_is_the_labels_of_the_last_round(self, decern_run):
+  def test_capacity_is_the_labels_of_the_last_round(self, whole_run):
     task = tasks.make_task(initial_budget=7, budget=3, num_rounds=5)
     assert task.capacity == 7 + 4 * 3
     capacity = tasks.make_task().capacity
-    assert decern_run[1][-1]["num_labeled"] == capacity
+    assert whole_run[1][-1]["num_labeled"] == capacity
 
 
-class TestInitByStrategy:
-  @each("name", ["kmeans", "typiclust"])
-  @each("is_multi_label", [False, True])
-  def test_selects_without_any_label(self, task, parts, name, is_multi_label):
-    select = STRATEGIES[name].form(is_multi_label=is_multi_label)
-    states = [
-      select_first_state(task, made["train"], seed=1, select=select)
-      for made in (parts, tasks.make_parts(1))
-    ]
-    for state in states:
-      assert int(state.round) == 0
-      assert state.labeled.sum() == INITIAL
-    np.testing.assert_array_equal(*[state.labeled_at for state in states])
+class TestSelectFirstState:
+  def test_selects_without_any_label(self, task, parts):
+    select = STRATEGIES["kmeans"].form(is_multi_label=False)
+    state = select_first_state(task, parts["train"], seed=1, select=select)
+    assert int(state.round) == 0
+    assert state.labeled.sum() == INITIAL
 
   def test_shows_no_label(self, task, parts):
     spy = Spy()
@@ -77,14 +90,14 @@ class TestInitByStrategy:
     assert np.asarray(pool.candidates).sum() == POOL
 
 
-class TestInit:
+class TestDrawFirstState:
   def test_labels_the_initial_budget(self, task):
     state = draw_first_state(task, seed=1)
     assert int(state.round) == 0
     assert state.labeled.sum() == INITIAL
     assert set(np.asarray(state.labeled_at).tolist()) == {-1, 0}
 
-  def test_depends_on_the_seed_alone(self, task):
+  def test_depends_only_on_the_seed(self, task):
     changed = tasks.make_task(budget=1, num_rounds=2, num_candidates=3)
     again = draw_first_state(changed, seed=1)
     other = draw_first_state(task, seed=2)
@@ -108,36 +121,36 @@ class TestInit:
     assert state.labeled.all()
 
 
-class TestAdvance:
-  def test_labels_the_budget_in_every_round_but_the_last(self, decern_run):
-    states, records = decern_run
+class TestRunRound:
+  def test_labels_the_budget_in_every_round_but_the_last(self, whole_run):
+    states, records = whole_run
     expected = [INITIAL + BUDGET * i for i in range(NUM_ROUNDS)]
     assert [record["num_labeled"] for record in records] == expected
     assert [int(s.labeled.sum()) for s in states] == [*expected, expected[-1]]
     assert [record["round"] for record in records] == [*range(NUM_ROUNDS)]
     assert [int(state.round) for state in states] == [*range(NUM_ROUNDS + 1)]
 
-  def test_record_names_what_the_state_has(self, task, decern_run):
-    states, records = decern_run
+  def test_record_names_what_the_state_has(self, task, whole_run):
+    states, records = whole_run
     labeled_at = np.asarray(states[-1].labeled_at)
     for record in records:
       at = np.flatnonzero(labeled_at == record["round"] + 1)
       assert sorted(record["selected"]) == [task.ids[i] for i in at]
       assert len(record["selected"]) == len(set(record["selected"]))
 
-  def test_last_round_selects_nothing(self, decern_run):
-    last = decern_run[1][-1]
+  def test_last_round_selects_nothing(self, whole_run):
+    last = whole_run[1][-1]
     assert last["selected"] == []
     assert last["scores"] is None
     assert last["test"]["accuracy"] > 0
 
-  def test_record_survives_json(self, decern_run):
-    for record in decern_run[1]:
+  def test_record_survives_json(self, whole_run):
+    for record in whole_run[1]:
       text = json.dumps(record, allow_nan=False)
       assert json.loads(text) == record
 
-  def test_record_has_metrics_and_seconds_by_stage(self, decern_run):
-    for record in decern_run[1]:
+  def test_record_has_metrics_and_seconds_by_stage(self, whole_run):
+    for record in whole_run[1]:
       assert set(record) == {
         *("round", "num_labeled", "train", "test"),
         *("selected", "scores", "seconds"),
@@ -150,8 +163,8 @@ class TestAdvance:
       assert set(record["seconds"]) == {"train", "embed", "evaluate", "select"}
       assert all(value >= 0 for value in record["seconds"].values())
 
-  def test_record_has_the_loss_of_every_epoch(self, task, parts, decern_run):
-    states, records = decern_run
+  def test_record_has_the_loss_of_every_epoch(self, task, parts, whole_run):
+    states, records = whole_run
     made = tasks.make_learner(task, parts)
     for state, record in zip(states, records, strict=False):
       assert set(record["train"]) == {"loss", "epoch_losses"}
@@ -161,14 +174,14 @@ class TestAdvance:
       assert len(losses) == RECIPE.num_epochs
       assert 0 < losses[-1] < losses[0]
 
-  def test_scores_stand_beside_their_ids(self, task, parts, decern_run):
-    _, record = advance(task, parts, decern_run[0][0], Spy())
+  def test_scores_stand_beside_their_ids(self, task, parts, whole_run):
+    _, record = advance(task, parts, whole_run[0][0], Spy())
     positions = [task.ids.index(id_) for id_ in record["selected"]]
     assert positions == sorted(positions, reverse=True)
     assert record["scores"] == [position / 4 for position in positions]
 
-  def test_strategy_sees_the_pool_as_it_is(self, task, parts, decern_run):
-    state, spy = decern_run[0][2], Spy()
+  def test_strategy_sees_the_pool_as_it_is(self, task, parts, whole_run):
+    state, spy = whole_run[0][2], Spy()
     advance(task, parts, state, spy)
     ((key, pool, budget),) = spy.seen
     labeled = np.zeros(64, bool)
@@ -183,7 +196,7 @@ class TestAdvance:
     np.testing.assert_array_equal(jax.random.key_data(key), expected)
 
   def test_reports_val_where_there_is_one(self):
-    task = tasks.make_task(num_rounds=1)
+    task = tasks.make_task(num_rounds=1, max_labels=CAPACITY)
     _, records = tasks.run(task, tasks.make_parts(with_val=True), "random")
     assert 0 <= records[0]["val"]["accuracy"] <= 1
     assert records[0]["val"]["accuracy"] * NUM_VAL == pytest.approx(
@@ -195,7 +208,7 @@ class TestAdvance:
     states, records = tasks.run(replace(task, num_rounds=3), parts, strategy)
     assert [int(state.labeled.sum()) for state in states] == [4, 9, 14, 14]
     has_scores = [record["scores"] is not None for record in records]
-    is_scored = strategy in ("decern", "margin")
+    is_scored = strategy == "margin"
     assert has_scores == [is_scored] * 2 + [False]
     for record in records[:2] if is_scored else ():
       assert len(record["scores"]) == BUDGET
@@ -203,23 +216,24 @@ class TestAdvance:
 
   def test_labels_the_whole_pool_in_the_end(self, task, parts):
     exact = replace(task, initial_budget=13, budget=16, num_rounds=4)
-    states, records = tasks.run(exact, parts, "margin")
+    states, records = tasks.run(exact, parts, "random")
     assert states[-1].labeled.all()
     assert records[-1]["num_labeled"] == POOL
 
   def test_one_round_trains_and_evaluates(self, task, parts):
-    states, records = tasks.run(replace(task, num_rounds=1), parts)
+    single = replace(task, num_rounds=1, max_labels=CAPACITY)
+    states, records = tasks.run(single, parts, "margin")
     assert records[0]["selected"] == []
     np.testing.assert_array_equal(states[1].labeled_at, states[0].labeled_at)
 
   def test_one_label_is_enough_to_go_on(self, task, parts):
-    few = replace(task, initial_budget=1, num_rounds=2)
-    states, _ = tasks.run(few, parts)
+    few = replace(task, initial_budget=1, num_rounds=2, max_labels=CAPACITY)
+    states, _ = tasks.run(few, parts, "margin")
     assert states[-1].labeled.sum() == 1 + BUDGET
 
   def test_tells_of_every_model_and_which_is_the_last(self, task, parts):
     told = []
-    short = replace(task, num_rounds=3)
+    short = replace(task, num_rounds=3, max_labels=CAPACITY)
     states, _ = tasks.run(
       short, parts, "random", on_model=lambda *model: told.append(model)
     )
@@ -229,7 +243,7 @@ class TestAdvance:
       jax.tree.map(np.testing.assert_array_equal, model.head, expected.head)
 
   def test_records_what_is_explained(self, task, parts):
-    short, asked = replace(task, num_rounds=2), []
+    short, asked = replace(task, num_rounds=2, max_labels=CAPACITY), []
 
     def explain(model, parts, state, positions):
       asked.append((int(state.round), positions.tolist()))
@@ -245,7 +259,9 @@ class TestAdvance:
     self, task, parts, num_candidates
   ):
     """Rows that are not asked for hold other features each time."""
-    few = replace(task, num_rounds=3, num_candidates=num_candidates)
+    few = replace(
+      task, num_rounds=3, num_candidates=num_candidates, max_labels=CAPACITY
+    )
     asked, made = [], tasks.make_learner(few, parts)
 
     def embed(model, wanted):
@@ -257,21 +273,15 @@ class TestAdvance:
       features = jax.device_put(np.float32(rows), train.features.sharding)
       return {**parts, "train": replace(train, features=features)}
 
-    advance_few = functools.partial(
-      run_round,
-      few,
-      seed=1,
-      learner=replace(made, embed=embed),
-      select=functools.partial(
-        STRATEGIES["decern"].select,
-        uncertainty_gamma=0.5,
-        diversity_gamma=0.8,
-      ),
-      needs=STRATEGIES["decern"].needs,
-    )
-    states, records = tasks.run(few, parts)
+    options = {"seed": 1, "select": select_by_all, "needs": NEEDED}
+    state, states, records = draw_first_state(few, seed=1), [], []
+    for _ in range(few.num_rounds):
+      states.append(state)
+      state, record = run_round(few, state, learner=made, **options)
+      records.append(record)
+    blind = replace(made, embed=embed)
     for state, record in zip(states, records, strict=False):
-      _, found = advance_few(state)
+      _, found = run_round(few, state, learner=blind, **options)
       assert tasks.without_seconds([found]) == tasks.without_seconds([record])
     for state, wanted in zip(states[:2], asked[:2], strict=True):
       assert wanted.dtype == bool
@@ -280,3 +290,101 @@ class TestAdvance:
       count = POOL if num_candidates is None else state.labeled.sum() + 20
       assert wanted.sum() == count
     assert not asked[2].any()
+
+
+class TestNeeds:
+  """What `advance` computes for a strategy that declares its needs."""
+
+  @each(
+    "needs, asks_for_candidates, asks_for_labeled",
+    [
+      ((), False, False),
+      (("head",), False, False),
+      (("probs",), True, False),
+      (("features", "labels"), True, True),
+    ],
+  )
+  def test_bound_what_is_embedded_and_shown(
+    self, task, parts, needs, asks_for_candidates, asks_for_labeled
+  ):
+    asked, spy = [], Spy()
+    made = tasks.make_learner(task, parts)
+
+    def embed(model, wanted):
+      asked.append(wanted)
+      found = dict(parts)
+      if not wanted.any():
+        del found["train"]
+      return found
+
+    state = draw_first_state(task, seed=1)
+    run_round(
+      task,
+      state,
+      seed=1,
+      learner=replace(made, embed=embed),
+      select=spy,
+      needs=needs,
+    )
+    (wanted,) = asked
+    assert (wanted[~state.labeled] == asks_for_candidates).all()
+    assert (wanted[state.labeled] == asks_for_labeled).all()
+    ((_, pool, _),) = spy.seen
+    shown = {name for name in pool._fields if getattr(pool, name) is not None}
+    assert shown == {"candidates", *needs}
+
+
+class TestCandidates:
+  """What `advance` makes of `num_candidates`."""
+
+  def draw(self, task, parts, state, *, seed=1) -> np.ndarray:
+    spy = Spy()
+    advance(task, parts, state, spy, seed=seed)
+    ((_, pool, _),) = spy.seen
+    return np.asarray(pool.candidates)[:POOL]
+
+  @pytest.fixture
+  def few(self, task):
+    return replace(task, num_candidates=20)
+
+  def test_are_so_many_unlabeled_examples(self, few, parts, states):
+    for state in states[: NUM_ROUNDS - 1]:
+      candidates = self.draw(few, parts, state)
+      assert candidates.sum() == 20
+      assert not (candidates & state.labeled).any()
+
+  def test_are_drawn_anew_by_round_and_seed(self, few, parts):
+    labeled_at = np.where(np.arange(POOL) < INITIAL, 0, NOT_LABELED)
+    draws = {
+      tuple(self.draw(few, parts, make_state(i, labeled_at), seed=seed))
+      for i in (0, 1, 2)
+      for seed in (1, 2)
+    }
+    assert len(draws) == 6
+
+  def test_are_the_same_when_drawn_again(self, few, parts, states):
+    draws = [self.draw(few, parts, states[1]) for _ in range(2)]
+    np.testing.assert_array_equal(*draws)
+
+  @each("num_candidates", [None, POOL - INITIAL, 1000])
+  def test_are_all_where_there_are_no_more(self, task, parts, num_candidates):
+    state = draw_first_state(task, seed=1)
+    changed = replace(task, num_candidates=num_candidates)
+    candidates = self.draw(changed, parts, state)
+    np.testing.assert_array_equal(candidates, ~state.labeled)
+
+  @each("strategy", tasks.SOME_STRATEGIES)
+  def test_are_all_that_a_strategy_selects_from(
+    self, few, parts, states, strategy
+  ):
+    tight, state = (
+      replace(few, num_candidates=BUDGET + 1),
+      states[1],
+    )
+    candidates = self.draw(tight, parts, state)
+    after, record = tasks.make_advance(tight, parts, strategy)(state)
+    selected = np.asarray(after.labeled_at) == 2
+    assert selected.sum() == BUDGET
+    assert not (selected & ~candidates).any()
+    if strategy == "margin":
+      assert len(record["scores"]) == BUDGET
