@@ -1,5 +1,6 @@
 """Tests of decern_jax/runs/experiment.py, on a tiny folder of images."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -8,10 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from decern_jax import models
+from decern_jax import models, strategies
 from decern_jax.data import transforms
 from decern_jax.features import embedding
 from decern_jax.runs import experiment
+from decern_jax.runs.round import draw_first_state
+from decern_jax.training import frozen
+from decern_jax.training.recipe import Recipe
 from tests import tiny
 from tests.table import each
 
@@ -21,24 +25,15 @@ NUM_CLASSES = len(tiny.CLASSES)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """Data, weights and a cache that all tests of this file share."""
-  folder = tmp_path_factory.mktemp("experiment")
-  tiny.write_image_folder(
-    folder / "data", num_train=NUM_TRAIN, num_test=NUM_TEST, num_val=NUM_VAL
-  )
-  tiny.write_weights(folder / "weights.safetensors")
-  return folder
+  return tmp_path_factory.mktemp("experiment")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_config(folder):
   """Makes a configuration of a tiny run, with changes by dotted name."""
-
-  def make(data=folder / "data", cache=folder / "cache", **changes):
-    weights = folder / "weights.safetensors"
-    return tiny.make_config(data, weights, cache, **changes)
-
-  return make
+  return tiny.write_inputs(
+    folder, num_train=NUM_TRAIN, num_test=NUM_TEST, num_val=NUM_VAL
+  )
 
 
 @pytest.fixture
@@ -63,16 +58,12 @@ def fake_features(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def assets(folder):
-  config = tiny.make_config(
-    folder / "data", folder / "weights.safetensors", folder / "cache"
-  )
-  return experiment.load(config)
+def assets(make_config):
+  return experiment.load(make_config())
 
 
 class TestLoad:
-  def test_has_the_data_and_one_label_per_class(self, make_config):
-    assets = experiment.load(make_config())
+  def test_has_the_data_and_one_label_per_class(self, assets):
     task = assets.task
     assert assets.dataset.class_names == tiny.CLASSES
     assert task.ids == assets.dataset.train.ids
@@ -84,23 +75,44 @@ class TestLoad:
       assert int(part.valid.sum()) == NUM_CLASSES * size
       assert part.features.shape[1] == 256
 
-  def test_takes_the_budgets_from_the_configuration(self, make_config):
-    config = make_config(
-      **{"selection.initial_budget": 7, "selection.budget": 3}
-    )
+  @each(
+    "changes, expected",
+    [
+      ({"initial_budget": 7, "budget": 3}, (7, 3, None)),
+      ({"budget_per_class": 2, "budget": 5}, (2 * NUM_CLASSES, 5, None)),
+      ({"num_candidates": 4}, (NUM_CLASSES, NUM_CLASSES, 4)),
+      ({"initial_budget": 22, "budget": 5}, (22, 5, None)),
+    ],
+  )
+  def test_takes_the_budgets_from_the_configuration(
+    self, make_config, changes, expected
+  ):
+    config = make_config(**{f"selection.{k}": v for k, v in changes.items()})
     task = experiment.load(config).task
-    assert (task.initial_budget, task.budget) == (7, 3)
+    assert (task.initial_budget, task.budget, task.num_candidates) == expected
 
-  def test_takes_several_labels_per_class(self, make_config):
+  @each(
+    "initial_budget, budget, num_rounds, expected",
+    [
+      (4, 4, 50, (4, 8)),
+      (5, 4, 50, (5, 7)),
+      (31, 2, 50, (31, 1)),
+      (30, 2, 50, (30, 2)),
+      (40, 4, 50, (32, 1)),
+      (4, 4, 3, (4, 3)),
+    ],
+  )
+  def test_asks_people_for_no_more_labels_than_there_are_images(
+    self, make_config, assets, initial_budget, budget, num_rounds, expected
+  ):
     config = make_config(
-      **{"selection.budget_per_class": 2, "selection.budget": 5}
+      num_rounds=num_rounds,
+      dataset__name="unlabeled_folder",
+      selection__initial_budget=initial_budget,
+      selection__budget=budget,
     )
-    task = experiment.load(config).task
-    assert (task.initial_budget, task.budget) == (2 * NUM_CLASSES, 5)
-
-  def test_takes_the_number_of_candidates(self, make_config):
-    config = make_config(**{"selection.num_candidates": 4})
-    assert experiment.load(config).task.num_candidates == 4
+    task = experiment.load(config, dataset=assets.dataset).task
+    assert (task.initial_budget, task.num_rounds) == expected
 
   def test_rejects_fewer_candidates_than_budget(self, make_config, no_training):
     config = make_config(**{"selection.num_candidates": 3})
@@ -114,11 +126,12 @@ class TestLoad:
     backbone = models.create(
       "small_cnn", weights=config.model.weights, image_size=tiny.SIZE
     )
+    apply = jax.jit(backbone.apply)
     for position in (0, 31):
       image = transforms.resize_and_center_crop(
         dataset.train.read(position), resize_size=40, image_size=tiny.SIZE
       )
-      expected = backbone.apply(backbone.variables, image[None])[0]
+      expected = apply(backbone.variables, image[None])[0]
       # Features have length 1 or so and any sign: near 0 an entry has few
       # digits.
       np.testing.assert_allclose(
@@ -128,8 +141,11 @@ class TestLoad:
         atol=1e-5,
       )
 
-  def test_uses_the_devices_asked_for(self, make_config, assets):
-    two = experiment.load(make_config(**{"system.num_devices": 2}))
+  def test_uses_the_devices_asked_for(
+    self, make_config, assets, tmp_path, fake_features
+  ):
+    changes = {"system.num_devices": 2}
+    two = experiment.load(make_config(cache=tmp_path, **changes))
     assert two.parts["train"].features.sharding.mesh.size == 2
     assert assets.parts["train"].features.sharding.mesh.size == 8
 
@@ -137,11 +153,9 @@ class TestLoad:
     with pytest.raises(ValueError, match="8 devices, got 9"):
       experiment.load(make_config(**{"system.num_devices": 9}))
 
-  def test_computes_features_once(self, make_config, tmp_path, monkeypatch):
-    first = experiment.load(make_config(cache=tmp_path))
-    monkeypatch.setattr(embedding, "embed", lambda *args, **options: 1 / 0)
-    second = experiment.load(make_config(cache=tmp_path))
-    for name, part in first.parts.items():
+  def test_computes_features_once(self, make_config, assets, no_training):
+    second = experiment.load(make_config())
+    for name, part in assets.parts.items():
       np.testing.assert_array_equal(part.features, second.parts[name].features)
 
   @each(
@@ -154,9 +168,8 @@ class TestLoad:
     ],
   )
   def test_computes_features_anew_when_they_would_differ(
-    self, make_config, folder, changes, monkeypatch, tmp_path
+    self, make_config, assets, folder, changes, monkeypatch, tmp_path
   ):
-    experiment.load(make_config())
     if "model.weights" in changes:
       other = tiny.write_weights(folder / "other.safetensors", seed=1)
       changes = {"model.weights": os.fspath(other)}
@@ -171,8 +184,10 @@ class TestLoad:
     experiment.load(make_config(cache=cache, **changes))
     assert calls == [32, 4, 24]
 
-  def test_features_hardly_depend_on_system(self, make_config, tmp_path):
-    expected = experiment.load(make_config()).parts["train"].features
+  def test_features_hardly_depend_on_system(
+    self, make_config, assets, tmp_path
+  ):
+    expected = assets.parts["train"].features
     changes = {
       "system.embed_batch_size": 5,
       "system.num_workers": 1,
@@ -204,10 +219,6 @@ class TestLoad:
     ):
       experiment.load(make_config(**changes))
 
-  def test_accepts_budget_equal_to_pool(self, make_config):
-    changes = {"selection.initial_budget": 22, "selection.budget": 5}
-    assert experiment.load(make_config(**changes)).task.initial_budget == 22
-
   def test_rejects_features_that_are_not_finite(
     self, make_config, tmp_path, monkeypatch
   ):
@@ -238,20 +249,27 @@ class TestLoad:
     assert assets.parts is not None
     assert "every epoch computes features anew" in caplog.text
 
-  def test_says_nothing_where_they_are_cached(self, make_config, caplog):
+  def test_says_nothing_where_they_are_cached(
+    self, make_config, assets, caplog
+  ):
     experiment.load(make_config())
     assert not caplog.records
 
-  def test_draws_weights_from_their_seed(self, make_config):
+  def test_draws_weights_from_their_seed(
+    self, make_config, monkeypatch, no_training
+  ):
     """A backbone that was never trained, to compare with."""
-    features_of = []
-    for seed in (0, 0, 1):
-      assets = experiment.load(
-        make_config(model__weights="random", model__weights_seed=seed)
-      )
-      features_of.append(np.asarray(assets.parts["train"].features))
-    np.testing.assert_array_equal(features_of[0], features_of[1])
-    assert (features_of[0] != features_of[2]).any()
+    asked = []
+
+    def draw(name, **options):
+      asked.append((name, options["weights"], options["seed"]))
+      raise KeyboardInterrupt
+
+    monkeypatch.setattr(models, "load_or_draw", draw)
+    config = make_config(model__weights="random", model__weights_seed=7)
+    with pytest.raises(KeyboardInterrupt):
+      experiment.load(config)
+    assert asked == [("small_cnn", "random", 7)]
 
   def test_rejects_weights_of_another_model(self, make_config, no_training):
     with pytest.raises(ValueError, match="weights of another model"):
@@ -262,6 +280,50 @@ class TestLoad:
       experiment.load(
         make_config(**{"model.weights": "/nowhere/w.safetensors"})
       )
+
+
+class TestWithLabels:
+  @each("num_labels, capacity", [(3, 12), (12, 12), (13, 16), (17, 32)])
+  def test_has_room_for_them_in_few_sizes(self, assets, num_labels, capacity):
+    labels = assets.dataset.train.labels
+    found = experiment.with_labels(
+      assets, tiny.CLASSES, labels, num_labels=num_labels
+    )
+    assert found.task.capacity == capacity
+
+  def test_changes_labels_classes_and_what_identifies_the_data(self, assets):
+    names, labels = ("no", "yes"), np.arange(32, dtype=np.int32) % 2
+    found = experiment.with_labels(assets, names, labels, num_labels=2)
+    assert found.dataset.class_names == names
+    np.testing.assert_array_equal(found.parts["train"].labels[:32], labels)
+    assert found.task.label_counts is None
+    assert not found.is_multi_label
+    differing = {k for k, v in assets.digest.items() if found.digest[k] != v}
+    assert differing == {"class_names", "train"}
+
+  def test_knows_several_labels_per_image(self, assets):
+    labels = np.arange(64, dtype=np.int32).reshape(32, 2) % 3 % 2
+    found = experiment.with_labels(assets, ("a", "b"), labels, num_labels=2)
+    assert found.is_multi_label
+    assert found.digest["is_multi_label"] is True
+    np.testing.assert_array_equal(found.task.label_counts, labels.sum(0))
+
+
+class TestFirstFeatures:
+  def test_are_those_of_the_cache(self, make_config, assets):
+    indices = np.array([31, 0])
+    found = experiment.first_features(make_config(), assets, indices)
+    expected = np.asarray(assets.parts["train"].features)[indices]
+    np.testing.assert_array_equal(found, expected)
+
+  def test_are_computed_where_the_backbone_trains(
+    self, make_config, assets, fake_features
+  ):
+    without = dataclasses.replace(assets, parts=None)
+    indices = np.array([31, 0])
+    found = experiment.first_features(make_config(), without, indices)
+    assert found.shape == (2, 3)
+    assert found.std() > 0
 
 
 @pytest.mark.usefixtures("fake_features")
@@ -310,3 +372,127 @@ class TestDigest:
     config = make_config(data, tmp_path / "cache")
     digest = experiment.load(config).digest
     assert digest["train"].startswith("33 examples ")
+
+
+class Recorded:
+  """A configuration that notes which of its fields are read."""
+
+  def __init__(self, config, reads: set[str], prefix: str = ""):
+    self._config = config
+    self._reads = reads
+    self._prefix = prefix
+
+  def __getitem__(self, name: str):
+    value = self._config[name]
+    if hasattr(value, "to_dict"):
+      return Recorded(value, self._reads, f"{self._prefix}{name}.")
+    self._reads.add(f"{self._prefix}{name}")
+    return value
+
+  __getattr__ = __getitem__
+
+
+class TestFields:
+  def test_every_field_is_read_for_more_than_its_check(
+    self, make_config, tmp_path
+  ):
+    config = make_config(
+      **{
+        "num_rounds": 1,
+        "selection.strategy": "decern",
+        "train.scope": "published",
+        "train.num_epochs": 1,
+        "train.warmup_epochs": 1,
+      }
+    )
+    reads = set()
+    recorded = Recorded(config, reads)
+    assets = experiment.load(recorded)
+    built = experiment.build(recorded, assets, seed=1, workdir=tmp_path)
+    built.advance(built.init())
+    unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
+    # The commands go through the lists; an experiment has one entry of each.
+    others = strategies.STRATEGIES.values()
+    options = {f"selection.{name}" for row in others for name in row.options}
+    options -= {"selection.uncertainty_gamma", "selection.diversity_gamma"}
+    # Read with a pool that is thinned, and with features that all rounds share.
+    options |= {"dataset.long_tail_seed", "system.pool_on_host"}
+    # Read where labels come from people.
+    options |= {"labels.class_names", "labels.formats"}
+    assert unread == {"seeds", "strategies"} | options
+
+
+class TestBuild:
+  def test_starts_with_a_random_initial_set(
+    self, make_config, assets, tmp_path
+  ):
+    built = experiment.build(make_config(), assets, seed=3, workdir=tmp_path)
+    expected = draw_first_state(assets.task, seed=3)
+    np.testing.assert_array_equal(built.init().labeled_at, expected.labeled_at)
+
+  def test_runs_rounds_to_the_end(self, make_config, assets, tmp_path):
+    built = experiment.build(
+      make_config(num_rounds=3), assets, seed=3, workdir=tmp_path
+    )
+    state, records = built.init(), []
+    for _ in range(3):
+      state, record = built.advance(state)
+      records.append(record)
+    assert [record["num_labeled"] for record in records] == [4, 8, 12]
+    assert [len(record["selected"]) for record in records] == [4, 4, 0]
+
+  @each(
+    "name, options",
+    [
+      ("decern", {"uncertainty_gamma": 0.25, "diversity_gamma": 0.75}),
+      ("margin", {}),
+    ],
+  )
+  def test_gives_a_strategy_its_options(
+    self, make_config, assets, name, options, monkeypatch, tmp_path
+  ):
+    seen = []
+
+    def select(key, pool, **options):
+      seen.append(options)
+      positions = np.flatnonzero(np.asarray(pool.candidates))
+      return strategies.Selection(positions[: options["budget"]], None)
+
+    row = strategies.STRATEGIES[name]._replace(select=select)
+    monkeypatch.setitem(strategies.STRATEGIES, name, row)
+    config = make_config(
+      **{
+        "selection.strategy": name,
+        "selection.uncertainty_gamma": 0.25,
+        "selection.diversity_gamma": 0.75,
+      }
+    )
+    built = experiment.build(config, assets, seed=1, workdir=tmp_path)
+    built.advance(built.init())
+    assert seen == [{"budget": 4, **options}]
+
+  def test_trains_as_configured(
+    self, make_config, assets, monkeypatch, tmp_path
+  ):
+    seen, fit = [], frozen.fit_head
+
+    def note(*args, recipe):
+      seen.append(recipe)
+      return fit(*args, recipe=recipe)
+
+    monkeypatch.setattr(frozen, "fit_head", note)
+    values = {
+      "num_epochs": 7,
+      "batch_size": 3,
+      "learning_rate": 0.25,
+      "warmup_epochs": 2,
+      "warmup_learning_rate": 0.125,
+      "final_learning_rate": 0.0625,
+      "steps_per_epoch": 2,
+      "optimizer": "lars",
+      "weight_decay": 0.125,
+    }
+    config = make_config(**{f"train.{k}": v for k, v in values.items()})
+    built = experiment.build(config, assets, seed=1, workdir=tmp_path)
+    built.advance(built.init())
+    assert seen[0] == Recipe(**values)
