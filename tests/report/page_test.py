@@ -313,6 +313,7 @@ class TestNumber:
   def test_is_a_dash_where_unknown(self):
     assert page.number(None, ".2f") == "–"
     assert page.number(0.3333, ".3g") == "0.333"
+    assert page.number(0.0, ".2f") == "0.00"
 
 
 SEEDS = (1, 11, 111, 1111, 11111, 2)

@@ -1,0 +1,179 @@
+"""One-line changes of the package, each of which a default test must notice.
+
+  python -m tests.mutants              # all of them: about 15 minutes
+  python -m tests.mutants ops/ report  # those whose file contains a word
+
+The checkout is copied to a temporary folder. There each change is made on its
+own, and its tests run until one fails. Prints that test for every change, and
+exits with 1 if a change survives, which is a gap in the tests to close.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Longer than any of the test files takes; a change may cause an endless loop.
+TIMEOUT = 600
+
+# What `pytest -q` calls a test that failed, a row of a table included.
+FAILED = re.compile(r"^(?:FAILED|ERROR|SUBFAILED\S*)\s.*?(tests/\S+)", re.M)
+
+
+class Mutant(NamedTuple):
+  """A change that breaks the package.
+
+  Attributes:
+    file: The file, from `decern_jax/` on.
+    old: Text that is in the file once.
+    new: Text that takes its place.
+    tests: Test files that run, from `tests/` on; one must fail.
+  """
+
+  file: str
+  old: str
+  new: str
+  tests: tuple[str, ...]
+
+
+MUTANTS = (
+  Mutant(
+    "report/statistics.py",
+    "factors = len(p_values) - np.arange(len(p_values))",
+    "factors = len(p_values) - 1 - np.arange(len(p_values))",
+    ("report/statistics_test.py",),
+  ),
+  Mutant(
+    "report/statistics.py",
+    "return np.round(np.asarray(differences, float), _DECIMALS)",
+    "return np.asarray(differences, float)",
+    ("report/statistics_test.py",),
+  ),
+  Mutant(
+    "report/statistics.py",
+    "np.flatnonzero(values >= target)",
+    "np.flatnonzero(values > target)",
+    ("report/statistics_test.py",),
+  ),
+  Mutant(
+    "report/comparison.py",
+    'left, right = f"{name}[{start}:]", left[start:], right[start:]',
+    'left, right = f"{name}[{start}:]", left[start:], right',
+    ("report/comparison_test.py",),
+  ),
+  Mutant(
+    "report/comparison.py",
+    "  own |= {STRATEGY, SEED}\n",
+    "  own |= {STRATEGY, SEED, NUM_ROUNDS}\n",
+    ("report/comparison_test.py",),
+  ),
+  Mutant(
+    "report/summary.py",
+    'if stage != SELECTION or record["selected"]:',
+    "if True:",
+    ("report/summary_test.py",),
+  ),
+  Mutant(
+    "report/figures.py",
+    "order = np.argsort(-np.array(",
+    "order = np.argsort(np.array(",
+    ("report/figures_test.py",),
+  ),
+  Mutant(
+    "report/page.py",
+    "return UNKNOWN if value is None else",
+    "return UNKNOWN if not value else",
+    ("report/page_test.py",),
+  ),
+)
+
+
+def apply(mutant: Mutant, root: pathlib.Path) -> str:
+  """Changes the file of a mutant, and returns its text from before."""
+  path = root / "decern_jax" / mutant.file
+  text = path.read_text()
+  count = text.count(mutant.old)
+  if count != 1:
+    raise ValueError(
+      f"Expected {mutant.old!r} once in {mutant.file}, got it {count} times."
+    )
+  path.write_text(text.replace(mutant.old, mutant.new))
+  return text
+
+
+def find_failure(mutant: Mutant, root: pathlib.Path) -> str | None:
+  """Returns the test that notices a change, None if there is none."""
+  before = apply(mutant, root)
+  try:
+    done = subprocess.run(
+      [
+        *(sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "--tb=no"),
+        *("-p", "no:cacheprovider"),
+        *(f"tests/{name}" for name in mutant.tests),
+      ],
+      cwd=root,
+      # As Python may otherwise take code that was compiled in the same second.
+      env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+      capture_output=True,
+      text=True,
+      timeout=TIMEOUT,
+      check=False,
+    )
+  except subprocess.TimeoutExpired:
+    return "a test that does not end"
+  finally:
+    (root / "decern_jax" / mutant.file).write_text(before)
+  if done.returncode == 0:
+    return None
+  if done.returncode != 1:
+    raise RuntimeError(f"The tests do not run:\n{done.stdout}{done.stderr}")
+  return FAILED.search(done.stdout).group(1)
+
+
+def find_ignored(folder: str, names: list[str]) -> list[str]:
+  """Returns what of a folder is not copied: caches, runs, repositories."""
+  if pathlib.Path(folder) == ROOT:
+    return [name for name in names if name.startswith(".") or name == "runs"]
+  return [name for name in names if name == "__pycache__"]
+
+
+def say(line: str) -> None:
+  """Prints a line at once."""
+  sys.stdout.write(f"{line}\n")
+  sys.stdout.flush()
+
+
+def main() -> int:
+  """Runs the mutants, and returns the exit status."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("words", nargs="*", help="parts of the files' names")
+  words = parser.parse_args().words
+  chosen = [
+    mutant
+    for mutant in MUTANTS
+    if not words or any(word in mutant.file for word in words)
+  ]
+  survivors = 0
+  with tempfile.TemporaryDirectory() as folder:
+    copy = pathlib.Path(folder) / "checkout"
+    shutil.copytree(ROOT, copy, ignore=find_ignored)
+    for mutant in chosen:
+      failure = find_failure(mutant, copy)
+      survivors += failure is None
+      change = f"{mutant.file}: {mutant.old!r} -> {mutant.new!r}"
+      say(f"{change}\n  {failure or 'SURVIVES ' + ' '.join(mutant.tests)}")
+  say(f"{len(chosen) - survivors} of {len(chosen)} changes are noticed.")
+  return int(survivors > 0)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
