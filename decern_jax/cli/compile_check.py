@@ -8,10 +8,12 @@ flags of `decern_jax.main`, and reads neither images nor weights.
 """
 
 from collections.abc import Sequence
+import dataclasses
 import json
 
 from absl import app, flags
 from etils import epath
+import jax
 from jax.sharding import Mesh
 
 from decern_jax.cli import command, config_flag
@@ -92,7 +94,7 @@ def run(
   setting = make_setting(config, mesh, device_memory=limit, **sizes)
   for line in _describe(setting, topology_name, limit):
     processes.say(line)
-  with topology.targeting(mesh):
+  with jax.default_device(mesh.devices.flat[0]):
     listed = round_programs.list_programs(setting)
     figures = [_measure_and_show(item) for item in listed]
   misfits = [
@@ -206,7 +208,7 @@ def _as_dict(
     "num_classes": setting.num_classes,
     "not_compiled": [] if has_selection else [setting.strategy],
     "programs": [
-      {**found._asdict(), "total": found.total} for found in figures
+      {**dataclasses.asdict(found), "total": found.total} for found in figures
     ],
   }
 

@@ -1,28 +1,30 @@
 """A jitted function at given shapes, compiled but not run."""
 
+from collections.abc import Callable
+import dataclasses
 import math
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from decern_jax.distributed.sharding import POOL_AXIS
+from decern_jax.distributed.sharding import POOL_AXIS, record_calls
 
 
-class Program(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Program:
   """A jitted function, and the arguments that it is compiled for.
 
   Attributes:
-    name: What it does.
-    function: What `jax.jit` or `shard_rows` has returned.
-    args: Its arguments, as forms of arrays on the devices.
+    name: Its name in the table.
+    function: A function of `jax.jit` or `shard_rows`, with a method `lower`.
+    args: Its arguments: the `jax.ShapeDtypeStruct` of each array.
     options: Its keyword arguments.
-    beside: Bytes per device of what the run keeps there meanwhile, without the
-      arguments of the program.
-    remedy: What makes it smaller.
-    note: What should be known of it, or "".
+    beside: Bytes per device of the other arrays that the run keeps there.
+    remedy: Advice that makes the program smaller.
+    note: A remark for the user, or "".
   """
 
   name: str
@@ -34,20 +36,22 @@ class Program(NamedTuple):
   note: str = ""
 
 
-class Figures(NamedTuple):
-  """What the compiler says of a program; bytes are those on one device.
+@dataclasses.dataclass(frozen=True)
+class Figures:
+  """The compiler's figures for a program, in bytes on one device.
 
   Attributes:
-    name: What the program does.
+    name: Name of the program.
     arguments: Bytes of the arguments.
     outputs: Bytes of the outputs.
-    temporaries: Bytes of what is alive inside.
-    aliased: Bytes of the outputs that take the place of arguments.
+    temporaries: Bytes of temporary buffers.
+    aliased: Bytes of the outputs that reuse the memory of arguments.
     code: Bytes of the program itself.
-    beside: Bytes of what the run keeps on the device besides.
-    flops: Floating-point operations, the body of a loop once; None: not told.
+    beside: Bytes of the other arrays that the run keeps on the device.
+    flops: Floating-point operations, the body of a loop counted once; None if
+      the compiler gives none.
     seconds: Time to lower and compile.
-    refusal: Why the compiler finds no room for it, or None.
+    refusal: The compiler's message if the program does not fit, or None.
   """
 
   name: str
@@ -77,43 +81,79 @@ def make(
   note: str = "",
   **options: Any,
 ) -> Program:
-  """Makes a program of a jitted function.
+  """Returns the program of a jitted function.
 
   Args:
-    name: What it does.
-    function: What `jax.jit` or `shard_rows` has returned.
-    *args: Its arguments, as forms of arrays.
-    kept: Forms of all arrays that are on the devices while it runs; those that
-      are among the arguments count once.
-    remedy: What makes it smaller.
-    note: What should be known of it, or "".
+    name: Its name in the table.
+    function: A function of `jax.jit` or `shard_rows`.
+    *args: Its arguments, as shapes of arrays.
+    kept: Shapes of all arrays that are on the devices while it runs; those that
+      are arguments too count once.
+    remedy: Advice that makes the program smaller.
+    note: A remark for the user, or "".
     **options: Its keyword arguments.
 
   Returns:
     The program.
   """
-  used = {id(leaf) for leaf in jax.tree.leaves(args)}
-  beside = [leaf for leaf in jax.tree.leaves(kept) if id(leaf) not in used]
+  used = {id(leaf) for leaf in jax.tree.leaves((args, options))}
+  shapes = {
+    id(leaf): leaf
+    for leaf in jax.tree.leaves(kept)
+    if isinstance(leaf, jax.ShapeDtypeStruct) and id(leaf) not in used
+  }
   return Program(
     name=name,
     function=function,
     args=args,
     options=options,
-    beside=sum(map(_bytes_per_device, beside)),
+    beside=sum(map(_bytes_per_device, shapes.values())),
     remedy=remedy,
     note=note,
   )
 
 
+def record(
+  function: Callable[..., Any],
+  *args: Any,
+  kept: Any,
+  remedy: str,
+  **kwargs: Any,
+) -> tuple[Any, list[Program]]:
+  """Lists the programs that code on the host calls, without running them.
+
+  Args:
+    function: Calls functions of `shard_rows`.
+    *args: Its arguments, as shapes of arrays.
+    kept: As in `make`; the results of earlier programs are added to it.
+    remedy: As in `make`.
+    **kwargs: Its keyword arguments.
+
+  Returns:
+    The result of the function, as shapes of arrays, and the programs.
+  """
+  with record_calls() as calls:
+    result = function(*args, **kwargs)
+  programs, kept = [], [kept]
+  for call in calls:
+    name = call.function.__name__.strip("_").replace("_", " ")
+    made = make(
+      name, call.function, *call.args, kept=kept, remedy=remedy, **call.kwargs
+    )
+    programs.append(made)
+    # The variables of the function hold them until it returns.
+    kept.append((call.args, call.kwargs, call.result))
+  return result, programs
+
+
 def measure(program: Program) -> Figures:
-  """Compiles a program, and asks the compiler about it.
+  """Compiles a program, and reads the compiler's figures.
 
   Args:
     program: The program.
 
   Returns:
-    The figures; a program that the compiler finds no room for has a refusal in
-    their place.
+    The figures; only a refusal if the program does not fit on the device.
   """
   start = time.monotonic()
   try:
@@ -142,7 +182,7 @@ def measure(program: Program) -> Figures:
 def split(
   mesh: Mesh, shape: tuple[int, ...], *, dtype: Any = jnp.float32
 ) -> jax.ShapeDtypeStruct:
-  """Returns the form of an array whose rows are split over a mesh.
+  """Returns the shape of an array whose rows are split over a mesh.
 
   Args:
     mesh: A mesh with the axis `pool`.
@@ -157,7 +197,7 @@ def split(
 def whole(
   mesh: Mesh, shape: tuple[int, ...], *, dtype: Any = jnp.float32
 ) -> jax.ShapeDtypeStruct:
-  """Returns the form of an array that every device of a mesh holds.
+  """Returns the shape of an array that is replicated on a mesh.
 
   Args:
     mesh: The mesh.
@@ -169,17 +209,19 @@ def whole(
 
 
 def whole_tree(mesh: Mesh, tree: Any) -> Any:
-  """Returns the forms of arrays that every device of a mesh holds.
+  """Returns the shapes of arrays that are replicated on a mesh.
 
   Args:
     mesh: The mesh.
-    tree: Arrays, or their forms.
+    tree: Arrays, or their shapes.
   """
   return jax.tree.map(
     lambda leaf: whole(mesh, leaf.shape, dtype=leaf.dtype), tree
   )
 
 
-def _bytes_per_device(form: jax.ShapeDtypeStruct) -> int:
-  shape = form.sharding.shard_shape(form.shape)
-  return math.prod(shape) * form.dtype.itemsize
+def _bytes_per_device(array: jax.ShapeDtypeStruct) -> int:
+  shape = array.shape
+  if array.sharding is not None:
+    shape = array.sharding.shard_shape(shape)
+  return math.prod(shape) * array.dtype.itemsize

@@ -1,4 +1,4 @@
-"""The programs that a run compiles, each at the shapes that it has there."""
+"""The large programs of a run, at the shapes that they have there."""
 
 import dataclasses
 import functools
@@ -16,36 +16,41 @@ from decern_jax.compile_check.run_setting import Setting
 from decern_jax.distributed.rows import HostRows, InMemory
 from decern_jax.features import embedding
 from decern_jax.models import Backbone
-from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead
-from decern_jax.ops.saliency import NUM_BINS, NUM_TOP_BINS
-from decern_jax.strategies import diversity, scoring, selection
+from decern_jax.strategies import Pool
 from decern_jax.training import evaluation, finetune
 from decern_jax.training.head import fit_head
 from decern_jax.training.learner import PlacedSplit
 
 STRATEGIES = ("decern",)
-"""The strategies whose selection `list_programs` lists."""
+"""The strategies whose selection `list_programs` lists.
+
+All arrays of their selection go from one function of `shard_rows` to the next.
+"""
 
 MORE_DEVICES = (
   "more devices, which hold less of the pool each, or"
   " `--config.system.pool_on_host`"
 )
-"""What helps against a pool that is too large."""
+"""The advice for a pool that is too large."""
 
 
 def list_programs(setting: Setting) -> list[Program]:
   """Lists the large programs of a run, in the order of a round.
 
-  The module of learning loss, small beside a backbone, is left out of them.
-  Nothing is allocated and no weights are read. Call it, and lower the programs,
-  inside of `topology.targeting`.
+  They are the functions that a run calls. Those of a selection are listed by
+  the strategy itself, which is called with shapes in place of arrays. The
+  module of learning loss, which is small, is left out. Nothing is allocated and
+  no weights are read.
+
+  The list, and the programs, depend on the platform: call this, and lower the
+  programs, inside `jax.default_device` of a device of the mesh.
 
   Args:
-    setting: What the shapes follow from.
+    setting: The settings that the shapes depend on.
 
   Returns:
-    The programs: of the features, the training, the evaluation and, for one of
+    The programs of training, features and evaluation and, for one of
     `STRATEGIES`, of the selection.
   """
   backbone = _outline(setting)
@@ -60,8 +65,8 @@ def list_programs(setting: Setting) -> list[Program]:
       train, features=_host_rows(setting, backbone.dim)
     )
   test = _part(setting.mesh, setting.num_test, backbone.dim)
-  # The weights that every round starts from stay on a device, and features that
-  # no training changes.
+  # The initial weights of every round stay on the devices, and so do features
+  # that training does not change.
   kept = [backbone.variables]
   while_training = [*kept, train, test] if is_fixed else kept
   if is_fixed and not setting.augment:
@@ -79,7 +84,7 @@ def list_programs(setting: Setting) -> list[Program]:
 
 
 def _outline(setting: Setting) -> Backbone:
-  """Returns a model with the forms of its variables, replicated."""
+  """Returns a model with the shapes of its variables, replicated."""
   spec = models.MODELS[setting.model_name]
   module = spec.module(dtype=models.DTYPES[setting.dtype])
   variables = jax.eval_shape(
@@ -112,17 +117,17 @@ def _part(mesh: Mesh, rows: int, dim: int) -> PlacedSplit:
 
 def _host_rows(setting: Setting, dim: int) -> HostRows:
   numbers = split(setting.mesh, (setting.num_train,), dtype=jnp.int32)
-  # Rows that take no memory.
+  # An array without memory of its own.
   source = InMemory(np.broadcast_to(np.float32(0.0), (setting.num_train, dim)))
   return HostRows(numbers, source)
 
 
 def _embed(setting: Setting, backbone: Backbone, kept: Any) -> Program:
-  # Every process embeds images of its own.
+  # Every process embeds its own images.
   mesh = topology.mesh_of_first_process(setting.mesh)
   return program.make(
     "features of a batch",
-    embedding._embed_batch,
+    embedding.embed_batch,
     whole_tree(mesh, backbone.variables),
     split(mesh, (setting.embed_batch_size, *setting.image), dtype=jnp.uint8),
     kept=kept,
@@ -135,7 +140,7 @@ def _embed(setting: Setting, backbone: Backbone, kept: Any) -> Program:
 def _train_step(
   setting: Setting, backbone: Backbone, mask: Any, head: LinearHead, kept: Any
 ) -> Program:
-  """Returns a step of fine-tuning, on the largest batch of a run."""
+  """Returns a step of fine-tuning on a full batch."""
   mesh, recipe = setting.mesh, setting.recipe
   trained, fixed = finetune.partition(backbone.variables["params"], mask)
   batch_stats = backbone.variables.get("batch_stats", {})
@@ -149,7 +154,7 @@ def _train_step(
     trained and batch_stats and not setting.freeze_batch_norm
   )
   size = setting.train_batch_size
-  # As in a run: a batch that does not divide is replicated.
+  # As in a run: a batch that the devices do not divide is replicated.
   divides = size % mesh.size == 0
   place = split if divides else whole
   return program.make(
@@ -206,69 +211,33 @@ def _evaluate(head: LinearHead, test: PlacedSplit, kept: Any) -> Program:
 def _select_programs(
   setting: Setting, head: LinearHead, train: PlacedSplit, kept: Any
 ) -> list[Program]:
-  """Returns DECERN's programs on the whole pool."""
-  mesh, classes = setting.mesh, setting.num_classes
-  pool, dim = setting.num_train, head.kernel.shape[0]
-  probs = split(mesh, (pool, classes))
-  scores = split(mesh, (pool,))
-  candidates = split(mesh, (pool,), dtype=jnp.bool_)
-  anchors = Anchors(
-    whole(mesh, (classes, dim)), whole(mesh, (classes, classes))
-  )
-  block_size, tile_size = scoring._block_sizes(classes, None)
-  make = functools.partial(program.make, remedy=MORE_DEVICES)
-  predict = make(
-    "predictions",
+  """Returns the programs of predicting the pool and selecting from it."""
+  mesh = setting.mesh
+  candidates = split(mesh, (setting.num_train,), dtype=jnp.bool_)
+  probs, predict = program.record(
     embedding.predict,
     head,
     train.features,
     kept=kept,
+    remedy=MORE_DEVICES,
     is_multi_label=False,
   )
-  kept = [*kept, probs, candidates]
-  return [
-    predict,
-    make(
-      "anchors",
-      scoring._class_anchors,
-      train.features,
-      probs,
-      train.labels,
-      kept=kept,
-      num_classes=classes,
-    ),
-    make(
-      "scores",
-      scoring._discrepancy_confusion,
-      train.features,
-      probs,
-      anchors,
-      head,
-      candidates,
-      kept=kept,
-      num_bins=NUM_BINS,
-      num_top_bins=NUM_TOP_BINS,
-      block_size=block_size,
-      tile_size=tile_size,
-    ),
-    make(
-      "selection",
-      selection._select_by_score,
-      _key(mesh),
-      train.features,
-      scores,
-      anchors,
-      candidates,
-      kept=kept,
-      max_steps=diversity.MAX_STEPS,
-      tolerance=diversity.TOLERANCE,
-      block_size=diversity.block_rows(dim),
-      budget=setting.budget,
-      # Numbers, of any value, to the program.
-      uncertainty_gamma=0.0,
-      diversity_gamma=0.0,
-    ),
-  ]
+  pool = Pool(
+    candidates=candidates,
+    features=train.features,
+    probs=probs,
+    labels=train.labels,
+    head=head,
+  )
+  _, select = program.record(
+    setting.select,
+    _key(mesh),
+    pool,
+    kept=[kept, pool],
+    remedy=MORE_DEVICES,
+    budget=setting.budget,
+  )
+  return predict + select
 
 
 def _key(mesh: Mesh) -> jax.ShapeDtypeStruct:

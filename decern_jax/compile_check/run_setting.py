@@ -1,33 +1,38 @@
-"""What the shapes of a run follow from, without its data."""
+"""The settings that the shapes of a run depend on, without its data."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+import dataclasses
 
 from jax.sharding import Mesh
 
 from decern_jax import models
 from decern_jax.data.specs import DATASETS
 from decern_jax.distributed.sharding import LARGEST_SHARE
-from decern_jax.runs.experiment import make_recipe
+from decern_jax.runs.experiment import bind_strategy, make_recipe
 from decern_jax.runs.round import Task
+from decern_jax.strategies import STRATEGIES, Selection
 from decern_jax.training.recipe import Recipe
 
 
-class Setting(NamedTuple):
-  """What the shapes of a run follow from.
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """The settings that the shapes of a run depend on.
 
   Attributes:
     mesh: The mesh.
     model_name: Name of the model in the table.
-    dtype: What it computes in.
+    dtype: Type that it computes in.
     image_size: Height and width of the images.
-    scope: What trains beside the head.
+    scope: Which parameters are trained besides the head.
     augment: Whether training images are augmented.
     freeze_batch_norm: Whether batch normalisation keeps its statistics.
-    recipe: How to train.
+    recipe: The recipe of the training.
     embed_batch_size: Images of a batch while features are computed.
     strategy: Name of the strategy.
-    num_train: Examples of the pool.
-    num_test: Test examples.
+    select: The strategy with its options; None if it needs several labels per
+      example.
+    num_train: Number of training examples, the pool.
+    num_test: Number of test examples.
     num_classes: Number of classes.
     budget: Labels of a selection.
     capacity: Labels of the last round.
@@ -44,6 +49,7 @@ class Setting(NamedTuple):
   recipe: Recipe
   embed_batch_size: int
   strategy: str
+  select: Callable[..., Selection] | None
   num_train: int
   num_test: int
   num_classes: int
@@ -58,20 +64,21 @@ class Setting(NamedTuple):
 
   @property
   def train_batch_size(self) -> int:
-    """Images of the largest batch that is trained on."""
+    """Images of the largest batch of training."""
     return min(self.recipe.batch_size, self.capacity)
 
 
 def make_setting(
   config, mesh: Mesh, *, device_memory: int | None, **sizes: int | None
 ) -> Setting:
-  """Returns what the shapes of a run follow from, without its data.
+  """Returns the settings that the shapes of a run depend on.
 
   Args:
     config: The configuration, checked.
     mesh: The mesh of the run.
-    device_memory: Bytes of a device; None: not known, and enough for the pool.
-    **sizes: `num_train`, `num_test` and `num_classes`; None: as published.
+    device_memory: Bytes of a device; None if unknown, and enough for the pool.
+    **sizes: `num_train`, `num_test` and `num_classes`; None stands for the
+      published size.
 
   Raises:
     ValueError: If a size is neither given nor published, or the pool is
@@ -90,6 +97,10 @@ def make_setting(
       f"Expected at most {sizes['num_train']} labels in all rounds, as many as"
       f" there are training examples, got {task.capacity}."
     )
+  name = config.selection.strategy
+  select = None
+  if STRATEGIES[name].form(is_multi_label=False) is not None:
+    select = bind_strategy(config, name, is_multi_label=False)
   return Setting(
     mesh=mesh,
     model_name=config.model.name,
@@ -100,7 +111,8 @@ def make_setting(
     freeze_batch_norm=config.train.freeze_batch_norm,
     recipe=make_recipe(config),
     embed_batch_size=config.system.embed_batch_size,
-    strategy=config.selection.strategy,
+    strategy=name,
+    select=select,
     budget=task.budget,
     capacity=task.capacity,
     pool_on_host=_stays_on_host(config, mesh, device_memory, sizes),
@@ -111,7 +123,7 @@ def make_setting(
 def _stays_on_host(
   config, mesh: Mesh, device_memory: int | None, sizes: dict[str, int]
 ) -> bool:
-  """Says whether features are read block by block, as a run decides it."""
+  """Whether features stay on the host, as a run decides it."""
   if config.system.pool_on_host is not None or device_memory is None:
     return bool(config.system.pool_on_host)
   dim = models.MODELS[config.model.name].dim
@@ -120,7 +132,7 @@ def _stays_on_host(
 
 
 def _complete_sizes(name: str, sizes: dict[str, int | None]) -> dict[str, int]:
-  """Returns the sizes of a data set, the published ones where none is given."""
+  """Returns the sizes of a data set; the published size replaces None."""
   spec = DATASETS[name]
   sizes = {
     size: getattr(spec, size) if value is None else value

@@ -1,7 +1,5 @@
 """Meshes of devices that need not be there: to compile for, not to run on."""
 
-from collections.abc import Iterator
-import contextlib
 import importlib.util
 import os
 import re
@@ -96,25 +94,6 @@ def device_memory(mesh: Mesh) -> int | None:
   """
   gib = _DEVICE_MEMORY_GIB.get(mesh.devices.flat[0].device_kind)
   return None if gib is None else int(gib * GIB)
-
-
-@contextlib.contextmanager
-def targeting(mesh: Mesh) -> Iterator[None]:
-  """Answers for the mesh when a program asks for the backend as it is traced.
-
-  Sizes of blocks follow from the backend, and the devices of this machine are
-  not those that the program is for.
-
-  Args:
-    mesh: What programs are compiled for.
-  """
-  platform = mesh.devices.flat[0].platform
-  default_backend = jax.default_backend
-  jax.default_backend = lambda: platform
-  try:
-    yield
-  finally:
-    jax.default_backend = default_backend
 
 
 def _simulated_devices(topology: str, count: str) -> list[jax.Device]:

@@ -1,6 +1,9 @@
 """The mesh of a run, and how a pool lies on it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import contextvars
+import dataclasses
 import functools
 import inspect
 import os
@@ -294,6 +297,44 @@ def pool_layout(array: object) -> Layout | None:
   return Layout(sharding.mesh, axis)
 
 
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """A call of a function that `shard_rows` returned.
+
+  Attributes:
+    function: The function, which has a method `lower`.
+    args: Its arguments.
+    kwargs: Its keyword arguments.
+    result: Its result, as shapes of arrays.
+  """
+
+  function: "ShardedFunction"
+  args: tuple[Any, ...]
+  kwargs: dict[str, Any]
+  result: Any
+
+
+_CALLS: contextvars.ContextVar[list[Call] | None]
+_CALLS = contextvars.ContextVar("calls", default=None)
+
+
+@contextlib.contextmanager
+def record_calls() -> Iterator[list[Call]]:
+  """Records the calls of functions of `shard_rows` in place of running them.
+
+  Code that is given a `jax.ShapeDtypeStruct` for each array runs to its end:
+  each call returns the shapes, types and shardings of its results.
+
+  Yields:
+    The calls so far, in order.
+  """
+  token = _CALLS.set([])
+  try:
+    yield _CALLS.get()
+  finally:
+    _CALLS.reset(token)
+
+
 class ShardedFunction(Generic[P, R]):
   """A function of rows, compiled for one device or many; see `shard_rows`."""
 
@@ -328,6 +369,11 @@ class ShardedFunction(Generic[P, R]):
     if kwargs.get("axis_name") is not None:
       # The caller is inside of `shard_map` already.
       return self._function(*args, **kwargs)
+    calls = _CALLS.get()
+    if calls is not None:
+      result = self._eval_shape(args, kwargs)
+      calls.append(Call(self, args, kwargs, result))
+      return result
     return self._compiled(**self._bind(args, kwargs))
 
   def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
@@ -341,6 +387,31 @@ class ShardedFunction(Generic[P, R]):
       The lowered program, for the layout that the arguments have.
     """
     return self._compiled.lower(**self._bind(args, kwargs))
+
+  def _eval_shape(self, args, kwargs):
+    """Returns the results as `jax.ShapeDtypeStruct`s, with their shardings."""
+    arguments = self._bind(args, kwargs)
+    layout = arguments["layout"]
+    # Functions that this one calls are part of its program.
+    token = _CALLS.set(None)
+    try:
+      shapes = self._compiled.eval_shape(**arguments)
+    finally:
+      _CALLS.reset(token)
+    if layout is None:
+      return shapes
+
+    def place(is_split: bool, tree: Any) -> Any:
+      spec = layout.rows if is_split else PartitionSpec()
+      sharding = NamedSharding(layout.mesh, spec)
+      return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+          leaf.shape, leaf.dtype, sharding=sharding
+        ),
+        tree,
+      )
+
+    return jax.tree.map(place, self._out, shapes)
 
   def _bind(self, args, kwargs) -> dict[str, Any]:
     """Returns all arguments by name, and the layout of the rows."""
@@ -433,7 +504,16 @@ def _device_bytes(device: jax.Device) -> int:
   return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def platform() -> str:
+  """Returns what programs are compiled for: "cpu", "gpu" or "tpu".
+
+  That is the platform of `jax.default_device`, if it is set, as it is to
+  compile for devices that are not attached.
+  """
+  device = jax.config.jax_default_device
+  return getattr(device, "platform", device) or jax.default_backend()
+
+
 def block_floats() -> int:
   """Returns how many floats of a pool's block this backend works on at once."""
-  is_cpu = jax.default_backend() == "cpu"
-  return CPU_BLOCK_FLOATS if is_cpu else ACCELERATOR_BLOCK_FLOATS
+  return CPU_BLOCK_FLOATS if platform() == "cpu" else ACCELERATOR_BLOCK_FLOATS

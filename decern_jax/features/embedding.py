@@ -21,6 +21,7 @@ from decern_jax.distributed.sharding import (
   SPLIT,
   is_shared,
   make_local_mesh,
+  platform,
   shard_rows,
 )
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
@@ -64,7 +65,7 @@ def embed(
     padding = [(0, padded_size - len(images))] + [(0, 0)] * (images.ndim - 1)
     placed = jax.device_put(np.pad(images, padding), rows)
     # The device works on this batch while the one before is fetched.
-    computed = _embed_batch(variables, placed, apply=apply, mesh=mesh)
+    computed = embed_batch(variables, placed, apply=apply, mesh=mesh)
     following = (computed, len(images))
     if waiting is not None:
       yield _fetch(*waiting)
@@ -136,7 +137,18 @@ def embed_split(
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
-def _embed_batch(variables, images, *, apply, mesh):
+def embed_batch(variables, images, *, apply, mesh):
+  """Computes the features of a batch, as `embed` does.
+
+  Args:
+    variables: Variables of the model, on all devices of the mesh.
+    images: uint8 [batch, height, width, channels], split over the mesh.
+    apply: As in `embed`.
+    mesh: The mesh.
+
+  Returns:
+    [batch, dim], split over the mesh.
+  """
   rows = PartitionSpec(POOL_AXIS)
   return jax.shard_map(
     functools.partial(apply_in_chunks, apply),
@@ -157,7 +169,7 @@ def apply_in_chunks(apply, variables, images: jax.Array) -> Any:
   Returns:
     Features [batch, dim], or such a tree.
   """
-  if jax.default_backend() != "cpu":
+  if platform() != "cpu":
     return apply(variables, images)
   return jax.lax.map(
     lambda image: jax.tree.map(

@@ -135,9 +135,19 @@ def check_pool(
 
 def as_float32(array: jax.typing.ArrayLike | HostRows) -> Rows:
   """Returns an array of numbers as float32, where it lies."""
-  if isinstance(array, HostRows):
+  return _as_type(array, jnp.float32)
+
+
+def as_int32(array: jax.typing.ArrayLike) -> jax.Array:
+  """Returns an array of numbers as int32, where it lies."""
+  return _as_type(array, jnp.int32)
+
+
+def _as_type(array, dtype):
+  # The shape of an array stands for one that has the type already.
+  if isinstance(array, HostRows | jax.ShapeDtypeStruct):
     return array
-  return jnp.asarray(array).astype(jnp.float32)
+  return jnp.asarray(array).astype(dtype)
 
 
 def float32_tree(tree):

@@ -188,7 +188,9 @@ def build(
       assets.task,
       seed=seed,
       learner=made,
-      select=_select(config, assets, config.selection.strategy),
+      select=bind_strategy(
+        config, config.selection.strategy, is_multi_label=assets.is_multi_label
+      ),
       needs=(*strategy.needs, *(_EXPLAINED_BY if explain else ())),
       on_model=keep,
       explain=explain,
@@ -534,15 +536,21 @@ def _first_state(config: Config, assets: Assets, seed: int) -> RoundState:
     assets.task,
     parts["train"],
     seed=seed,
-    select=_select(config, assets, name),
+    select=bind_strategy(config, name, is_multi_label=assets.is_multi_label),
   )
 
 
-def _select(config: Config, assets: Assets, name: str) -> Select:
-  """Returns a strategy with its options, for the labels of the data."""
+def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
+  """Returns a strategy with the options of a configuration.
+
+  Args:
+    config: The configuration, checked.
+    name: Name of the strategy.
+    is_multi_label: Whether an example may have several labels.
+  """
   strategy = STRATEGIES[name]
   return functools.partial(
-    strategy.form(is_multi_label=assets.is_multi_label),
+    strategy.form(is_multi_label=is_multi_label),
     **{option: config.selection[option] for option in strategy.options},
   )
 

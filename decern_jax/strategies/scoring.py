@@ -11,6 +11,7 @@ from decern_jax.distributed.rows import HostRows
 from decern_jax.distributed.sharding import SPLIT, block_floats, shard_rows
 from decern_jax.io.validation import (
   as_float32,
+  as_int32,
   check_integer,
   check_number,
   check_pool,
@@ -63,7 +64,7 @@ def class_anchors(
     as_float32(features),
     as_float32(probs),
     # A narrow type cannot count the classes: 256 is 0 in uint8.
-    jnp.asarray(labels).astype(jnp.int32),
+    as_int32(labels),
     num_classes=num_classes,
   )
 

@@ -168,7 +168,7 @@ def check_budget(
     ValueError: If it is not an integer in [1, rows that exist].
   """
   budget = check_integer("budget", budget, low=1, high=pool)
-  if valid is None or isinstance(valid, jax.core.Tracer):
+  if valid is None or isinstance(valid, jax.core.Tracer | jax.ShapeDtypeStruct):
     return budget
   if isinstance(valid, jax.Array) and not valid.is_fully_addressable:
     return budget

@@ -26,21 +26,17 @@ NAMES = [
   "training of the head",
   "features of a batch",
   "evaluation",
-  "predictions",
-  "anchors",
-  "scores",
-  "selection",
+  "predict",
+  "class anchors",
+  "discrepancy confusion",
+  "select by score",
 ]
 
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
-
-
-@pytest.fixture(autouse=True)
-def restore_flags():
-  level = logging.get_absl_logger().level
-  with flagsaver.flagsaver():
-    yield
-  logging.get_absl_logger().setLevel(level)
+pytestmark = [
+  pytest.mark.filterwarnings("ignore:the load_module"),
+  # The shape of an array stands for the array.
+  pytest.mark.usefixtures("unannotated"),
+]
 
 
 @pytest.fixture
@@ -51,7 +47,12 @@ def check(monkeypatch):
     file = tiny.ROOT / "configs" / f"{config}.py"
     argv = ["compile_check", f"--config={file}", *sizes, *SMALL, *arguments]
     monkeypatch.setattr(sys, "argv", argv)
-    compile_check.main(config_flag.parse(argv))
+    level = logging.get_absl_logger().level
+    try:
+      with flagsaver.flagsaver():
+        compile_check.main(config_flag.parse(argv))
+    finally:
+      logging.get_absl_logger().setLevel(level)
 
   monkeypatch.chdir(tiny.ROOT)
   return check
@@ -96,8 +97,8 @@ class TestMain:
     assert list(figures) == NAMES
     shard = 4 * 125 * DIM
     head = 4 * (DIM * 10 + 10)
-    assert figures["predictions"]["arguments"] == shard + head
-    assert figures["predictions"]["outputs"] == 4 * 125 * 10
+    assert figures["predict"]["arguments"] == shard + head
+    assert figures["predict"]["outputs"] == 4 * 125 * 10
     for row in content["programs"]:
       assert (
         row["total"]
@@ -153,19 +154,20 @@ class TestMain:
       check, "--topology=cpu:8"
     )
 
+  @each("name", ["badge", "decern_multilabel"])
   def test_names_a_strategy_that_is_not_compiled(
-    self, check, measure_nothing, capsys, tmp_path
+    self, check, measure_nothing, capsys, tmp_path, name
   ):
     file = tmp_path / "figures.json"
     check(
       "--topology=cpu:8",
-      "--config.selection.strategy=badge",
+      f"--config.selection.strategy={name}",
       f"--json={file}",
     )
     out = capsys.readouterr().out
-    assert "The selection by 'badge' is not compiled, but for decern." in out
+    assert f"The selection by '{name}' is not compiled, but for decern." in out
     content = json.loads(file.read_text())
-    assert content["not_compiled"] == ["badge"]
+    assert content["not_compiled"] == [name]
     assert [row["name"] for row in content["programs"]] == NAMES[:3]
 
   def test_tells_of_a_batch_that_is_not_split(
@@ -239,18 +241,14 @@ class TestCommand:
       check=False,
     )
 
-  def test_simulates_the_devices(self):
-    done = self.run("--topology=cpu:3", "--config.selection.strategy=random")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("cpu:3: 3 x cpu\n")
-
-  def test_fails_if_a_program_does_not_fit(self):
+  def test_simulates_the_devices_and_fails_if_a_program_does_not_fit(self):
     done = self.run(
-      "--topology=cpu:2",
+      "--topology=cpu:3",
       "--config.selection.strategy=random",
       "--device_memory_gib=0.0001",
     )
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("cpu:3: 3 x cpu of 0.00 GiB\n")
     assert "error: 'training of the head' needs" in done.stderr
 
   @each("missing", ["config", "topology"])

@@ -1,12 +1,16 @@
 """Tests of decern_jax/compile_check/program.py."""
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from decern_jax.compile_check import program, topology
+from decern_jax.distributed import sharding
+from decern_jax.distributed.collective import psum
 from tests.table import each
 
 
@@ -63,6 +67,49 @@ class TestMake:
     assert make(mesh, kept=kept).beside == 2 * 3
 
 
+@sharding.shard_rows(rows=("rows",), out=sharding.SPLIT)
+def _scale_rows(rows, factor, *, axis_name=None):
+  return rows * factor
+
+
+@sharding.shard_rows(rows=("rows",), static_argnames=("power",))
+def sum_rows(rows, *, power, axis_name=None):
+  # A function that another one calls is a part of it.
+  doubled = _scale_rows(rows, 2.0, axis_name=axis_name or ())
+  return psum(jnp.sum(doubled**power), axis_name)
+
+
+class TestRecord:
+  def call(self, rows):
+    scaled = _scale_rows(rows, 2.0)
+    return scaled, sum_rows(scaled, power=2)
+
+  def test_lists_the_calls_with_the_shapes_between_them(self, mesh):
+    rows = program.split(mesh, (16, 3))
+    result, listed = program.record(self.call, rows, kept=rows, remedy="less")
+    assert [item.name for item in listed] == ["scale rows", "sum rows"]
+    scaled, total = result
+    assert scaled == rows
+    assert listed[1].args[0] is scaled
+    assert listed[1].options == {"power": 2}
+    assert (total.shape, total.dtype) == ((), jnp.float32)
+    assert total.sharding.is_fully_replicated
+    # The first rows stay on the devices while the others are summed.
+    assert [item.beside for item in listed] == [0, 4 * 2 * 3]
+    assert program.measure(listed[0]).outputs == 4 * 2 * 3
+
+  def test_of_one_device_compiles_too(self):
+    rows = program.whole(topology.make_mesh("cpu:1"), (16, 3))
+    _, listed = program.record(self.call, rows, kept=(), remedy="less")
+    assert [program.measure(item).outputs for item in listed] == [4 * 16 * 3, 4]
+    assert [item.beside for item in listed] == [0, 4 * 16 * 3]
+
+  def test_runs_again_afterwards(self):
+    with sharding.record_calls():
+      pass
+    assert _scale_rows(np.ones(3, np.float32), 2.0).tolist() == [2.0] * 3
+
+
 class TestMeasure:
   def test_counts_what_is_on_one_device(self, mesh):
     figures = program.measure(make(mesh))
@@ -114,4 +161,4 @@ class TestFigures:
       "a", arguments=1, outputs=20, temporaries=300, aliased=20, code=4000
     )
     assert figures.total == 4301
-    assert figures._replace(beside=50000).total == 54301
+    assert dataclasses.replace(figures, beside=50000).total == 54301

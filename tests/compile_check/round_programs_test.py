@@ -10,10 +10,10 @@ from decern_jax.compile_check import (
   run_setting,
   topology,
 )
+from decern_jax.distributed import sharding
 from decern_jax.features import embedding as features
 from decern_jax.models.backbones import small_cnn
 from decern_jax.runs import experiment
-from decern_jax.strategies import scoring, selection
 from decern_jax.training import evaluation, finetune, frozen
 from tests import tiny
 from tests.table import each
@@ -22,14 +22,18 @@ from tests.table import each
 PLACES = {
   "step of training": (finetune, "train_step"),
   "training of the head": (frozen, "fit_head"),
-  "features of a batch": (features, "_embed_batch"),
+  "features of a batch": (features, "embed_batch"),
   "evaluation": (evaluation, "evaluate_head"),
-  "predictions": (features, "predict"),
-  "anchors": (scoring, "_class_anchors"),
-  "scores": (scoring, "_discrepancy_confusion"),
-  "selection": (selection, "_select_by_score"),
 }
-SELECTION = ["predictions", "anchors", "scores", "selection"]
+SELECTION = [
+  "predict",
+  "class anchors",
+  "discrepancy confusion",
+  "select by score",
+]
+
+# The shape of an array stands for the array.
+pytestmark = pytest.mark.usefixtures("unannotated")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def list_programs(config, *, num_devices: int = 8):
   return round_programs.list_programs(setting)
 
 
-def forms(tree):
+def shapes(tree):
   """The shape and the type of each array, in a tree like the arguments."""
   return jax.tree.map(
     lambda leaf: (np.shape(leaf), jax.dtypes.result_type(leaf)), tree
@@ -83,7 +87,8 @@ def spans(tree):
   return [
     leaf.sharding.shard_shape(leaf.shape)
     for leaf in jax.tree.leaves(tree)
-    if hasattr(leaf, "sharding") and not leaf.sharding.is_fully_replicated
+    if getattr(leaf, "sharding", None) is not None
+    and not leaf.sharding.is_fully_replicated
   ]
 
 
@@ -123,6 +128,15 @@ class TestListPrograms:
       monkeypatch.setattr(
         module, attribute, recorder(calls, name, getattr(module, attribute))
       )
+    call_sharded = sharding.ShardedFunction.__call__
+
+    def note(function, *args, **options):
+      name = function.__name__.strip("_").replace("_", " ")
+      if options.get("axis_name") is None:  # else it is a part of another
+        calls[name] = (args, options)
+      return call_sharded(function, *args, **options)
+
+    monkeypatch.setattr(sharding.ShardedFunction, "__call__", note)
     # So that features are computed, not read.
     assets = experiment.load(
       make_config(
@@ -136,9 +150,10 @@ class TestListPrograms:
     )
     run = experiment.build(config, assets, seed=1, workdir=tmp_path)
     run.advance(run.init())
+    assert set(calls) - {"take"} == {item.name for item in listed}
     for item in listed:
       args, options = calls[item.name]
-      assert forms(args) == forms(item.args), item.name
+      assert shapes(args) == shapes(item.args), item.name
       if item.name != "training of the head":  # on one device in a run
         assert spans(args) == spans(item.args), item.name
       assert set(options) == set(item.options), item.name
@@ -163,9 +178,9 @@ class TestListPrograms:
   def test_keeps_features_and_weights_beside(self, folder):
     listed = {item.name: item for item in list_programs(make_config(folder))}
     weights = listed["features of a batch"].args[0]
-    assert listed["predictions"].beside > program_bytes(weights)
+    assert listed["predict"].beside > program_bytes(weights)
     tuned = list_programs(make_config(folder, train__scope="all"))
-    assert tuned[-1].beside - listed["selection"].beside == program_bytes(
+    assert tuned[-1].beside - listed["select by score"].beside == program_bytes(
       weights
     )
 
@@ -173,7 +188,6 @@ class TestListPrograms:
     config = make_config(folder, model__weights="no/such/file.safetensors")
     assert len(list_programs(config)) == 7
 
-  @pytest.mark.usefixtures("unannotated")  # a form stands for an array
   def test_compiles_with_a_pool_on_the_host(self, folder):
     config = make_config(folder, system__pool_on_host=True)
     listed = {item.name: item for item in list_programs(config)}
@@ -186,8 +200,9 @@ class TestListPrograms:
     )
     for name in SELECTION:
       figures = program.measure(listed[name])
+      scores = listed["discrepancy confusion"]
       assert figures.arguments < rows + 4 * 5 * 20 + program_bytes(
-        (listed["scores"].args[2:4], listed["scores"].args[4])
+        (scores.args[2:4], scores.args[4])
       )
 
   def test_every_program_compiles(self, folder):

@@ -34,7 +34,7 @@ class TestMakeMesh:
 
   def test_starts_as_many_as_are_asked_for(self):
     script = (
-      "from decern_jax import topology\n"
+      "from decern_jax.compile_check import topology\n"
       "import jax\n"
       "print(topology.make_mesh('cpu:5').size, jax.device_count())"
     )
@@ -129,17 +129,3 @@ class TestDeviceMemory:
   def test_is_unknown_for_other_kinds(self):
     assert topology.device_memory(fake_mesh("TPU v99", "tpu")) is None
     assert topology.device_memory(topology.make_mesh("cpu:8")) is None
-
-
-class TestTargeting:
-  MESH = fake_mesh("TPU v4", "tpu")
-
-  def test_answers_for_the_mesh_inside(self):
-    with topology.targeting(self.MESH):
-      assert jax.default_backend() == "tpu"
-    assert jax.default_backend() == "cpu"
-
-  def test_ends_with_an_error(self):
-    with pytest.raises(KeyError), topology.targeting(self.MESH):
-      raise KeyError
-    assert jax.default_backend() == "cpu"

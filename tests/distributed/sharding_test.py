@@ -187,3 +187,6 @@ class TestBlockFloats:
     assert sharding.block_floats() == sharding.CPU_BLOCK_FLOATS
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert sharding.block_floats() == sharding.ACCELERATOR_BLOCK_FLOATS
+    # As where programs are compiled for devices that are not attached.
+    with jax.default_device(jax.devices("cpu")[0]):
+      assert sharding.block_floats() == sharding.CPU_BLOCK_FLOATS
