@@ -1,6 +1,6 @@
 """Broken files: answers and problems, or a `ValueError`; never another error.
 
-Damage of every kind, drawn from seeds, to files that tools and people wrote.
+Damage of every kind to files that tools and people wrote.
 """
 
 import copy
@@ -9,18 +9,22 @@ import json
 import pathlib
 import zipfile
 
-import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from decern_jax.annotation import answers, formats
-from decern_jax.annotation.answers import Answer
+from decern_jax.annotation.answers import Answer, ParsedAnswers
 from tests.annotation.formats import queries
 from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+ENDINGS = (".json", ".xml", ".csv", ".tsv", ".jsonl")
+GOLDENS = sorted(p for p in GOLDEN.iterdir() if p.suffix in ENDINGS)
 
-ROWS = [(f"folder {n}/ü{n}.jpg", f"class {n % 3}") for n in range(40)]
+ROWS = [(f"folder {n}/ü{n}.jpg", f"class {n % 3}") for n in range(20)]
 TABLE = "id,label\n" + "".join(f'"{i}",{n}\n' for i, n in ROWS)
 LINES = b"".join(answers.to_line(Answer(id_, (name,))) for id_, name in ROWS)
+LINE_FILES = {"table.csv": TABLE.encode(), "lines.jsonl": LINES}
 
 
 def zipped(*paths):
@@ -31,12 +35,8 @@ def zipped(*paths):
   return out.getvalue()
 
 
-GOLDENS = sorted(p for p in GOLDEN.iterdir() if p.suffix in (".json", ".xml"))
 FILES = {
   **{path.name: path.read_bytes() for path in GOLDENS},
-  "table.csv": TABLE.encode(),
-  "excel.tsv": TABLE.replace(",", "\t").encode("utf-16"),
-  "lines.jsonl": LINES,
   "all.zip": zipped(*GOLDENS),
 }
 
@@ -79,23 +79,28 @@ VALUES = (
 )
 
 
-def damage(random, content):
-  """Bytes changed, cut out, cut off, doubled or put in."""
-  content = bytearray(content) or bytearray(1)
-  start, end = sorted(random.integers(len(content) + 1, size=2))
-  match random.integers(5):
-    case 0:
-      for place in random.integers(len(content), size=random.integers(1, 9)):
-        content[place] = random.integers(256)
-    case 1:
-      del content[start : min(end, start + 50)]
-    case 2:
-      del content[start:]
-    case 3:
-      content[start:start] = content[start:end]
-    case 4:
-      content[start:start] = JUNK[random.integers(len(JUNK))]
-  return bytes(content)
+def examples(count):
+  return settings(max_examples=count, deadline=None, derandomize=True)
+
+
+@st.composite
+def damaged(draw, content: bytes) -> bytes:
+  """Changes, cuts out, cuts off, doubles or inserts bytes, once or more."""
+  for _ in range(draw(st.integers(1, 3))):
+    start, end = sorted(draw(st.integers(0, len(content))) for _ in range(2))
+    some = st.binary(max_size=8) | st.sampled_from(JUNK)
+    content = draw(
+      st.sampled_from(
+        [
+          content[:start] + draw(some) + content[end:],
+          content[:start] + draw(some) + content[start:],
+          content[:start] + content[min(end, start + 50) :],
+          content[:start],
+          content[:end] + content[start:],
+        ]
+      )
+    )
+  return content
 
 
 def places(value, found):
@@ -108,9 +113,16 @@ def places(value, found):
   return found
 
 
-def drawn(random):
-  """A value of its own, as others are put into it."""
-  return copy.deepcopy(VALUES[random.integers(len(VALUES))])
+@st.composite
+def with_other_values(draw, value):
+  """Puts values of other types into some places of a JSON value."""
+  value = copy.deepcopy(value)
+  for _ in range(draw(st.integers(1, 3))):
+    found = places(value, [])
+    if found:
+      holder, key = draw(st.sampled_from(found))
+      holder[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))
+  return value
 
 
 def check(name, content):
@@ -118,11 +130,11 @@ def check(name, content):
   try:
     found = formats.read(name, content)
   except ValueError:
-    return answers.ParsedAnswers((), ())
-  for given in found.answers:
-    line = json.loads(answers.to_line(given))
-    assert answers.from_json(line) == given
-    assert given.source == name
+    return ParsedAnswers((), ())
+  for answer in found.answers:
+    line = json.loads(answers.to_line(answer))
+    assert answers.from_json(line) == answer
+    assert answer.source == name
   for problem in found.problems:
     assert ": " in problem
   return found
@@ -131,27 +143,22 @@ def check(name, content):
 class TestDamage:
   @each("name", FILES)
   def test_is_never_another_error(self, name):
-    for seed in range(300):
-      random = np.random.default_rng(seed)
-      content = FILES[name]
-      for _ in range(random.integers(1, 4)):
-        content = damage(random, content)
+    @examples(60)
+    @given(damaged(FILES[name]))
+    def run(content):
       check(name, content)
       check("no ending", content)
 
-  @each("path", GOLDENS)
-  def test_other_kinds_of_values_are_never_another_error(self, path):
-    if path.suffix != ".json":
-      return
-    for seed in range(200):
-      random = np.random.default_rng(seed)
-      value = json.loads(path.read_bytes())
-      for _ in range(random.integers(1, 4)):
-        found = places(value, [])
-        if found:
-          holder, key = found[random.integers(len(found))]
-          holder[key] = drawn(random)
+    run()
+
+  @each("path", [path for path in GOLDENS if path.suffix == ".json"])
+  def test_other_types_of_values_are_never_another_error(self, path):
+    @examples(60)
+    @given(with_other_values(json.loads(path.read_bytes())))
+    def run(value):
       check(path.name, json.dumps(value).encode())
+
+    run()
 
   @each("name", FILES)
   def test_whole_files_have_no_problems(self, name):
@@ -163,69 +170,74 @@ class TestDamage:
 class TestLines:
   """What comes before the damage, and whole lines after it, is kept."""
 
-  @each("name", ["table.csv", "lines.jsonl"])
-  def test_a_file_that_is_cut_off_keeps_what_is_before(self, name):
-    whole = check(name, FILES[name]).answers
-    ends = [n + 1 for n, byte in enumerate(FILES[name]) if byte == ord("\n")]
+  @examples(80)
+  @given(st.sampled_from(sorted(LINE_FILES)), st.data())
+  def test_a_file_that_is_cut_off_keeps_what_is_before(self, name, data):
+    content = LINE_FILES[name]
+    whole = check(name, content).answers
+    ends = [n + 1 for n, byte in enumerate(content) if byte == ord("\n")]
     ends = ends[len(ends) - len(ROWS) :]
-    for length in range(ends[0], len(FILES[name])):
-      kept = sum(end <= length for end in ends)
-      found = check(name, FILES[name][:length]).answers
-      assert found[:kept] == whole[:kept]
-      assert len(found) <= kept + 1
+    length = data.draw(st.integers(ends[0], len(content)))
+    kept = sum(end <= length for end in ends)
+    found = check(name, content[:length]).answers
+    assert found[:kept] == whole[:kept]
+    assert len(found) <= kept + 1
 
-  @each("name", ["table.csv", "lines.jsonl"])
+  @each("name", LINE_FILES)
   @each("junk", JUNK)
-  def test_junk_in_a_line_costs_that_line_alone(self, name, junk):
-    whole = check(name, FILES[name]).answers
-    lines = FILES[name].splitlines(keepends=True)
+  def test_junk_in_a_line_affects_that_line_only(self, name, junk):
+    content = LINE_FILES[name]
+    whole = check(name, content).answers
+    lines = content.splitlines(keepends=True)
     skipped = len(lines) - len(ROWS)
-    for place in (0, 17, len(ROWS) - 1):
-      line = lines[skipped + place]
+    for row in (0, 7, len(ROWS) - 1):
+      line = lines[skipped + row]
       for at in (0, len(line) // 2, len(line) - 1):
-        damaged = line[:at] + junk + line[at:]
-        content = [*lines]
-        content[skipped + place] = damaged
-        found = check(name, b"".join(content)).answers
-        assert found[:place] == whole[:place]
-        assert [a for a in found if a in whole[place + 1 :]] == [
-          *whole[place + 1 :]
+        changed = [*lines]
+        changed[skipped + row] = line[:at] + junk + line[at:]
+        found = check(name, b"".join(changed)).answers
+        assert found[:row] == whole[:row]
+        assert [a for a in found if a in whole[row + 1 :]] == [
+          *whole[row + 1 :]
         ]
 
-  def test_images_before_the_damage_are_kept(self):
+  @examples(60)
+  @given(st.data())
+  def test_images_before_the_damage_are_kept(self, data):
     content = FILES["cvat_several.xml"]
     whole = check("a.xml", content).answers
-    for length in range(content.index(b"<image"), len(content)):
-      found = check("a.xml", content[:length])
-      kept = content[:length].count(b"</image>")
-      # The fourth image has no tags.
-      assert found.answers == whole[: kept - (kept >= 4)]
-      assert found.problems
+    start = content.index(b"<image")
+    length = data.draw(st.integers(start, len(content) - 1))
+    found = check("a.xml", content[:length])
+    kept = content[:length].count(b"</image>")
+    # The fourth image has no tags.
+    assert found.answers == whole[: kept - (kept >= 4)]
+    assert found.problems
 
 
 class TestNothingIsLost:
-  def test_each_line_is_an_answer_or_a_problem(self):
-    for seed in range(200):
-      random = np.random.default_rng(seed)
-      lines = LINES.splitlines()
-      for place in random.integers(len(lines), size=3):
-        lines[place] = damage(random, lines[place]).replace(b"\n", b"")
-      lines = [line for line in lines if line.strip() and b"\r" not in line]
-      found = check("lines.jsonl", b"\n".join(lines))
-      assert len(found.answers) + len(found.problems) == len(lines)
+  @examples(80)
+  @given(st.data())
+  def test_each_line_is_an_answer_or_a_problem(self, data):
+    lines = LINES.splitlines()
+    for row in data.draw(st.sets(st.integers(0, len(lines) - 1), max_size=3)):
+      lines[row] = data.draw(damaged(lines[row])).replace(b"\n", b"")
+    lines = [line for line in lines if line.strip() and b"\r" not in line]
+    found = check("lines.jsonl", b"\n".join(lines))
+    assert len(found.answers) + len(found.problems) == len(lines)
 
   def test_each_task_is_an_answer_or_a_problem(self):
     tasks = json.loads(FILES["label_studio_single.json"])
     tasks = [task for task in tasks if len(task["annotations"]) == 1]
-    for seed in range(200):
-      random = np.random.default_rng(seed)
-      value = json.loads(json.dumps(tasks))
-      (annotation,) = value[0]["annotations"]
-      holder, key = places(annotation, [])[seed % len(places(annotation, []))]
-      holder[key] = drawn(random)
-      found = check("a.json", json.dumps(value).encode())
-      assert len(found.answers) + len(found.problems) >= len(tasks)
-      kept = {given.id: given.labels for given in found.answers}
-      for task in tasks[1:]:
-        id_ = task["data"]["id"]
-        assert kept[id_] == queries.SINGLE[id_]
+    (annotation,) = tasks[0]["annotations"]
+    for index in range(len(places(annotation, []))):
+      for other in VALUES:
+        value = copy.deepcopy(tasks)
+        holder, key = places(value[0]["annotations"][0], [])[index]
+        holder[key] = copy.deepcopy(other)
+        found = check("a.json", json.dumps(value).encode())
+        assert len(found.answers) + len(found.problems) >= len(tasks)
+        kept = {answer.id: answer.labels for answer in found.answers}
+        for task in tasks[1:]:
+          id_ = task["data"]["id"]
+          assert kept[id_] == queries.SINGLE[id_]

@@ -3,6 +3,7 @@
 import csv
 import io
 
+from hypothesis import given, settings
 import pytest
 
 from decern_jax.annotation.answers import Answer
@@ -38,6 +39,17 @@ def saved(rows, *, delimiter=",", encoding="utf-8"):
   text = io.StringIO(newline="")
   csv.writer(text, delimiter=delimiter).writerows(rows)
   return text.getvalue().encode(encoding, "surrogateescape")
+
+
+def fill_in(paths, labels):
+  """Writes labels into the table of a query, as a spreadsheet does."""
+  text = paths[0].read_bytes().decode("utf-8-sig", "surrogateescape")
+  header, *rows = csv.reader(io.StringIO(text, newline=""))
+  for row in rows:
+    if row[0] in labels:
+      names = labels[row[0]]
+      row[5] = "?" if names is None else ";".join(names) or "-"
+  return saved([header, *rows])
 
 
 def answers(content):
@@ -109,6 +121,11 @@ class TestWrite:
 
 
 class TestRead:
+  @settings(max_examples=40, deadline=None, derandomize=True)
+  @given(queries.answered())
+  def test_returns_what_people_fill_in(self, case):
+    queries.check_round_trip(csv_table.FORMAT, case, fill_in)
+
   def test_takes_who_and_when(self):
     content = b"time,id,annotator,label\n2026-11-21,a,mira,cat\n"
     assert answers(content) == [("a", ("cat",), "mira", "2026-11-21")]

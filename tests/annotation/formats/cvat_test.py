@@ -2,7 +2,9 @@
 
 import json
 import pathlib
+from xml.sax import saxutils
 
+from hypothesis import given, settings
 import pytest
 
 from decern_jax.annotation.answers import Answer
@@ -23,7 +25,25 @@ def image(name, *labels, inside=""):
   return f'<image id="0" name="{name}">{tags}{inside}</image>'
 
 
+def fill_in(paths, labels):
+  """Tags the images of a list, as CVAT exports them."""
+  names = paths[0].read_text().splitlines()
+  images = []
+  for name in names:
+    id_ = name.removeprefix(f"{queries.FOLDER}/")
+    if id_ in labels:
+      tags = ("?",) if labels[id_] is None else labels[id_] or ("-",)
+      tags = [saxutils.escape(tag, {'"': "&quot;"}) for tag in tags]
+      images.append(image(saxutils.escape(name, {'"': "&quot;"}), *tags))
+  return xml(*images)
+
+
 class TestWrite:
+  @settings(max_examples=40, deadline=None, derandomize=True)
+  @given(queries.answered(ids=queries.PRINTABLE_IDS))
+  def test_tags_of_its_images_are_read_back(self, case):
+    queries.check_round_trip(cvat.FORMAT, case, fill_in)
+
   def test_lists_the_paths(self, tmp_path):
     ids = ("a b/'1'.jpg", "ü.png", "\udcff")
     images, _ = cvat.write(queries.query(ids=ids), tmp_path)

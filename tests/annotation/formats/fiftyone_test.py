@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from hypothesis import given, settings
 import pytest
 
 from decern_jax.annotation.formats import fiftyone
@@ -36,19 +37,23 @@ def written(asked, tmp_path):
   return json.loads(samples.read_text()), json.loads(metadata.read_text())
 
 
-class TestWrite:
-  def test_what_is_written_is_not_answered(self, tmp_path):
-    for is_multi_label in (False, True):
-      asked = queries.query(is_multi_label=is_multi_label)
-      path, _ = fiftyone.write(asked, tmp_path)
-      assert fiftyone.read(path.read_bytes()) == ((), ())
+def fill_in(paths, labels):
+  """Labels the samples of a query, as FiftyOne does."""
+  value = json.loads(paths[0].read_text())
+  for entry in value["samples"]:
+    id_ = entry["decern_id"]
+    if id_ in labels:
+      names = ("?",) if labels[id_] is None else labels[id_]
+      is_single = len(names) == 1
+      entry["ground_truth"] = single(*names) if is_single else several(*names)
+  return json.dumps(value).encode()
 
-  def test_answers_to_what_is_written_have_its_ids(self, tmp_path):
-    value, _ = written(queries.query(ids=("a b", "\udcff\n")), tmp_path)
-    for given in value["samples"]:
-      given["ground_truth"] = single("cat")
-    found = fiftyone.read(json.dumps(value).encode())
-    assert queries.said(found) == {"a b": ("cat",), "\udcff\n": ("cat",)}
+
+class TestWrite:
+  @settings(max_examples=40, deadline=None, derandomize=True)
+  @given(queries.answered())
+  def test_labels_of_its_samples_are_read_back(self, case):
+    queries.check_round_trip(fiftyone.FORMAT, case, fill_in)
 
   @each("is_multi_label", [False, True])
   def test_predictions_are_labels_of_fiftyone(self, tmp_path, is_multi_label):
@@ -69,10 +74,10 @@ class TestWrite:
 
   def test_ids_are_those_of_mongodb_and_differ(self, tmp_path):
     value, _ = written(queries.query(), tmp_path)
-    ids = [given["_id"]["$oid"] for given in value["samples"]]
+    ids = [entry["_id"]["$oid"] for entry in value["samples"]]
     assert len({*ids}) == len(queries.IDS)
     assert all(len(id_) == 24 and int(id_, 16) >= 0 for id_ in ids)
-    assert all(0 <= given["_rand"] < 1 for given in value["samples"])
+    assert all(0 <= entry["_rand"] < 1 for entry in value["samples"])
 
   def test_no_model_predicts_nothing(self, tmp_path):
     asked = queries.query()
@@ -106,8 +111,8 @@ class TestRead:
       read(sample("a", people=single("cat")), sample("b", model=single("b")))
 
   def test_the_known_field_is_first(self):
-    given = sample("a", model=single("dog"), ground_truth=single("cat"))
-    assert queries.said(read(given)) == {"a": ("cat",)}
+    both = sample("a", model=single("dog"), ground_truth=single("cat"))
+    assert queries.said(read(both)) == {"a": ("cat",)}
 
   def test_says_skipped_and_none_of_the_labels(self):
     found = read(

@@ -1,4 +1,4 @@
-"""Tests of decern_jax/labeling/formats/__init__.py."""
+"""Tests of decern_jax/annotation/formats/__init__.py."""
 
 import io
 import pathlib
@@ -15,7 +15,9 @@ from tests.table import each
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 FILES = sorted(
-  path for path in GOLDEN.iterdir() if path.suffix in (".json", ".xml")
+  path
+  for path in GOLDEN.iterdir()
+  if path.suffix in (".json", ".xml", ".csv", ".tsv", ".jsonl")
 )
 
 LINES = answers.to_line(Answer("a", ("cat",)))
@@ -36,12 +38,23 @@ def golden(name):
 class TestFormats:
   @each("name", formats.FORMATS)
   def test_what_is_written_is_known_and_not_answered(self, name, tmp_path):
-    # People may put the file back as it was.
-    path, *_ = formats.FORMATS[name].write(queries.query(), tmp_path)
-    if name == "cvat":  # a list of images has no answers
-      return
-    assert formats.detect("x", path.read_bytes()) == name
-    assert formats.read_file(path) == ((), ())
+    # People may put a file back as it was.
+    for is_multi_label in (False, True):
+      asked = queries.query(is_multi_label=is_multi_label)
+      for path in formats.FORMATS[name].write(asked, tmp_path):
+        try:
+          found = formats.detect("x", path.read_bytes())
+        except ValueError:  # such as a list of images, which has no answers
+          continue
+        assert found == name
+        assert formats.read_file(path) == ((), ())
+
+  def test_each_module_that_declares_one_is_in_the_table(self):
+    folder = pathlib.Path(formats.__file__).parent
+    declared = [p for p in folder.glob("*.py") if "\nFORMAT =" in p.read_text()]
+    assert len(formats.FORMATS) == len(declared) >= 6
+    for name, format_ in formats.FORMATS.items():
+      assert format_.name == name
 
   def test_all_can_be_written_into_one_folder(self, tmp_path):
     written = [
@@ -71,7 +84,7 @@ class TestDetect:
     name = path.name.rpartition("_")[0].removesuffix("_single")
     name = name.removesuffix("_several")
     assert formats.detect("export", path.read_bytes()) == name
-    assert formats.detect("wrong.csv", path.read_bytes()) == name
+    assert formats.detect("wrong.xml", path.read_bytes()) == name
 
   @each(
     "name, content, expected",

@@ -1,5 +1,12 @@
-"""The query that the tests and the golden files share."""
+"""The query that tests and golden files share, and queries drawn at random."""
 
+import os
+import tempfile
+
+from hypothesis import strategies as st
+
+from decern_jax.annotation import formats
+from decern_jax.annotation.formats import naming
 from decern_jax.annotation.query import Item, Query
 
 NAMES = ("cat", 'dog & "wolf"', "zebra")
@@ -19,7 +26,9 @@ def query(
   return Query(3, NAMES, is_multi_label, items, "decern")
 
 
-SINGLE = {
+Labels = dict[str, tuple[str, ...] | None]
+
+SINGLE: Labels = {
   "cats/1.jpg": ("cat",),
   "a b.jpg": ('dog & "wolf"',),
   "ünï.png": ("zebra",),
@@ -27,7 +36,7 @@ SINGLE = {
 }
 """What people say in the golden files; `plain.jpg` is not answered."""
 
-SEVERAL = {
+SEVERAL: Labels = {
   "cats/1.jpg": ("cat",),
   "a b.jpg": ('dog & "wolf"', "zebra"),
   "ünï.png": (),
@@ -36,7 +45,57 @@ SEVERAL = {
 """The same where an image may have several labels."""
 
 
-def said(found) -> dict[str, tuple[str, ...] | None]:
-  """The labels of a `ParsedAnswers` without problems, by id; the last ones."""
+def said(found) -> Labels:
+  """The last labels of each image, of answers without problems."""
   assert found.problems == ()
   return {answer.id: answer.labels for answer in found.answers}
+
+
+# As file systems have them: any bytes but NUL, decoded as Python does.
+ANY_IDS = (
+  st.binary(min_size=1, max_size=9)
+  .filter(lambda name: b"\0" not in name)
+  .map(os.fsdecode)
+)
+PRINTABLE_IDS = st.text(
+  st.characters(exclude_categories=["Cs", "C", "Z"]), min_size=1, max_size=9
+)
+CLASS_NAMES = (
+  st.text(st.characters(exclude_categories=["C"], exclude_characters=";"))
+  .map(str.strip)
+  .filter(lambda name: name not in ("", "-", "?"))
+)
+
+
+@st.composite
+def answered(draw, *, ids=ANY_IDS) -> tuple[Query, Labels]:
+  """Draws a query, and the labels that people give some of its images."""
+  is_multi_label = draw(st.booleans())
+  asked = query(
+    is_multi_label=is_multi_label,
+    ids=draw(st.lists(ids, min_size=1, max_size=4, unique=True)),
+  )
+  names = draw(st.lists(CLASS_NAMES, min_size=1, max_size=3, unique=True))
+  one = st.sampled_from(names).map(lambda name: (name,))
+  some = st.lists(st.sampled_from(names), unique=True).map(tuple)
+  labels = st.none() | (some if is_multi_label else one)
+  answers = {i.id: draw(labels) for i in asked.items if draw(st.booleans())}
+  return asked._replace(class_names=tuple(names)), answers
+
+
+def check_round_trip(format_: formats.Format, case, fill_in) -> None:
+  """Checks that the answers to a query that a format has written come back.
+
+  Args:
+    format_: The format.
+    case: What `answered` has drawn.
+    fill_in: Maps the files of the query and the labels of some images to a file
+      of answers, as the tool that the format is for exports it.
+  """
+  asked, labels = case
+  with tempfile.TemporaryDirectory() as folder:
+    content = fill_in(format_.write(asked, folder), labels)
+  found = naming.to_ids(format_.read(content), asked.items)
+  assert {k: v and sorted(v) for k, v in said(found).items()} == {
+    k: v and sorted(v) for k, v in labels.items()
+  }

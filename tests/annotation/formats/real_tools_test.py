@@ -1,7 +1,7 @@
 """What is written is read by the tools themselves, where they are installed.
 
   pip install datumaro label-studio-sdk fiftyone cvat-sdk
-  python -m pytest -m slow tests/labeling/formats/real_tools_test.py
+  python -m pytest -m slow tests/annotation/formats/real_tools_test.py
 
 FiftyOne needs FIFTYONE_DATABASE_URI, the address of a MongoDB.
 """
