@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> None:
   command.run(
     argv,
     lambda: annotate(
-      _WORKDIR.value,
+      _WORKDIR.value or "",
       url=_URL.value,
       action=_ACTION.value,
       document_root=_DOCUMENT_ROOT.value,

@@ -166,7 +166,7 @@ def main(argv: Sequence[str]) -> None:
   command.run(
     argv,
     lambda: label(
-      _WORKDIR.value,
+      _WORKDIR.value or "",
       port=_PORT.value,
       annotator=_ANNOTATOR.value,
       open_browser=_OPEN.value,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 import contextlib
 import hashlib
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from absl import logging
 from etils import epath
@@ -48,7 +48,7 @@ def digest(state: _State) -> str:
   for leaf in jax.tree.leaves(state):
     array = np.asarray(leaf)
     total.update(f"{array.dtype} {array.shape} ".encode())
-    total.update(np.ascontiguousarray(array))
+    total.update(np.ascontiguousarray(array).data)
   return total.hexdigest()
 
 
@@ -120,7 +120,7 @@ def restore_latest(
     else:
       state = _restore(manager, step, initial)
       # All processes must continue from the same step.
-      if processes.all_agree(state is not None):
+      if processes.all_agree(state is not None) and state is not None:
         return state
     manager.delete(step)
   return initial
@@ -132,7 +132,7 @@ def _restore(
   """Returns a saved state, or None with a warning if it is not valid."""
   template = jax.tree.map(ocp.utils.to_shape_dtype_struct, _savable(initial))
   try:
-    saved = manager.restore(
+    saved: Any = manager.restore(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardRestore(template), meta=ocp.args.JsonRestore()

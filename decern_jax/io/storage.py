@@ -23,6 +23,7 @@ import uuid
 from etils import epath
 import filelock
 import fsspec
+import fsspec.config
 
 SCHEME = "gs://"
 
@@ -154,7 +155,9 @@ def read_bytes(path: epath.PathLike) -> bytes:
     return pathlib.Path(path).read_bytes()
   path = as_path(path)
   with as_os_errors(path):
-    return connect().cat_file(os.fspath(path))
+    content = connect().cat_file(os.fspath(path))
+  assert isinstance(content, bytes)
+  return content
 
 
 def read_if_exists(path: epath.PathLike) -> bytes | None:

@@ -32,7 +32,7 @@ def check_integer(
   """
   bounds = f"{low} <= `{name}`" + ("" if high is None else f" <= {high}")
   try:
-    number = operator.index(value)
+    number = operator.index(value)  # pyright: ignore[reportArgumentType]
   except TypeError:
     raise ValueError(f"Expected an integer {bounds}, got {value!r}.") from None
   in_range = low <= number and (high is None or number <= high)
@@ -61,7 +61,7 @@ def check_number(
   try:
     if isinstance(value, bool | str):
       raise TypeError
-    number = float(value)
+    number = float(value)  # pyright: ignore[reportArgumentType]
   except (TypeError, ValueError):
     raise ValueError(f"Expected `{name}` a number, got {value!r}.") from None
   if not math.isfinite(number):

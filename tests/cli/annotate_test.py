@@ -30,7 +30,6 @@ def no_waits(monkeypatch):
 def client(monkeypatch):
   """The server that the command reaches; `keys` has what it was given."""
   client = FakeClient()
-  client.keys = []
 
   def connect(url, key):
     assert url == URL

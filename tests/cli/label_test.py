@@ -36,7 +36,13 @@ def serve_nothing(monkeypatch):
   return seen
 
 
-def call(workdir, *, port=0, annotator="Ada", open_browser=False):
+def call(
+  workdir,
+  *,
+  port: int = 0,
+  annotator: str | None = "Ada",
+  open_browser: bool = False,
+):
   label.label(
     workdir, port=port, annotator=annotator, open_browser=open_browser
   )
@@ -203,6 +209,7 @@ class TestProcess:
     yield process, url
     process.kill()
     process.wait()
+    assert process.stdout
     process.stdout.close()
 
   def test_serves_who_knows_the_address(self, started):

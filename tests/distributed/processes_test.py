@@ -94,7 +94,7 @@ class TestOneProcess:
     assert (processes.index(), processes.count()) == (0, 1)
     assert processes.all_agree(True)
     assert not processes.all_agree(False)
-    assert processes.from_process_zero(7) == 7
+    assert processes.from_process_zero(np.array(7)) == 7
     processes.check_same("settings", b"x" * 32)
     processes.wait_for_all("here")
 

@@ -1,5 +1,7 @@
 """Tests of decern_jax/io/checkpoint.py on the state of a training."""
 
+from typing import Any
+
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
@@ -21,7 +23,9 @@ BACKBONES = {
 
 
 def make_state(name: str, *, step: int) -> finetune.TrainState:
-  head = LinearHead(np.ones((3, 2), np.float32), np.zeros(2, np.float32))
+  kernel: Any = np.ones((3, 2), np.float32)
+  bias: Any = np.zeros(2, np.float32)
+  head = LinearHead(kernel, bias)
   state = finetune.create(
     BACKBONES[name],
     head,

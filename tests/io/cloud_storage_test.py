@@ -1,8 +1,10 @@
 """Test that every file of a run can be on gs://, in a store in memory."""
 
+import io
 import os
 import subprocess
 import sys
+from typing import Any
 
 from etils import epath
 from fsspec.registry import known_implementations
@@ -81,7 +83,8 @@ class TestEvents:
       with run_report.open_writer(folder) as add:
         for round_num in range(3):
           add(record(round_num))
-    found = event_file.read_scalars(epath.Path(RUN))
+    remote: Any = epath.Path(RUN)
+    found = event_file.read_scalars(remote)
     assert found == event_file.read_scalars(tmp_path)
 
   def test_replace_those_of_an_earlier_start(self, store):
@@ -172,6 +175,8 @@ class TestImageFolder:
     assert remote.class_names == local.class_names
     assert remote.val is None
     for one, other in ((remote.train, local.train), (remote.test, local.test)):
+      assert one
+      assert other
       assert one.ids == other.ids
       np.testing.assert_array_equal(one.labels, other.labels)
       np.testing.assert_array_equal(one.read(5), other.read(5))
@@ -210,7 +215,7 @@ class TestFigures:
   def test_are_whole_pictures(self, store):
     path = "gs://bucket/curve.png"
     figures.learning_curve({"random": [[record(0), record(1)]]}, path)
-    with storage.connect().open(path) as file, Image.open(file) as image:
+    with Image.open(io.BytesIO(storage.read_bytes(path))) as image:
       assert image.load() is not None
 
 

@@ -5,10 +5,11 @@ import datetime
 import io
 import os
 import pathlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from etils.epath import backend
 import fsspec
+import fsspec.config
 from fsspec.registry import _registry as REGISTRY
 import pytest
 
@@ -32,7 +33,7 @@ class FakeStore(fsspec.AbstractFileSystem):
   protocol = ("gs", "gcs")
   objects: ClassVar[dict[str, bytes]] = {}
   times: ClassVar[dict[str, int]] = {}
-  requests: ClassVar[list[tuple[str, str]]] = []
+  requests: ClassVar[list[tuple[str, Any]]] = []
   error: ClassVar[Exception | None] = None
 
   def info(self, path, **unused):
@@ -79,7 +80,8 @@ class FakeStore(fsspec.AbstractFileSystem):
   def makedirs(self, path, exist_ok=False):
     raise NotImplementedError("gcsfs makes a bucket that is not there")
 
-  mkdir = makedirs
+  def mkdir(self, path, create_parents=True, **unused):
+    self.makedirs(path)
 
   def _open(self, path, mode="rb", **unused):
     if mode == "rb":

@@ -6,6 +6,7 @@ import os
 import socket
 
 import fsspec
+import fsspec.config
 import pytest
 
 from tests.io.fake_store import fresh_connection
@@ -45,7 +46,9 @@ def running():
     The emulator.
   """
   pytest.importorskip("gcp_storage_emulator")
-  from gcp_storage_emulator import server
+  from gcp_storage_emulator import (  # pyright: ignore[reportMissingImports]
+    server,
+  )
 
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))

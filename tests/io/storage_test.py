@@ -432,6 +432,7 @@ class TestHoldLock:
       stdout=subprocess.PIPE,
       text=True,
     ) as process:
+      assert process.stdout
       assert process.stdout.readline() == "held\n"
       with pytest.raises(ValueError, match=held_by(process.pid)), hold(path):
         pytest.fail("was held twice")

@@ -1,5 +1,7 @@
 """Tests of decern_jax/io/validation.py."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,9 @@ from decern_jax import Anchors, LinearHead
 from decern_jax.io import validation
 from decern_jax.io.validation import repeated, shorten
 from tests.table import each
+
+# Of NumPy where the annotations ask for JAX's.
+ones: Any = np.ones
 
 
 class TestCheckInteger:
@@ -109,11 +114,11 @@ class TestCheckShapes:
 
 def make_pool(*, pool=6, dim=4, classes=3) -> dict:
   return {
-    "features": np.ones((pool, dim)),
-    "probs": np.ones((pool, classes)),
-    "head": LinearHead(np.ones((dim, classes)), np.ones(classes)),
-    "anchors": Anchors(np.ones((classes, dim)), np.ones((classes, classes))),
-    "valid": np.ones(pool, bool),
+    "features": ones((pool, dim)),
+    "probs": ones((pool, classes)),
+    "head": LinearHead(ones((dim, classes)), ones(classes)),
+    "anchors": Anchors(ones((classes, dim)), ones((classes, classes))),
+    "valid": ones(pool, bool),
   }
 
 
@@ -125,27 +130,27 @@ class TestCheckPool:
   @each(
     "argument, value, message",
     [
-      ("probs", np.ones((5, 3)), r"`probs` .* \[6, classes\], got \(5, 3\)"),
-      ("probs", np.ones((6, 4)), r"`head.kernel` .* \[4, 4\], got \(4, 3\)"),
-      ("valid", np.ones(7, bool), r"`valid` .* \[6\], got \(7,\)"),
+      ("probs", ones((5, 3)), r"`probs` .* \[6, classes\], got \(5, 3\)"),
+      ("probs", ones((6, 4)), r"`head.kernel` .* \[4, 4\], got \(4, 3\)"),
+      ("valid", ones(7, bool), r"`valid` .* \[6\], got \(7,\)"),
       (
         "head",
-        LinearHead(np.ones((4, 3)), np.ones(2)),
+        LinearHead(ones((4, 3)), ones(2)),
         r"`head.bias` .* \[3\], got \(2,\)",
       ),
       (
         "head",
-        LinearHead(np.ones((3, 4)), np.ones(3)),
+        LinearHead(ones((3, 4)), ones(3)),
         r"`head.kernel` .* \[4, 3\], got \(3, 4\)",
       ),
       (
         "anchors",
-        Anchors(np.ones((3, 5)), np.ones((3, 3))),
+        Anchors(ones((3, 5)), ones((3, 3))),
         r"`anchors.features` .* \[3, 4\], got \(3, 5\)",
       ),
       (
         "anchors",
-        Anchors(np.ones((3, 4)), np.ones((3, 2))),
+        Anchors(ones((3, 4)), ones((3, 2))),
         r"`anchors.probs` .* \[3, 3\], got \(3, 2\)",
       ),
     ],
@@ -167,7 +172,7 @@ class TestAsFloat32:
     np.testing.assert_array_equal(array, [0.0, 1.0, 1.0])
 
   def test_casts_every_array_of_a_tuple(self):
-    head = validation.float32_tree(LinearHead(np.ones((2, 3)), np.arange(3)))
+    head = validation.float32_tree(LinearHead(ones((2, 3)), ones(3)))
     assert isinstance(head, LinearHead)
     assert {array.dtype for array in head} == {np.dtype(np.float32)}
 

@@ -140,7 +140,7 @@ class Server(socketserver.ThreadingTCPServer):
 
   def __init__(self):
     super().__init__(("127.0.0.1", 0), _Handler)
-    self.world: World | None = None
+    self.world = World(pathlib.Path())
     self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
   def __enter__(self) -> "Server":

@@ -16,10 +16,6 @@ COMMANDS = [path for path in SHELL if path.name != "require.sh"]
 DOCS = scripts.ROOT / "docs/launch.md"
 
 
-def name_of(path) -> str:
-  return path.name
-
-
 def required_by(path) -> set[str]:
   """The variables that a script refuses to run without."""
   text = path.read_text().replace("\\\n", " ")
@@ -28,7 +24,7 @@ def required_by(path) -> set[str]:
 
 
 def jax_extras() -> set[str]:
-  return set(importlib.metadata.metadata("jax").get_all("Provides-Extra"))
+  return set(importlib.metadata.metadata("jax").get_all("Provides-Extra") or ())
 
 
 class TestShell:

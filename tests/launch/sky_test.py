@@ -38,12 +38,13 @@ def task():
 @pytest.fixture
 def read(tmp_path):
   """Reads a task as SkyPilot does."""
-  if PYTHON is None:
+  python = PYTHON
+  if python is None:
     pytest.skip("no SkyPilot; SKY_PYTHON may name a Python that has it")
 
   def run(task):
     return subprocess.run(
-      [PYTHON, "-c", READ],
+      [python, "-c", READ],
       input=json.dumps(task),
       env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
       capture_output=True,

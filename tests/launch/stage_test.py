@@ -1,5 +1,6 @@
-import importlib.util
 import logging
+import runpy
+import types
 
 from fsspec.registry import _registry, known_implementations
 import pytest
@@ -7,11 +8,9 @@ import pytest
 from tests.launch import scripts
 from tests.table import each
 
-_SPEC = importlib.util.spec_from_file_location(
-  "stage", scripts.LAUNCH / "stage.py"
+stage = types.SimpleNamespace(
+  **runpy.run_path(str(scripts.LAUNCH / "stage.py"))
 )
-stage = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(stage)
 
 
 def run(source, target) -> None:

@@ -85,6 +85,7 @@ class TestEnd:
   def test_second_ctrl_c_ends_at_once_and_says_what_costs(self, cloud):
     cloud.plan(states=["STUCK"])
     with self.start(cloud, POLL_SECONDS="60") as process:
+      assert process.stderr
       assert any("cub is STUCK; waiting." in x for x in process.stderr)
       os.killpg(process.pid, signal.SIGINT)
       self.wait_until(cloud, "delete_hangs")

@@ -152,6 +152,7 @@ class TestPreemption:
       stderr=subprocess.PIPE,
       text=True,
     ) as process:
+      assert process.stderr
       for line in process.stderr:
         if "cub is REPAIRING; waiting." in line:
           break

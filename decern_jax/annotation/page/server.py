@@ -39,6 +39,7 @@ _MEDIA_TYPES = {
   ".js": "text/javascript; charset=utf-8",
 }
 _FIRST_FILE = "page.html"
+_PACKAGE = "decern_jax.annotation.page"
 
 _IMAGE = re.compile(r"image/([0-9a-f]{16})/([0-9]{1,9})")
 _LATEST = re.compile(r"latest/([0-9a-f]{16})")
@@ -179,7 +180,7 @@ def _json(value: Any) -> _Reply:
 def _page_files() -> dict[str, _Reply]:
   """Returns the files of the page, by the name that requests use."""
   files = {}
-  for file in importlib.resources.files(__package__).iterdir():
+  for file in importlib.resources.files(_PACKAGE).iterdir():
     media_type = _MEDIA_TYPES.get(os.path.splitext(file.name)[1])
     if media_type:
       name = "" if file.name == _FIRST_FILE else file.name

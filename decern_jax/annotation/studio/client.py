@@ -438,9 +438,9 @@ def _check_key(key: str) -> str:
 def _import_sdk() -> tuple[Any, Any]:
   """Returns the packages label_studio_sdk and httpx."""
   try:
-    import httpx
-    import label_studio_sdk
-    import label_studio_sdk.core
+    import httpx  # pyright: ignore[reportMissingImports]
+    import label_studio_sdk  # pyright: ignore[reportMissingImports]
+    import label_studio_sdk.core  # pyright: ignore[reportMissingImports]
   except ImportError as error:
     raise ValueError(
       "Expected the package label-studio-sdk, which"

@@ -18,7 +18,6 @@ LINK_FILE = "label_studio.json"
 
 _MAX_TITLE = 50  # characters, as the server has it
 _NUM_MARK_BYTES = 12
-_CHOICES = ".//Choices"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,13 +182,13 @@ def with_classes(config: str, query: Query) -> str:
       `label_studio.labeling_config`.
   """
   ours = ElementTree.fromstring(label_studio.labeling_config(query))
-  name = ours.find(_CHOICES).get("name")
+  (name,) = (choices.get("name") for choices in ours.iter("Choices"))
   builder = ElementTree.TreeBuilder(insert_comments=True)
   try:
     root = ElementTree.fromstring(config, ElementTree.XMLParser(target=builder))
   except ElementTree.ParseError:
     root = ElementTree.Element("View")
-  choices = root.find(f"{_CHOICES}[@name='{name}']")
+  choices = root.find(f".//Choices[@name='{name}']")
   if choices is None:
     raise ValueError(
       f"Expected choices by the name {name!r} in the labeling configuration of"

@@ -91,6 +91,7 @@ def start_label(
     stderr=subprocess.STDOUT,
     text=True,
   )
+  assert process.stdout
   said = ""
   for line in process.stdout:
     said += line

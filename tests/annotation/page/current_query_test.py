@@ -39,7 +39,7 @@ def said(current):
 
 def ask(workdir, **changes):
   """Asks something else."""
-  old = query.read(workdir, query.latest_round(workdir))
+  old = query.read(workdir, query.require_latest_round(workdir))
   query.write(workdir, old._replace(**changes))
 
 

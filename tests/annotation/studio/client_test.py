@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import types
+from typing import Any
 from unittest import mock
 
 from hypothesis import given, settings
@@ -78,10 +79,12 @@ def options(monkeypatch):
       key = {"Authorization": f"Token {given['api_key']}"}
       self._client_wrapper = types.SimpleNamespace(get_headers=lambda: key)
 
-  sdk = types.ModuleType("label_studio_sdk")
-  sdk.core = types.ModuleType("label_studio_sdk.core")
-  sdk.LabelStudio, sdk.core.ApiError = LabelStudio, ApiError
-  httpx = types.ModuleType("httpx")
+  sdk: Any = types.ModuleType("label_studio_sdk")
+  core: Any = types.ModuleType("label_studio_sdk.core")
+  sdk.core = core
+  sdk.LabelStudio = LabelStudio
+  core.ApiError = ApiError
+  httpx: Any = types.ModuleType("httpx")
   httpx.Client = HttpClient
   for error in (TransportError, ConnectError, ConnectTimeout):
     setattr(httpx, error.__name__, error)
@@ -199,7 +202,7 @@ class TestInit:
       connect()
 
   def test_rejects_an_old_package(self):
-    del sys.modules["label_studio_sdk"].LabelStudio
+    delattr(sys.modules["label_studio_sdk"], "LabelStudio")
     with pytest.raises(ValueError, match="label-studio-sdk >= 2, got an older"):
       connect()
 
@@ -276,7 +279,12 @@ def version(release="1.23.2", edition="Community"):
   return types.SimpleNamespace(release=release, edition=edition)
 
 
-def found(number=7, description="mine", config="<View/>", model_version="m"):
+def found(
+  number: int = 7,
+  description: str | None = "mine",
+  config: str | None = "<View/>",
+  model_version: str | None = "m",
+):
   return types.SimpleNamespace(
     id=number,
     description=description,

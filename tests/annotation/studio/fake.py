@@ -5,7 +5,7 @@ import dataclasses
 import json
 
 from decern_jax.annotation.query import Item, Query
-from decern_jax.annotation.studio.client import Project, TransientError
+from decern_jax.annotation.studio.client import Client, Project, TransientError
 
 URL = "http://localhost:8080"
 CLASSES = ("cat", 'dog & "wolf"', "zebra")
@@ -26,11 +26,12 @@ def lost(*, may_be_done: bool = True) -> TransientError:
   )
 
 
-class FakeClient:
-  """Replaces `client.Client`.
+class FakeClient(Client):
+  """A client of a server in memory.
 
   Attributes:
     url: Its address.
+    keys: The keys that a test has noted.
     is_closed: Whether the connection was ended.
     all: Its projects.
     data: The data of the tasks of each project, as lists by its number.
@@ -46,6 +47,7 @@ class FakeClient:
 
   def __init__(self):
     self.url = URL
+    self.keys: list[str] = []
     self.is_closed = False
     self.all: list[Project] = []
     self.data: dict[int, list[dict]] = {}

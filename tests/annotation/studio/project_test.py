@@ -1,6 +1,7 @@
 """Tests of decern_jax/annotation/studio/project.py."""
 
 import dataclasses
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -24,7 +25,7 @@ def client():
   return FakeClient()
 
 
-def classes_of(config: str) -> list[str]:
+def classes_of(config: str) -> list[str | None]:
   return [c.get("value") for c in ElementTree.fromstring(config).iter("Choice")]
 
 
@@ -77,6 +78,7 @@ class TestFindOrCreate:
     made = project.find_or_create(client, tmp_path, make_query())
     assert project.find_or_create(client, tmp_path, make_query()) == made
     kept = project.read_link(tmp_path)
+    assert kept
     assert (kept.url, kept.project) == (URL, made.number)
     assert client.calls.count("create_project") == 1
 
@@ -183,7 +185,7 @@ class TestWithClasses:
       "<Choice value='cat' hotkey='c'/></Choices></View>"
     )
     changed = project.with_classes(config, make_query(class_names=("okapi",)))
-    root = ElementTree.fromstring(changed)
+    root: Any = ElementTree.fromstring(changed)
     assert "<!-- ours -->" in changed
     assert root.find("Header").get("value") == "A & B"
     assert root.find(".//Choice[@value='cat']").get("hotkey") == "c"

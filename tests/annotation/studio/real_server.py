@@ -18,6 +18,7 @@ import socket
 import subprocess
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ class RealServer:
     self.port = free_port()
     self.url = f"http://127.0.0.1:{self.port}"
     self._folder = folder
-    self._process = None
+    self._process: Any = None
 
   def start(self) -> None:
     """Starts it, and waits until it answers."""
@@ -116,7 +117,7 @@ def log_in(url: str):
   form = {"email": EMAIL, "password": PASSWORD}
   token = {"csrfmiddlewaretoken": session.cookies["csrftoken"]}
   session.post(f"{url}/user/login/", data={**form, **token}).raise_for_status()
-  session.headers["X-CSRFToken"] = session.cookies["csrftoken"]
+  session.headers["X-CSRFToken"] = session.cookies["csrftoken"] or ""
   session.headers["Referer"] = url
   answer = session.post(f"{url}/api/token/")
   answer.raise_for_status()

@@ -96,9 +96,15 @@ def call(workdir, url, action="both"):
   annotate.annotate(workdir, url=url, action=action, document_root="/")
 
 
+def number_of(workdir) -> int | None:
+  link = project.read_link(workdir)
+  assert link
+  return link.project
+
+
 def tasks_of(session, server, workdir) -> list[dict]:
   """All tasks of the project of a run, as the server has them."""
-  number = project.read_link(workdir).project
+  number = number_of(workdir)
   answer = session.get(
     f"{server.url}/api/tasks?project={number}&page_size=10000&fields=all"
   )
@@ -180,7 +186,7 @@ def test_next_round_has_its_classes_and_predictions(
   names = (*asked.class_names, "okapi")
   query.write(workdir, asked._replace(round=4, class_names=names, items=items))
   call(workdir, server.url)
-  number = project.read_link(workdir).project
+  number = number_of(workdir)
   found = session.get(f"{server.url}/api/projects/{number}").json()
   assert found["model_version"] == "decern_jax, round 4"
   assert found["parsed_label_config"]["label"]["labels"] == [*names]
