@@ -44,9 +44,6 @@ class Address(NamedTuple):
 def check(address: Address) -> None:
   """Checks an address that a user gave.
 
-  Args:
-    address: The address.
-
   Raises:
     ValueError: If it is incomplete or out of range.
   """
@@ -115,32 +112,20 @@ def count() -> int:
 
 
 def wait_for_all(where: str) -> None:
-  """Waits until all processes have reached this call.
-
-  Args:
-    where: Name of the place in the program, the same in all processes.
-  """
+  """Waits until all processes have reached this call, with the same name."""
   if are_several():
     multihost_utils.sync_global_devices(where)
 
 
 def from_process_zero(value: np.ndarray) -> np.ndarray:
-  """Returns the value of process zero in all processes.
-
-  Args:
-    value: An array; its shape and type are the same in all processes.
-  """
+  """Returns process zero's array; shape and type must be the same in all."""
   if not are_several():
     return value
   return multihost_utils.broadcast_one_to_all(value)
 
 
 def all_agree(condition: bool) -> bool:
-  """Returns whether a condition holds in every process.
-
-  Args:
-    condition: Whether it holds in this process.
-  """
+  """Returns whether a condition holds in every process."""
   if not are_several():
     return condition
   return bool(np.all(multihost_utils.process_allgather(np.array(condition))))
@@ -249,12 +234,9 @@ def end_if_stopping() -> None:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends one process of several at once.
+  """Ends one process of several at once, with an exit status.
 
   The usual exit would wait for the other processes, which wait for this one.
-
-  Args:
-    status: The exit status.
   """
   sys.stdout.flush()
   sys.stderr.flush()
@@ -262,11 +244,7 @@ def leave(status: int) -> NoReturn:
 
 
 def say(line: str) -> None:
-  """Prints a line above the progress bar; only on process zero.
-
-  Args:
-    line: The line. It is flushed, so that a pipe gets it at once.
-  """
+  """Prints a line above the progress bar, at once; only on process zero."""
   if not is_process_zero():
     return
   tqdm.tqdm.write(line)

@@ -56,13 +56,7 @@ def is_remote(path: epath.PathLike) -> bool:
 
 
 def as_path(path: epath.PathLike) -> epath.Path:
-  """Returns a path object for a file on a disk or in a store.
-
-  Args:
-    path: A local path, or one on gs://.
-
-  Returns:
-    The path.
+  """Returns a path object for a local path, or one on gs://.
 
   Raises:
     ValueError: If it is in another store, or gcsfs is not installed.
@@ -74,9 +68,6 @@ def as_path(path: epath.PathLike) -> epath.Path:
 
 def check_reachable(path: epath.PathLike) -> None:
   """Checks that the store of a path answers; the path need not exist.
-
-  Args:
-    path: A local path, for which nothing is checked, or one on gs://.
 
   Raises:
     ValueError: As in `as_path`, or if the store cannot be reached or refuses.
@@ -107,11 +98,7 @@ def connect() -> fsspec.AbstractFileSystem:
 
 @contextlib.contextmanager
 def as_os_errors(path: epath.PathLike) -> Iterator[None]:
-  """Turns the errors of gcsfs, which have many base classes, into `OSError`.
-
-  Args:
-    path: The path that is accessed, for the message.
-  """
+  """Turns errors of gcsfs, which has many kinds, into `OSError` with a path."""
   try:
     yield
   except OSError:
@@ -122,14 +109,7 @@ def as_os_errors(path: epath.PathLike) -> Iterator[None]:
 
 
 def check_writable(folder: epath.PathLike) -> None:
-  """Makes a folder, and checks that files can be written to it and removed.
-
-  Args:
-    folder: The folder.
-
-  Raises:
-    OSError: If they cannot.
-  """
+  """Makes a folder, and checks that files can be written to it and removed."""
   make_folder(folder)
   scratch = _scratch(as_path(folder) / "writable")
   with as_os_errors(scratch):
@@ -138,13 +118,9 @@ def check_writable(folder: epath.PathLike) -> None:
 
 
 def make_folder(folder: epath.PathLike) -> None:
-  """Makes a folder and its parents; a store has none, so nothing is made there.
-
-  Args:
-    folder: The folder.
-  """
+  """Makes a folder and its parents; does nothing in a store."""
   folder = as_path(folder)
-  # In a store, gcsfs would create a missing bucket.
+  # A store has no folders, and gcsfs would create a missing bucket.
   if not is_remote(folder):
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -237,9 +213,6 @@ def scan(folder: epath.PathLike) -> list[Entry]:
 def local_input(path: epath.PathLike) -> Iterator[str]:
   """Provides a file to a reader that knows only local files.
 
-  Args:
-    path: The file.
-
   Yields:
     Path of the file, or of a temporary copy of a file in a store.
   """
@@ -259,9 +232,6 @@ def local_output(
   path: epath.PathLike,
 ) -> Iterator[tuple[str, Callable[[], None]]]:
   """Provides a file to a writer that knows only local files.
-
-  Args:
-    path: The file.
 
   Yields:
     Path of the file, or of a temporary file for one in a store; and a function
@@ -319,11 +289,7 @@ def hold_lock(path: epath.PathLike, *, refusal: str) -> Iterator[None]:
 
 
 def lock_holder(path: epath.PathLike) -> str:
-  """Describes the process that holds a lock, for a message.
-
-  Args:
-    path: The lock file.
-  """
+  """Describes the process that holds a lock, for a message."""
   try:
     holder = json.loads(read_bytes(_holder_file(path)))
     return (

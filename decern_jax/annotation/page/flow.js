@@ -170,7 +170,7 @@ function tellTrouble(error, labels) {
   page.note = "";
   page.problem =
     `${why} The answer “${inWords(labels)}” is kept here and sent again;` +
-    " Esc takes it back.";
+    " Esc cancels it.";
   redraw();
 }
 
@@ -180,12 +180,12 @@ function endUnsaved(error, labels) {
   page.note = "";
   if (wasTakenBack) {
     page.problem =
-      `Taken back: ${inWords(labels)}. It may have been saved all the same;` +
-      " another answer replaces it.";
+      `Cancelled: ${inWords(labels)}. It may have been saved already;` +
+      " a new answer replaces it.";
   } else if (error.isStale) {
     page.isOutdated = true;
     page.problem =
-      "Not saved: the run has asked anew since. Enter shows what it asks now.";
+      "Not saved: the run has a newer query. Enter shows its images.";
   } else {
     page.problem = `Not saved: ${error.message}`;
   }

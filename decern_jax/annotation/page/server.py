@@ -193,7 +193,7 @@ _FORBIDDEN = _text(
   HTTPStatus.FORBIDDEN,
   "This is not the address of the page: open the one that the command printed.",
 )
-_STALE = _text(HTTPStatus.CONFLICT, "The run has asked something newer.")
+_STALE = _text(HTTPStatus.CONFLICT, "A newer query or answer replaced this.")
 _TOO_LARGE = _text(
   HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
   f"Expected a Content-Length up to {_MAX_BODY}.",

@@ -3,8 +3,8 @@
 const element = (id) => document.getElementById(id);
 
 const NO_SERVER =
-  "The page’s server does not answer. Is its command running? What it said was" +
-  " saved is saved.";
+  "The page’s server does not answer. Is its command running? Answers that were" +
+  " shown as saved are safe.";
 
 const MARKS = { "\n": "⏎", "\r": "⏎", "\t": "⇥" };
 
@@ -145,14 +145,14 @@ function drawOption({ query, answers, at, active, draft }, option, i) {
 
 function hint({ query, options, numMore, confirming, text, isTyping }) {
   if (confirming) {
-    return `“${confirming}” is no known class. Enter again adds it, Esc does not.`;
+    return `“${confirming}” is not a known class. Enter again adds it; Esc cancels.`;
   }
   if (!options.length && !text) {
     return "No class is known yet: type the name of one, then Enter.";
   }
   const more = numMore ? `${numMore} more: type to find them.` : "";
-  if (text) return `${more} Enter takes the marked one; ↑ ↓ mark another.`;
-  if (isTyping) return `${more} Digits are letters now; Esc makes them keys.`;
+  if (text) return `${more} Enter chooses the marked class; ↑ ↓ move the mark.`;
+  if (isTyping) return `${more} Digits are text now; Esc makes them shortcuts again.`;
   return query.is_multi_label ? `${more} Keys choose, Enter saves.` : more;
 }
 
@@ -186,15 +186,15 @@ function drawThen({ command }, numOpen, isOutdated) {
   const key = make("kbd", "", "Enter");
   go.hidden = !numOpen && !isOutdated;
   element("review").hidden = isOutdated;
-  go.replaceChildren(key, isOutdated ? " Label what is asked now" : " Label the rest");
+  go.replaceChildren(key, isOutdated ? " Label the new images" : " Label the rest");
   const start = numOpen ? "To go on without the rest" : "To go on";
   const then = isOutdated
-    ? [make("p", "", "The run has asked for more.")]
+    ? [make("p", "", "The run has a new query.")]
     : [
         make("p", "", `${start}, run the command of the run once more:`),
         make("pre", "", command),
-        make("p", "", "It takes the answers in, trains and asks anew. This page"
-          + " notices when it has: leave it open."),
+        make("p", "", "It reads the answers, trains, and writes a new query."
+          + " Leave this page open: it shows the new images then."),
       ];
   element("then").replaceChildren(...then);
 }

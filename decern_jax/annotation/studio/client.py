@@ -60,11 +60,10 @@ class Project:
   """A project of the server.
 
   Attributes:
-    number: Its number.
+    number: Its number, by which the methods of `Client` name it.
     description: Its description.
     config: Its labeling configuration, in XML.
-    model_version: Name of the model whose predictions its pages show; "" if
-      they show none yet.
+    model_version: Name of the model whose predictions its pages show, or "".
   """
 
   number: int
@@ -229,13 +228,7 @@ class Client:
       return None
 
   def create_project(self, title: str, description: str, config: str) -> None:
-    """Creates a project.
-
-    Args:
-      title: Its title, of 3 to 50 characters.
-      description: Its description.
-      config: Its labeling configuration, in XML.
-    """
+    """Creates a project; its title has 3 to 50 characters, `config` is XML."""
     self._call(
       lambda: self._api.projects.create(
         title=title, description=description, label_config=config
@@ -243,21 +236,11 @@ class Client:
     )
 
   def set_config(self, number: int, config: str) -> None:
-    """Changes the labeling configuration of a project.
-
-    Args:
-      number: Number of the project.
-      config: The configuration, in XML.
-    """
+    """Changes the labeling configuration of a project."""
     self._call(lambda: self._api.projects.update(number, label_config=config))
 
   def set_model_version(self, number: int, model_version: str) -> None:
-    """Makes the pages of a project show the predictions of a model.
-
-    Args:
-      number: Number of the project.
-      model_version: Name of a model that the project has predictions of.
-    """
+    """Makes a project show the predictions of a model, which must exist."""
     self._call(
       lambda: self._api.projects.update(number, model_version=model_version)
     )
@@ -270,12 +253,7 @@ class Client:
     )
 
   def add_folder(self, number: int, path: str) -> None:
-    """Lets a project show the images of a folder; no tasks are created.
-
-    Args:
-      number: Number of the project.
-      path: The folder, on the server's machine.
-    """
+    """Lets a project show images in a folder there; creates no tasks."""
     self._call(
       lambda: self._api.import_storage.local.create(
         project=number, path=path, title="decern_jax", use_blob_urls=True
@@ -283,11 +261,7 @@ class Client:
     )
 
   def can_show(self, address: str) -> bool:
-    """Returns whether the server can show an image.
-
-    Args:
-      address: As `label_studio.image_address` returns it for a file.
-    """
+    """Returns whether the server shows `label_studio.image_address(path)`."""
     # The package has no method for paths outside its API.
     headers = self._api._client_wrapper.get_headers
     reply = self._call(
@@ -310,12 +284,7 @@ class Client:
     )
 
   def add_tasks(self, number: int, tasks: list[dict[str, Any]]) -> None:
-    """Adds tasks to a project.
-
-    Args:
-      number: Number of the project.
-      tasks: As `label_studio.tasks` returns them.
-    """
+    """Adds tasks, as `label_studio.tasks` returns them, to a project."""
     self._call(lambda: self._api.projects.import_tasks(number, request=tasks))
 
   def export(self, number: int) -> bytes:

@@ -42,16 +42,10 @@ def create_link(url: str) -> Link:
 
 
 def read_link(workdir: epath.PathLike) -> Link | None:
-  """Reads the link of a run.
-
-  Args:
-    workdir: Directory of the run.
-
-  Returns:
-    The link, or None if nothing was ever pushed.
+  """Reads the link of a run; returns None if nothing was ever pushed.
 
   Raises:
-    ValueError: If it is not what `write_link` writes.
+    ValueError: If the file is not what `write_link` writes.
   """
   path = _link_path(workdir)
   content = storage.read_if_exists(path)
@@ -73,25 +67,13 @@ def read_link(workdir: epath.PathLike) -> Link | None:
 
 
 def write_link(workdir: epath.PathLike, link: Link) -> None:
-  """Writes the link of a run.
-
-  Args:
-    workdir: Directory of the run.
-    link: The link.
-
-  Raises:
-    OSError: If it cannot be written.
-  """
+  """Writes the link of a run."""
   content = json.dumps(dataclasses.asdict(link), indent=2) + "\n"
   storage.write_atomically(_link_path(workdir), content.encode("ascii"))
 
 
 def find(client: Client, workdir: epath.PathLike) -> Project:
   """Returns the project of a run.
-
-  Args:
-    client: Client of the server.
-    workdir: Directory of the run.
 
   Raises:
     ValueError: If the run has no project, or it is on another server, or it no
@@ -115,7 +97,7 @@ def find_or_create(
   Args:
     client: Client of the server.
     workdir: Directory of the run; a link to the project is written there.
-    query: The first query of the project.
+    query: The query that defines the first classes.
 
   Raises:
     ValueError: As in `find`, or as in `label_studio.labeling_config`.
@@ -138,11 +120,6 @@ def add_classes(client: Client, project: Project, query: Query) -> None:
   Classes that are not in the query are kept: annotators may have added them,
   and their annotations name them.
 
-  Args:
-    client: Client of the server.
-    project: The project.
-    query: The next query.
-
   Raises:
     ValueError: As in `with_classes`.
   """
@@ -155,11 +132,6 @@ def show_predictions(client: Client, project: Project, query: Query) -> None:
   """Makes the pages show the predictions of a query, whose tasks are pushed.
 
   The pages show only one model: without this, that of the first round.
-
-  Args:
-    client: Client of the server.
-    project: The project.
-    query: The query that was pushed last.
   """
   versions = {
     prediction["model_version"]
@@ -173,9 +145,7 @@ def show_predictions(client: Client, project: Project, query: Query) -> None:
 def with_classes(config: str, query: Query) -> str:
   """Returns a labeling configuration with choices for all classes of a query.
 
-  Args:
-    config: XML; everything in it is kept.
-    query: The query.
+  Everything else in the configuration, which is XML, is kept.
 
   Raises:
     ValueError: If it lacks the choices that answers are read from, or as in
@@ -206,11 +176,7 @@ def show_folders(
 ) -> None:
   """Lets a project show the images of a query that are local files.
 
-  Args:
-    client: Client of the server.
-    project: The project.
-    items: The images. Those on gs:// need a cloud storage that people connect
-      on the project's page.
+  Images on gs:// need a cloud storage, which people connect on its page.
 
   Raises:
     ValueError: If the server cannot show them; shows why.

@@ -36,13 +36,7 @@ class Pushed:
 
 @dataclasses.dataclass(frozen=True)
 class Pulled:
-  """The result of `pull`.
-
-  Attributes:
-    path: The file with the annotations.
-    num_answers: Number of answers in it.
-    problems: A sentence for each annotation that is not an answer.
-  """
+  """The answer file, its answers, and a sentence for each other annotation."""
 
   path: epath.Path
   num_answers: int
@@ -61,9 +55,6 @@ def push(
     project: The project.
     query: The query.
     document_root: Folder on the server's machine; it shows the files below it.
-
-  Returns:
-    How many images were there, added and left out.
 
   Raises:
     ValueError: If an image is not in that folder, or the server cannot show the
@@ -85,14 +76,6 @@ def pull(client: Client, project: Project, workdir: epath.PathLike) -> Pulled:
 
   The file always holds all annotations of the project. It is not touched if
   there are none.
-
-  Args:
-    client: Client of the server.
-    project: The project.
-    workdir: Directory of the run.
-
-  Returns:
-    Where the answers are, and how many.
 
   Raises:
     ValueError: If the server does not answer with annotations.

@@ -50,7 +50,7 @@ class TestOneLabel:
     browser.type("Pearl 7")
     assert [row[0] for row in options(browser)] == ["New class: Pearl 7"]
     browser.press("Enter")
-    assert "no known class. Enter again adds it" in shown(browser, "hint")
+    assert "is not a known class. Enter again adds it" in shown(browser, "hint")
     assert said(workdir) == []
     browser.press("Enter")
     wait_for(browser, 1)
@@ -70,7 +70,7 @@ class TestOneLabel:
     browser.press("Enter")
     browser.press("m")
     browser.press("Enter")
-    assert "“plum” is no known class" in shown(browser, "hint")
+    assert "“plum” is not a known class" in shown(browser, "hint")
     browser.press("Escape")
     assert shown(browser, "hint") == ""
     assert said(workdir) == []
@@ -217,7 +217,7 @@ class TestEnd:
     workdir = open_page()
     self.finish(browser)
     query.write(workdir, query.read(workdir, 3)._replace(round=4))
-    browser.wait("document.body.innerText.includes('has asked for more')")
+    browser.wait("document.body.innerText.includes('has a new query')")
     browser.press("Enter")
     wait_for(browser, 0)
     assert shown(browser, "round") == "Round 4"

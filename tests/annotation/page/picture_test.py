@@ -9,6 +9,8 @@ import pytest
 
 from decern_jax.annotation.page import picture
 from decern_jax.data import decoding
+from decern_jax.io import storage
+from tests.io import fake_store
 from tests.table import each
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -69,6 +71,16 @@ class TestRender:
   )
   def test_shows_what_browsers_may_not(self, show, mode, name):
     assert show(Image.new(mode, (8, 8)), name)[1].shape == (8, 8, 3)
+
+  def test_shows_an_image_in_a_store(self):
+    with fake_store.installed():
+      content = io.BytesIO()
+      Image.fromarray(PIXELS).save(content, "PNG")
+      storage.write_atomically("gs://bucket/a.png", content.getvalue())
+      media_type, content = picture.render("gs://bucket/a.png")
+      assert media_type == "image/png"
+      with pytest.raises(ValueError, match=r"b\.png' cannot be read"):
+        picture.render("gs://bucket/b.png")
 
   def test_shows_16_bits(self, show):
     values = np.full((4, 4), 0x8000, np.uint16)

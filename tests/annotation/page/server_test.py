@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import http.client
 import json
 import os
 import re
@@ -124,6 +125,25 @@ class TestServer:
     place = ("127.0.0.1", server.address.port)
     with socket.create_connection(place), socket.create_connection(place):
       assert ask(BASE)[0] == 200
+
+  def test_error_of_the_program_is_logged(
+    self, server, ask, caplog, monkeypatch
+  ):
+    def fail():
+      raise KeyError("a defect")
+
+    monkeypatch.setattr(server.current_query, "view", fail)
+    with pytest.raises(http.client.RemoteDisconnected):
+      ask(f"{BASE}query")
+    assert "A request of the labeling page failed" in caplog.text
+    assert "a defect" in caplog.text
+
+  def test_browser_that_leaves_is_no_error(self, server, caplog):
+    try:
+      raise ConnectionResetError
+    except ConnectionError:
+      server.handle_error(None, None)
+    assert not caplog.records
 
 
 class TestGet:

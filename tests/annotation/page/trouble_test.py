@@ -113,7 +113,7 @@ class TestTrouble:
     query.write(workdir, query.read(workdir, 3)._replace(round=4))
     browser.press("1")
     browser.wait("document.querySelector('#problem').innerText")
-    assert "Not saved: the run has asked anew" in shown(browser, "problem")
+    assert "Not saved: the run has a newer query" in shown(browser, "problem")
     browser.press("Enter")
     browser.wait("document.querySelector('#round').innerText === 'Round 4'")
     wait_for(browser, 0)
