@@ -10,6 +10,7 @@ from configs import common
 from decern_jax.data import specs
 from decern_jax.runs import check
 from tests import tiny
+from tests.table import each
 
 FILES = sorted(
   path.stem
@@ -17,25 +18,14 @@ FILES = sorted(
   if path.stem not in ("__init__", "common")
   and not path.stem.startswith("pretrain_")
 )
-each_file = pytest.mark.parametrize("name", FILES)
+each_file = each("name", FILES)
 
 
 def load(name: str):
   return importlib.import_module(f"configs.{name}")
 
 
-def fields(tree: dict, prefix: str = "") -> dict:
-  """Returns the values of a nested dictionary by dotted name."""
-  found = {}
-  for name, value in tree.items():
-    if isinstance(value, dict):
-      found |= fields(value, f"{prefix}{name}.")
-    else:
-      found[f"{prefix}{name}"] = value
-  return found
-
-
-COMMON = fields(common.get_config().to_dict())
+COMMON = dict(tiny.leaves(common.get_config().to_dict()))
 
 
 class TestCommon:
@@ -83,12 +73,10 @@ class TestCommon:
 
 class TestGetConfig:
   @each_file
-  def test_invents_no_field(self, name):
-    assert set(fields(load(name).get_config().to_dict())) == set(COMMON)
-
-  @each_file
-  def test_keeps_the_types_of_fields(self, name):
-    for field, value in fields(load(name).get_config().to_dict()).items():
+  def test_invents_no_field_and_keeps_types(self, name):
+    found = dict(tiny.leaves(load(name).get_config().to_dict()))
+    assert set(found) == set(COMMON)
+    for field, value in found.items():
       if COMMON[field] is not None:
         assert type(value) is type(COMMON[field]), field
 

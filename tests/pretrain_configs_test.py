@@ -3,18 +3,17 @@
 import importlib
 import re
 
-import pytest
-
 from configs import common, pretrain_common
 from decern_jax.runs import pretraining_check
 from tests import tiny
+from tests.table import each
 
 FILES = sorted(
   path.stem
   for path in (tiny.ROOT / "configs").glob("pretrain_*.py")
   if path.stem != "pretrain_common"
 )
-each_file = pytest.mark.parametrize("name", FILES)
+each_file = each("name", FILES)
 COMMON = dict(tiny.leaves(pretrain_common.get_config().to_dict()))
 
 

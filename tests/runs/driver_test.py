@@ -92,7 +92,7 @@ def assert_same_end(workdir, state: RoundState, uninterrupted) -> None:
 
 
 class TestRun:
-  def test_runs_every_round_once_and_labels_in_it(self, tmp_path):
+  def test_runs_and_shows_every_round_once_and_labels_in_it(self, tmp_path):
     counter = Counter(tmp_path)
     state = counter.run()
     assert counter.asked == list(range(NUM_ROUNDS))
@@ -101,24 +101,13 @@ class TestRun:
     assert rounds.tolist() == [-1, *range(NUM_ROUNDS + 1)]
     assert (counts[1:] == BUDGET).all()
 
-  def test_writes_every_record_before_the_next_round(self, tmp_path):
-    counter = Counter(tmp_path)
-    counter.run()
     assert counter.lines_before == list(range(NUM_ROUNDS))
     assert records.read(tmp_path) == counter.shown
-
-  def test_tells_of_every_round_in_order(self, tmp_path):
-    counter = Counter(tmp_path)
-    counter.run()
     assert [record["round"] for record in counter.shown] == counter.asked
 
-  def test_works_without_a_listener(self, tmp_path):
-    driver.run(Counter(tmp_path).experiment, num_rounds=2, workdir=tmp_path)
-    assert len(records.read(tmp_path)) == 2
-
-  def test_makes_the_workdir(self, tmp_path):
+  def test_makes_the_workdir_and_works_without_a_listener(self, tmp_path):
     workdir = tmp_path / "a" / "b"
-    Counter(workdir).run(1)
+    driver.run(Counter(workdir).experiment, num_rounds=1, workdir=workdir)
     assert len(records.read(workdir)) == 1
 
   def test_finished_run_does_nothing(self, finished, uninterrupted):
@@ -177,7 +166,7 @@ class TestResume:
     assert counter.lines_before == counter.asked
     return counter
 
-  @each("round_num", range(NUM_ROUNDS))
+  @each("round_num", [0, 3, NUM_ROUNDS - 1])
   def test_after_a_stop_before_the_record(
     self, tmp_path, uninterrupted, round_num
   ):
@@ -186,7 +175,7 @@ class TestResume:
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))
 
-  @each("round_num", range(NUM_ROUNDS))
+  @each("round_num", [0, 3, NUM_ROUNDS - 1])
   def test_after_a_stop_within_the_record(
     self, tmp_path, uninterrupted, round_num, monkeypatch
   ):
@@ -207,7 +196,7 @@ class TestResume:
     counter = self.resume(tmp_path, uninterrupted)
     assert counter.asked == list(range(round_num, NUM_ROUNDS))
 
-  @each("round_num", range(NUM_ROUNDS))
+  @each("round_num", [0, 3, NUM_ROUNDS - 1])
   def test_after_a_stop_between_record_and_save(
     self, tmp_path, uninterrupted, round_num, monkeypatch
   ):

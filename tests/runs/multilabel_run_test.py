@@ -69,23 +69,18 @@ def run(config, workdir, num_rounds=3) -> list[records.Record]:
   return records.read(workdir)
 
 
+def check_records(found: list[records.Record]) -> None:
+  assert [record["num_labeled"] for record in found] == [6, 10, 14]
+  for record in found:
+    assert set(METRICS) <= set(record["test"])
+    assert 0.0 <= record["test"]["macro_f1"] <= 1.0
+
+
 class TestRun:
-  @each(
-    "name",
-    [
-      "decern_multilabel",
-      "gradient_magnitude_clustered",
-      "learning_loss",
-      "temporal_discrepancy",
-    ],
-  )
+  @each("name", ["decern_multilabel", "learning_loss"])
   def test_buys_labels_and_reports_the_metrics(self, folder, tmp_path, name):
     config = make_config(folder, **{"selection.strategy": name})
-    found = run(config, tmp_path)
-    assert [record["num_labeled"] for record in found] == [6, 10, 14]
-    for record in found:
-      assert set(METRICS) <= set(record["test"])
-      assert 0.0 <= record["test"]["macro_f1"] <= 1.0
+    check_records(run(config, tmp_path))
     assert (tmp_path / model_file.FILE_NAME).exists()
 
   def test_an_interrupted_run_knows_the_model_of_the_round_before(
@@ -95,12 +90,14 @@ class TestRun:
       folder, **{"selection.strategy": "temporal_discrepancy"}
     )
     expected = run(config, tmp_path / "whole")
-    run(config, tmp_path / "parts", num_rounds=1)
-    found = run(config, tmp_path / "parts")
+    check_records(expected)
+    run(config, tmp_path / "begun", num_rounds=1)
+    found = run(config, tmp_path / "begun")
     assert [r["selected"] for r in found] == [r["selected"] for r in expected]
 
   def test_identity_tells_that_an_image_has_several_labels(self, folder):
-    assert experiment.load(make_config(folder)).digest["is_multi_label"]
+    digest = experiment.load(make_config(folder)).digest
+    assert digest["is_multi_label"] is True
 
   def test_refuses_a_strategy_without_the_form(self, folder):
     config = make_config(folder, **{"selection.strategy": "decern"})
@@ -169,6 +166,8 @@ class TestPaperConfigs:
       "train.num_epochs": 2,
       "train.warmup_epochs": 1,
       "train.steps_per_epoch": 2,
+      # One size of batches in all rounds, so that one program is compiled.
+      "train.batch_size": 6,
       "selection.initial_budget": 6,
       "selection.budget": 4,
       "system.num_devices": 1,
@@ -180,7 +179,7 @@ class TestPaperConfigs:
     with tfds.testing.mock_data(as_data_source_fn=fake_source):
       found = run(config, tmp_path / "run", num_rounds=2)
     assert [record["num_labeled"] for record in found] == [6, 10]
-    assert steps == [6] * 4 + [10] * 4
+    assert steps == [6] * 8
 
   def test_ask_for_what_the_papers_did(self):
     for name, (first, last) in {
