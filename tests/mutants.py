@@ -70,12 +70,9 @@ MUTANTS = (
   ),
   Mutant(
     "ops/discrepancy.py",
-    "return scores if valid is None else jnp.where(valid, scores, 0.0)",
-    "return scores",
-    (
-      "ops/discrepancy_test.py",
-      "strategies/scoring_test.py",
-    ),
+    "share = share + jnp.where(fresh, _block_scores(block, tile), 0.0)",
+    "share = share + _block_scores(block, tile)",
+    ("ops/discrepancy_test.py",),
   ),
   Mutant(
     "ops/kmeans.py",

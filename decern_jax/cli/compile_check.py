@@ -1,10 +1,10 @@
-"""Compiles the programs of a run for devices that need not be there.
+"""Compiles the programs of a run for devices that are not attached.
 
   python -m decern_jax.compile_check --config=configs/NAME.py --topology=v5e:4x4
 
-Prints the memory that each program needs on a device, and fails if one needs
-more than there is: so a launch is checked before hardware is rented. Takes the
-flags of `decern_jax.main`, and reads neither images nor weights.
+Prints the memory that each program needs on a device, and fails if a program
+does not fit. This checks a launch before hardware is rented. Takes the flags of
+`decern_jax.main`, and reads neither images nor weights.
 """
 
 from collections.abc import Sequence
@@ -72,14 +72,14 @@ def run(
 
   Args:
     config: The configuration.
-    topology_name: Devices to compile for, as `topology.make_mesh` takes them.
-    device_memory_gib: Memory of a device; None: that of the kind of TPU.
-    json_file: Where the figures go, or None.
+    topology_name: Devices to compile for, as in `topology.make_mesh`.
+    device_memory_gib: Memory of a device; None for that of the kind of TPU.
+    json_file: File to write the figures to, or None.
     **sizes: As in `make_setting`.
 
   Raises:
-    ValueError: If the configuration, the topology or a size is not as it
-      should be; before anything is compiled.
+    ValueError: If the configuration, the topology or a size is invalid. This
+      is checked before anything is compiled.
     RuntimeError: If a program does not fit on a device.
   """
   check.check(config)
@@ -117,7 +117,7 @@ def run(
 
 
 def _memory_limit(mesh: Mesh, gib: float | None) -> int | None:
-  """Returns the bytes of a device; None: simulated devices have no limit."""
+  """Returns the memory of a device in bytes, None for simulated devices."""
   if gib is not None:
     return int(gib * GIB)
   limit, device = topology.device_memory(mesh), mesh.devices.flat[0]
@@ -132,7 +132,7 @@ def _memory_limit(mesh: Mesh, gib: float | None) -> int | None:
 def _describe(
   setting: Setting, topology_name: str, limit: int | None
 ) -> list[str]:
-  """Returns what is said before the first program: the setting, the columns."""
+  """Returns the lines above the first program: the setting, the columns."""
   mesh = setting.mesh
   kind = mesh.devices.flat[0].device_kind
   memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
@@ -170,19 +170,19 @@ def _measure_and_show(item: Program) -> Figures:
 
 
 def _explain(item: Program, found: Figures, limit: int | None) -> str:
-  """Returns why a program does not fit, and what would help."""
+  """Returns a message why a program does not fit, with advice."""
   need = f"{found.total / GIB:.2f} GiB per device"
   if found.refusal:
     need = f"more than the compiler has ({found.refusal.rstrip('.')})"
   memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
-  # Nothing that makes the program smaller touches what is beside it.
+  # A smaller program leaves the other arrays as they are.
   is_beside = found.beside > found.total - found.beside
   remedy = round_programs.MORE_DEVICES if is_beside else item.remedy
   return f"{found.name!r} needs {need}{memory}. It helps: {remedy}."
 
 
 def _conclude(figures: Sequence[Figures], limit: int | None) -> str:
-  """Returns the line that a check ends with when nothing is amiss."""
+  """Returns the last line of a check in which everything fits."""
   largest = max(figures, key=lambda found: found.total)
   line = f"Largest: {largest.name!r}, {largest.total / GIB:.2f} GiB per device"
   if limit is None:
@@ -196,7 +196,7 @@ def _as_dict(
   limit: int | None,
   figures: Sequence[Figures],
 ) -> dict[str, object]:
-  """Returns the figures as JSON has them."""
+  """Returns the content of the JSON file."""
   has_selection = setting.strategy in round_programs.STRATEGIES
   return {
     "topology": topology_name,
@@ -214,7 +214,7 @@ def _as_dict(
 
 
 def main(argv: Sequence[str]) -> None:
-  """Checks the run that the flags name."""
+  """Runs the command."""
   json_file = _JSON.value
   command.run(
     argv,

@@ -2,9 +2,9 @@
 
   python -m decern_jax.report DIR... --output=FOLDER
 
-A DIR is the folder of a run, or of such folders at any depth. The runs may
-differ in seed, strategy and the strategies' own options alone; those that are
-not finished are left out, by name.
+A DIR is the folder of a run, or a folder that holds such folders at any depth.
+The runs may differ only in their seed, their strategy and the strategies' own
+options. Unfinished runs are left out and listed.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ _FULL_DATA = flags.DEFINE_multi_string(
 def report(
   folders: Sequence[str], output: str, *, full_data: Sequence[str] = ()
 ) -> None:
-  """Writes a report, and says where it is.
+  """Writes a report, and prints its path.
 
   Args:
-    folders: Folders of runs, or of such folders.
+    folders: Folders of runs, or folders that hold such folders.
     output: Folder of the report.
-    full_data: Folders of runs on all labels; none: the upper bound is left out.
+    full_data: Folders of runs on all labels, for the upper bound; may be empty.
 
   Raises:
     ValueError: If there is no folder, the runs cannot be compared, or the

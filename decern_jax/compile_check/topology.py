@@ -1,4 +1,4 @@
-"""Meshes of devices that need not be there: to compile for, not to run on."""
+"""Meshes of devices that are not attached, to compile programs for."""
 
 import importlib.util
 import os
@@ -13,8 +13,8 @@ from decern_jax.io.validation import check_integer
 
 GIB = 2**30
 
-# What the compiler of libtpu 0.0.42 grants a program on one device: a little
-# less than what is sold. A device is a chip; of v2, v3 and 7x half of one.
+# Memory that the compiler of libtpu 0.0.42 allows a program on one device: a
+# little less than the chip has. A device is a chip; half a chip of v2, v3, 7x.
 _DEVICE_MEMORY_GIB = {
   "TPU v2": 7.48,
   "TPU v3": 15.48,
@@ -25,7 +25,7 @@ _DEVICE_MEMORY_GIB = {
   "TPU7x": 94.75,
 }
 
-# Without them libtpu looks for the machine that it is on, and warns.
+# Without them libtpu looks for the TPU VM that it runs on, and warns.
 _TPU_ENVIRONMENT = {
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",
   "TPU_SKIP_MDS_QUERY": "1",
@@ -36,19 +36,20 @@ _SIMULATION_FLAG = "--xla_force_host_platform_device_count"
 
 
 def make_mesh(topology: str, *, num_devices: int | None = None) -> Mesh:
-  """Returns the mesh of a run on devices that are named, not attached.
+  """Returns the mesh of a run on devices that need not be attached.
 
   Args:
-    topology: `cpu:8`, so many simulated devices; or, where libtpu is installed,
-      a TPU and its shape in chips, as `v5e:4x4` or `v5p:2x2x1`.
-    num_devices: Devices to use, the first ones; None: all.
+    topology: `cpu:8` for that many simulated devices; or, if libtpu is
+      installed, a TPU and its shape in chips, as `v5e:4x4` or `v5p:2x2x1`.
+    num_devices: Number of devices to use, the first ones; None for all.
 
   Returns:
-    The mesh, with the axis `pool` of type Auto as that of `sharding.make_mesh`.
+    The mesh, with the axis `pool` of type Auto as in `sharding.make_mesh`.
 
   Raises:
     ValueError: If the topology is unknown, libtpu is missing, this process has
-      fewer simulated devices already, or `num_devices` are more.
+      already started fewer simulated devices, or the topology has fewer devices
+      than `num_devices`.
   """
   platform, _, shape = topology.partition(":")
   if platform == "cpu":
@@ -84,20 +85,20 @@ def _make_mesh(devices: list[jax.Device]) -> Mesh:
 
 
 def device_memory(mesh: Mesh) -> int | None:
-  """Returns the bytes that a program may use on each device of a mesh.
+  """Returns the memory that a program may use on each device of a mesh.
 
   Args:
     mesh: The mesh.
 
   Returns:
-    The bytes; None for a kind of device that the table does not have.
+    The number of bytes; None for an unknown kind of device.
   """
   gib = _DEVICE_MEMORY_GIB.get(mesh.devices.flat[0].device_kind)
   return None if gib is None else int(gib * GIB)
 
 
 def _simulated_devices(topology: str, count: str) -> list[jax.Device]:
-  """Returns simulated devices, as many as asked for."""
+  """Returns the first simulated devices."""
   if not re.fullmatch(r"[1-9]\d{0,3}", count):
     raise ValueError(
       "Expected `topology` of simulated devices with their number, as 'cpu:8',"
@@ -105,7 +106,7 @@ def _simulated_devices(topology: str, count: str) -> list[jax.Device]:
     )
   flags = os.environ.get("XLA_FLAGS", "")
   if _SIMULATION_FLAG not in flags:
-    # The backend reads it when it starts, which is now at the earliest.
+    # The backend reads it when it starts, at the next line or before.
     os.environ["XLA_FLAGS"] = f"{flags} {_SIMULATION_FLAG}={count}".strip()
   devices = jax.devices("cpu")
   if len(devices) < int(count):
@@ -144,12 +145,12 @@ def _tpu_devices(topology: str, shape: str) -> list[jax.Device]:
 
 
 def _tpu_options(topology: str, shape: str) -> dict[str, object]:
-  """Returns how libtpu must be told what a TPU VM has by default."""
+  """Returns options for what libtpu knows by itself on a TPU VM."""
   options = {}
   if topology.startswith("v4:"):
-    # The two cores of a chip are one device, as JAX needs it.
+    # JAX needs the two cores of a chip as one device.
     options["chip_config_name"] = "megacore_dense"
   if set(shape.split("x")) == {"1"}:
-    # Smaller than the host that is assumed, which has four chips.
+    # By default a host with four chips is assumed.
     options["chips_per_host_bounds"] = [1, 1, 1]
   return options

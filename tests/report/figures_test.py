@@ -273,10 +273,7 @@ class TestThumbnail:
 
 
 def is_picture(path) -> bool:
-  with Image.open(path) as image:
-    return (
-      image.format == "PNG" and len(image.convert("RGB").getcolors(9**9)) > 9
-    )
+  return pixels(path).std() > 1.0
 
 
 class TestPenaltyHeatmap:
@@ -317,12 +314,11 @@ class TestClassHistogram:
     panels = self.draw(png, drawn, counts, ["ant", "bee", "cat"])
     for axes, values in zip(panels, counts.values(), strict=True):
       assert [bar.get_height() for bar in axes.patches] == values
+      # An equal share.
+      share = sum(values) / 3
+      np.testing.assert_array_equal(axes.lines[0].get_ydata(), [share, share])
     titles = [axes.get_title(loc="left") for axes in panels]
     assert titles == ["decern", "random, 2 classes never"]
-
-  def test_marks_an_equal_share(self, png, drawn):
-    (axes,) = self.draw(png, drawn, {"random": [0, 6]}, ["ant", "bee"])
-    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [3, 3])
 
   def test_names_few_classes(self, png, drawn):
     names = ["ant", "b$e$", "cat\udce9", "_dog"]
@@ -359,9 +355,7 @@ class TestPoolMap:
     np.testing.assert_array_equal(first, self.points[[1, 0]])
     np.testing.assert_array_equal(second, self.points[[7]])
     assert not len(last)
-
-  def test_rounds_have_their_own_colors(self, png, drawn):
-    (axes,) = self.draw(png, drawn, "random")
+    # Rounds have their own colors.
     colors = [tuple(c.get_facecolor()[0]) for c in axes.collections[:3]]
     assert len(set(colors)) == 3
 
