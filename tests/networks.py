@@ -8,11 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from decern_jax import models
 from decern_jax.training import finetune
 from decern_jax.training.head import init_head
 from decern_jax.training.recipe import Recipe
 
 DIM = 6
+# Of the first convolution, averaged over the image, and of the features.
+STAGE_DIMS = (4, DIM)
 NUM_CLASSES, BATCH = 5, 16
 RECIPE = Recipe(
   num_epochs=4,
@@ -43,14 +46,56 @@ class Network(nn.Module):
 
 
 @functools.cache
-def make_variables(*, use_norm: bool):
+def make_variables(*, use_norm: bool, num_bands: int = 3):
   variables = jax.jit(Network(use_norm).init)(
-    jax.random.key(3), jnp.zeros((1, 8, 8, 3))
+    jax.random.key(3), jnp.zeros((1, 8, 8, num_bands))
   )
-  # Running statistics that are not those of the first batch, nor 0 and 1.
+  # Running statistics that are neither those of the first batch, nor 0 and 1.
   return jax.tree_util.tree_map_with_path(
     lambda path, leaf: leaf + 0.25 if "batch_stats" in str(path) else leaf,
     variables,
+  )
+
+
+@functools.cache
+def make_backbone(*, use_norm: bool, num_bands: int = 3) -> models.Backbone:
+  """Returns always the same one, so that its programs compile once."""
+  network = Network(use_norm)
+
+  def stage_train_apply(variables, images, *, train=True):
+    features, updated = network.apply(
+      variables,
+      scale(images),
+      train=train,
+      capture_intermediates=lambda layer, _: layer.name == "first",
+      mutable=["batch_stats", "intermediates"] if train else ["intermediates"],
+    )
+    (first,) = updated["intermediates"]["first"]["__call__"]
+    stages = first.mean(axis=(1, 2)), features
+    return (features, stages), updated.get("batch_stats", {})
+
+  def stage_apply(variables, images):
+    return stage_train_apply(variables, images, train=False)[0]
+
+  return models.Backbone(
+    name="tiny",
+    apply=make_apply(use_norm=use_norm),
+    train_apply=make_train_apply(use_norm=use_norm),
+    stage_apply=stage_apply,
+    stage_train_apply=stage_train_apply,
+    variables=make_variables(use_norm=use_norm, num_bands=num_bands),
+    dim=DIM,
+    stage_dims=STAGE_DIMS,
+    head=None,
+    fingerprint="",
+  )
+
+
+def make_mask(layers: tuple[str, ...], *, use_norm: bool = True):
+  """Returns True for each parameter of the layers, False for the others."""
+  return traverse_util.path_aware_map(
+    lambda path, _: path[0] in layers,
+    make_variables(use_norm=use_norm)["params"],
   )
 
 
@@ -102,9 +147,7 @@ class Case:
     self.use_norm, self.recipe = use_norm, recipe
     self.variables = make_variables(use_norm=use_norm)
     self.params = self.variables["params"]
-    self.mask = traverse_util.path_aware_map(
-      lambda path, _: path[0] in layers, self.params
-    )
+    self.mask = make_mask(layers, use_norm=use_norm)
     self.trained, self.fixed = finetune.partition(self.params, self.mask)
 
   def create(self) -> finetune.TrainState:

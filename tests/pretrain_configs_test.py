@@ -4,7 +4,7 @@ import importlib
 import re
 
 from configs import common, pretrain_common
-from decern_jax.runs import pretraining_check
+from decern_jax.runs import pretraining
 from tests import tiny
 from tests.table import each
 
@@ -55,7 +55,7 @@ class TestGetConfig:
 
   @each_file
   def test_has_values_in_range(self, name):
-    pretraining_check.check(load(name).get_config().lock())
+    pretraining.check(load(name).get_config().lock())
 
   @each_file
   def test_leaves_where_and_how_to_run_alone(self, name):
@@ -75,4 +75,4 @@ class TestGetConfig:
           {field.removeprefix("config."): value}
         )
     assert "workdir" in dict(overrides)
-    pretraining_check.check(config.lock())
+    pretraining.check(config.lock())

@@ -17,7 +17,7 @@ from decern_jax.distributed import processes
 from decern_jax.models import pretrained
 from decern_jax.pretraining import journal, loop
 from decern_jax.report import figures
-from decern_jax.runs import pretraining_build, pretraining_check, workdir
+from decern_jax.runs import pretraining, workdir
 
 WEIGHTS_FILE = "backbone.safetensors"
 
@@ -34,7 +34,7 @@ def run(config, folder: epath.Path) -> None:
       should be.
     RuntimeError: If the loss is not finite.
   """
-  pretraining_check.check(config)
+  pretraining.check(config)
   settings = workdir.identity(config.to_dict(), config.seed)
   workdir.check_free(folder, settings, file_name=workdir.CONFIG_FILE)
   if is_finished(folder):
@@ -43,7 +43,7 @@ def run(config, folder: epath.Path) -> None:
       processes.say(journal.describe(record))
   else:
     # Before anything is claimed: what is wrong with the data can be put right.
-    setup, digest = pretraining_build.build(config)
+    setup, digest = pretraining.build(config)
     _claim(folder, settings, digest)
     _train(setup, folder)
   processes.say(

@@ -9,13 +9,14 @@ from decern_jax.io import storage
 
 FILE_NAME = "epochs.jsonl"
 
-# One of epoch 0, before the first step, then one after each epoch: "epoch",
-# "seconds" by kind of work and, where it was due, "probe", the metrics by name;
-# after an epoch also "loss", "learning_rate" and "images_per_second".
-Record = dict[str, Any]
+# The first record, of epoch 0, is from before the first step; then there is one
+# after each epoch. All have "epoch" and "seconds" by kind of work, and "probe",
+# the metrics by name, when it was due. Those after an epoch also have "loss",
+# "learning_rate" and "images_per_second".
+EpochRecord = dict[str, Any]
 
 
-def read(workdir: epath.PathLike) -> list[Record]:
+def read(workdir: epath.PathLike) -> list[EpochRecord]:
   """Reads the records of a run.
 
   Args:
@@ -41,8 +42,8 @@ def read(workdir: epath.PathLike) -> list[Record]:
   return records
 
 
-def write(workdir: epath.PathLike, records: list[Record]) -> None:
-  """Writes all records of a run; a kill leaves these, or those before.
+def write(workdir: epath.PathLike, records: list[EpochRecord]) -> None:
+  """Writes all records of a run. After a kill the file is the old or the new.
 
   Args:
     workdir: Folder of the run.
@@ -54,11 +55,11 @@ def write(workdir: epath.PathLike, records: list[Record]) -> None:
   )
 
 
-def describe(record: Record) -> str:
-  """Returns a line that tells of an epoch.
+def describe(record: EpochRecord) -> str:
+  """Describes an epoch in a line.
 
   Args:
-    record: Its record.
+    record: The record of the epoch.
   """
   parts = []
   if "loss" in record:

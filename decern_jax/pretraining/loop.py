@@ -1,11 +1,12 @@
-"""The epochs of a pre-training, saved inside an epoch too."""
+"""The epochs of a pre-training, with checkpoints inside epochs too."""
 
 from collections.abc import Callable, Iterator
 import contextlib
+import dataclasses
 import functools
 import itertools
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import logging
 from etils import epath
@@ -22,32 +23,34 @@ from decern_jax.io import checkpoint
 from decern_jax.ops import keys
 from decern_jax.pretraining import journal, step
 from decern_jax.pretraining.methods import Network, Options
-from decern_jax.pretraining.step import PretrainState, Recipe
+from decern_jax.pretraining.step import PretrainState
 from decern_jax.pretraining.views import Views, make_views
+from decern_jax.training.recipe import Recipe, learning_rates
 
 FOLDER = "checkpoints"
-# Images whose views are made before they are asked for, beside those on the
+# Number of images whose views are made in advance, besides the batches on the
 # devices.
 _IMAGES_AHEAD = 256
 
 
-class Setup(NamedTuple):
-  """What is trained, on what, and how.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+  """What is trained, on what data, and how.
 
   Attributes:
     backbone: The backbone to start from.
     network: The network with this backbone.
-    options: What the loss depends on.
-    recipe: How to train.
-    views: How views are made.
-    train: The images; their labels are not read.
-    batch_size: Images of a batch, a multiple of the devices.
+    options: The options of the loss.
+    recipe: How to train, with its `steps_per_epoch`. The batch is a multiple of
+      the devices.
+    views: How the views are made.
+    train: The images; their labels are never read.
     seed: Seed of the run.
     probe: Maps variables of the backbone to metrics, or None.
     probe_epochs: Epochs between two probes.
-    mesh: Batches are split over it.
+    mesh: The mesh that batches are split over.
     num_workers: Threads that make views.
-    checkpoint_seconds: Time between two savings.
+    checkpoint_seconds: Time between two checkpoints.
   """
 
   backbone: models.Backbone
@@ -56,7 +59,6 @@ class Setup(NamedTuple):
   recipe: Recipe
   views: Views
   train: Split
-  batch_size: int
   seed: int
   probe: Callable[[Any], dict[str, float]] | None
   probe_epochs: int
@@ -69,26 +71,28 @@ def run(
   setup: Setup,
   workdir: epath.PathLike,
   *,
-  on_epoch: Callable[[journal.Record], None] = lambda record: None,
+  on_epoch: Callable[[journal.EpochRecord], None] = lambda record: None,
 ) -> PretrainState:
-  """Makes the steps that a folder does not hold yet.
+  """Makes the steps that are missing in a folder.
 
-  A state is saved after any step, and follows from the seed and the number of
-  its steps alone, as do the views: a run that was stopped ends as one that was
-  not, bit for bit. The record of an epoch is on the disk before the state
-  after it.
+  The state after a step and the views of a batch depend only on the seed and
+  the number of the step. A resumed run therefore ends exactly, bit for bit,
+  like an uninterrupted one. The record of an epoch is written before the state
+  that follows it.
 
   Args:
     setup: What is trained.
     workdir: Folder of the run.
-    on_epoch: Called with the record of every epoch, also those found.
+    on_epoch: Called with the record of every epoch, including those of the
+      interrupted run.
 
   Returns:
     The state after the last step.
 
   Raises:
     RuntimeError: If the loss is not finite.
-    processes.PreemptedError: If SIGTERM has asked the run to end; it is saved.
+    processes.PreemptedError: If SIGTERM has asked the run to end, once it is
+      saved.
   """
   with checkpoint.open_manager(epath.Path(workdir) / FOLDER) as manager:
     state, records = _restore(setup, workdir, manager)
@@ -119,7 +123,7 @@ def variables_of(state: PretrainState) -> dict[str, Any]:
 
 
 class _Saver:
-  """Saves states when it is time, or when the run is asked to end."""
+  """Saves states when a checkpoint is due, or when the run must end."""
 
   def __init__(self, setup: Setup, manager):
     self._setup, self._manager = setup, manager
@@ -128,7 +132,7 @@ class _Saver:
   def if_due(self, state: PretrainState) -> None:
     is_stopping = processes.is_stopping()
     age = time.monotonic() - self._last
-    # Processes have clocks of their own.
+    # Processes must agree, so the clock of process zero decides.
     is_due = bool(
       processes.from_process_zero(
         np.array(age >= self._setup.checkpoint_seconds)
@@ -137,7 +141,7 @@ class _Saver:
     if is_stopping or is_due:
       _check_losses(np.asarray(state.losses))
       checkpoint.save(self._manager, int(state.step), state)
-      # The next step takes over the memory of the state.
+      # The next training step reuses the memory of the state.
       self._manager.wait_until_finished()
       self._last = time.monotonic()
     if is_stopping:
@@ -146,8 +150,8 @@ class _Saver:
 
 def _restore(
   setup: Setup, workdir: epath.PathLike, manager
-) -> tuple[PretrainState, list[journal.Record]]:
-  """Returns the state to go on from, and the records that led to it."""
+) -> tuple[PretrainState, list[journal.EpochRecord]]:
+  """Returns the state to continue from, and the records before it."""
   initial = step.create(
     keys.seed_key(setup.seed, "params"),
     setup.backbone,
@@ -171,7 +175,7 @@ def _restore(
 
 
 def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, ...]]:
-  """Returns the views of the steps from one on, on the devices."""
+  """Yields the views of the steps from `first` on, on the devices."""
 
   def seeds(epoch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     order, views = (
@@ -184,13 +188,13 @@ def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, ...]]:
     setup.train,
     lambda: batches.plan_batches(
       np.arange(len(setup.train.ids)),
-      batch_size=setup.batch_size,
+      batch_size=setup.recipe.batch_size,
       seeds=seeds,
       first=first,
       num_steps=setup.recipe.num_steps,
     ),
     functools.partial(make_views, views=setup.views),
-    batch_size=setup.batch_size,
+    batch_size=setup.recipe.batch_size,
     mesh=setup.mesh,
     num_workers=setup.num_workers,
     num_ahead=_IMAGES_AHEAD,
@@ -205,8 +209,8 @@ def _run_epoch(
   batched: Iterator[tuple[jax.Array, ...]],
   bar: tqdm.tqdm,
   save: _Saver,
-) -> tuple[PretrainState, journal.Record]:
-  """Makes the steps that are left of an epoch; epoch 0 has none."""
+) -> tuple[PretrainState, journal.EpochRecord]:
+  """Makes the remaining steps of an epoch; epoch 0 has none."""
   per_epoch = setup.recipe.steps_per_epoch
   start, num_left = time.monotonic(), epoch * per_epoch - int(state.step)
   key, waiting = keys.seed_key(setup.seed, "steps"), None
@@ -221,8 +225,8 @@ def _run_epoch(
       recipe=setup.recipe,
       mesh=setup.mesh,
     )
-    # The device works on this batch while the one before is waited for, so that
-    # batches do not pile up in its memory.
+    # Waiting for the previous batch while the device works on this one keeps
+    # batches from piling up in its memory.
     if waiting is not None:
       waiting.block_until_ready()
     waiting = loss
@@ -236,10 +240,10 @@ def _run_epoch(
 
 def _make_record(
   setup: Setup, state: PretrainState, epoch: int, num_steps: int, seconds: float
-) -> journal.Record:
-  """Returns what there is to tell of an epoch.
+) -> journal.EpochRecord:
+  """Returns the record of an epoch.
 
-  The times are those of this process, which may have begun in its middle.
+  Its times cover only this process, which may have started inside the epoch.
   """
   recipe, record = setup.recipe, {"epoch": epoch}
   if epoch:
@@ -247,8 +251,10 @@ def _make_record(
     _check_losses(losses)
     record |= {
       "loss": float(losses[epoch - 1]),
-      "learning_rate": float(step.learning_rate(recipe, int(state.step) - 1)),
-      "images_per_second": num_steps * setup.batch_size / seconds,
+      "learning_rate": float(
+        learning_rates(recipe, state.step - 1, by_step=True)
+      ),
+      "images_per_second": num_steps * setup.recipe.batch_size / seconds,
     }
   costs = {"train": seconds}
   is_due = epoch % setup.probe_epochs == 0 or epoch == recipe.num_epochs

@@ -1,23 +1,63 @@
-"""What each self-supervised method does with a batch of two views."""
+"""Self-supervised methods: from a batch of two views per image to a loss."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from decern_jax.pretraining import objectives
-from decern_jax.pretraining.projector import Projector
 
 # Collections of the backbone and of the projector, under these names.
 Tree = dict[str, Any]
 
 
-class Network(NamedTuple):
+class Projector(nn.Module):
+  """Linear layers with ReLU between them; discarded after pre-training.
+
+  Attributes:
+    widths: Outputs of each layer; those of the last one go into the loss.
+    use_norm: Whether batch normalization precedes each ReLU, and layers have no
+      bias, as in SimCLR and Barlow Twins, but not in MoCo v2.
+  """
+
+  widths: tuple[int, ...]
+  use_norm: bool
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """Projects features, with the statistics of the batch.
+
+    Args:
+      features: float32 [batch, dim].
+
+    Returns:
+      float32 [batch, widths[-1]].
+    """
+    outputs = features
+    for index, width in enumerate(self.widths):
+      if index:
+        if self.use_norm:
+          # Running statistics would never be used: they are discarded.
+          outputs = nn.BatchNorm(
+            False, momentum=0.9, epsilon=1e-5, name=f"norm{index}"
+          )(outputs)
+        outputs = nn.relu(outputs)
+      outputs = nn.Dense(
+        width, use_bias=not self.use_norm, name=f"layer{index + 1}"
+      )(outputs)
+    return outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
   """A backbone and its projector, without their variables.
 
   Attributes:
-    train_apply: The backbone's.
+    train_apply: The backbone's function of that name.
     projector: The projector.
   """
 
@@ -25,17 +65,18 @@ class Network(NamedTuple):
   projector: Projector
 
 
-class Options(NamedTuple):
-  """What the losses depend on.
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """The options of the losses.
 
   Attributes:
     objective: One of `METHODS`.
-    temperature: Of SimCLR and MoCo v2.
+    temperature: Temperature of SimCLR and MoCo v2.
     off_diagonal_weight: Barlow Twins' lambda.
     queue_size: Keys of earlier batches that MoCo v2 compares with.
-    momentum: By which MoCo v2's second network follows the first.
+    momentum: Share of MoCo v2's second network that a step keeps.
     norm_groups: Groups of a batch in MoCo v2, each of which the backbone
-      normalises by its own statistics.
+      normalizes by its own statistics.
   """
 
   objective: str
@@ -46,8 +87,10 @@ class Options(NamedTuple):
   norm_groups: int
 
 
-class Outcome(NamedTuple):
-  """What comes of a batch beside its loss.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a step changes apart from the trained parameters.
 
   Attributes:
     batch_stats: The new running statistics.
@@ -58,43 +101,47 @@ class Outcome(NamedTuple):
   momentum: Tree
 
 
-class Inputs(NamedTuple):
-  """What a loss is computed from, beside the parameters.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """The inputs of a loss apart from the parameters.
 
   Attributes:
-    views: uint8 [batch, 2, height, width, channels].
+    views: Two views of each image.
     batch_stats: The running statistics.
     momentum: State of the momentum network, or {}.
-    step: int32 [], the steps before this one.
+    step: The number of steps before this one.
     key: Random key of the step.
   """
 
-  views: jax.Array
+  views: UInt8[Array, "batch 2 height width channels"]
   batch_stats: Tree
   momentum: Tree
-  step: jax.Array
-  key: jax.Array
+  step: Int[Array, ""]
+  key: Key[Array, ""]
 
 
 def encode(
-  network: Network, params: Tree, batch_stats: Tree, images: jax.Array
-) -> tuple[jax.Array, Tree]:
-  """Maps images to the outputs of the projector, as in training.
+  network: Network,
+  params: Tree,
+  batch_stats: Tree,
+  images: UInt8[Array, "batch height width channels"],
+) -> tuple[Float[Array, "batch dim"], Tree]:
+  """Maps images to the outputs of the projector, in training mode.
 
   Args:
     network: The network.
     params: Its parameters.
     batch_stats: Its running statistics.
-    images: [batch, height, width, channels].
+    images: The images.
 
   Returns:
-    float32 [batch, dim], and the new running statistics.
+    The outputs, and the new running statistics.
   """
   variables = {"params": params["backbone"]}
   if batch_stats["backbone"]:
     variables["batch_stats"] = batch_stats["backbone"]
   features, backbone_stats = network.train_apply(variables, images)
-  # The projector has no use for running statistics.
   outputs, _ = network.projector.apply(
     {"params": params["projector"]}, features, mutable=["batch_stats"]
   )
@@ -103,17 +150,17 @@ def encode(
 
 def simclr(
   params: Tree, inputs: Inputs, network: Network, options: Options
-) -> tuple[jax.Array, Outcome]:
-  """Computes the loss of SimCLR; both views are one batch to the network.
+) -> tuple[Float[Array, ""], Outcome]:
+  """Computes the loss of SimCLR; the network gets both views as one batch.
 
   Args:
     params: Parameters of backbone and projector.
-    inputs: The batch, and what goes with it.
+    inputs: The other inputs.
     network: The network.
-    options: What the loss depends on.
+    options: The options of the loss.
 
   Returns:
-    The loss, and what else comes of the batch.
+    The loss and the other results of the step.
   """
   batch = len(inputs.views)
   images = inputs.views.reshape(2 * batch, *inputs.views.shape[2:])
@@ -127,17 +174,17 @@ def simclr(
 
 def barlow_twins(
   params: Tree, inputs: Inputs, network: Network, options: Options
-) -> tuple[jax.Array, Outcome]:
+) -> tuple[Float[Array, ""], Outcome]:
   """Computes the loss of Barlow Twins; each view is a batch of its own.
 
   Args:
     params: Parameters of backbone and projector.
-    inputs: The batch, and what goes with it.
+    inputs: The other inputs.
     network: The network.
-    options: What the loss depends on.
+    options: The options of the loss.
 
   Returns:
-    The loss, and what else comes of the batch.
+    The loss and the other results of the step.
   """
   stats, outputs = inputs.batch_stats, []
   for index in range(2):
@@ -151,23 +198,24 @@ def barlow_twins(
 
 def moco_v2(
   params: Tree, inputs: Inputs, network: Network, options: Options
-) -> tuple[jax.Array, Outcome]:
-  """Computes the loss of MoCo v2, and moves what follows the network.
+) -> tuple[Float[Array, ""], Outcome]:
+  """Computes the loss of MoCo v2, and updates its momentum network and queue.
 
-  Queries come from one view, keys from the other one through the momentum
-  network, which moves first. Where the backbone has batch normalisation, a
-  query and its key must not share statistics, which would give the key away:
-  the batch is split into groups, and the keys are shuffled before. The groups
-  are those of the whole batch, whatever the number of devices.
+  The queries are outputs for the first view. The keys are outputs of the
+  momentum network, which moves first, for the second view. Where the backbone
+  has batch normalization, a query and its key must not share statistics, which
+  would give the key away: the batch is split into groups, and the keys are
+  shuffled before. The groups are those of the whole batch, whatever the number
+  of devices.
 
   Args:
     params: Parameters of backbone and projector.
-    inputs: The batch, and what goes with it.
+    inputs: The other inputs.
     network: The network.
-    options: What the loss depends on.
+    options: The options of the loss.
 
   Returns:
-    The loss, and what else comes of the batch.
+    The loss and the other results of the step.
   """
   momentum, batch = inputs.momentum, len(inputs.views)
   key_params = jax.tree.map(
@@ -190,7 +238,7 @@ def moco_v2(
   keys = jax.lax.stop_gradient(keys)
   queue = momentum["queue"]
   loss = objectives.moco(queries, keys, queue, temperature=options.temperature)
-  # The places of the oldest keys, without a product that would overflow.
+  # Where the oldest keys are; `step * batch` might overflow.
   begin = inputs.step % (len(queue) // batch) * batch
   following = {
     "params": key_params,
@@ -207,7 +255,7 @@ def _encode_in_groups(
   images: jax.Array,
   num_groups: int,
 ) -> tuple[jax.Array, Tree]:
-  """Encodes each group by its own statistics; the running ones move by all."""
+  """Encodes each group by its own statistics, and averages the running ones."""
   if num_groups == 1 or not batch_stats["backbone"]:
     return encode(network, params, batch_stats, images)
   groups = images.reshape(num_groups, -1, *images.shape[1:])
@@ -226,7 +274,7 @@ METHODS: dict[str, Callable[..., tuple[jax.Array, Outcome]]] = {
   "simclr": simclr,
 }
 
-# The projectors of the papers: widths, and whether they have normalisation.
+# The published projectors: widths, and whether they have normalization.
 PROJECTORS: dict[str, tuple[tuple[int, ...], bool]] = {
   "barlow_twins": ((2048, 2048, 2048), True),
   "moco_v2": ((2048, 128), False),

@@ -1,13 +1,13 @@
-"""How much features tell of labels: the nearest neighbors vote."""
+"""How well the nearest neighbors of features predict labels."""
 
 import numpy as np
 
 from decern_jax.ops.multilabel_metrics import class_f1_scores
 
-# Queries whose similarities to all neighbors are held at once.
+# Number of queries whose similarities to all examples are in memory at once.
 _BLOCK_SIZE = 1024
 
-# The share of the votes from which on a label counts as predicted.
+# A label counts as predicted from this share of the votes on.
 _THRESHOLD = 0.5
 
 
@@ -19,19 +19,19 @@ def nearest_votes(
   num_neighbors: int,
   temperature: float,
 ) -> np.ndarray:
-  """Lets the nearest examples of each query vote on its labels.
+  """Predicts the labels of each query by votes of its nearest examples.
 
-  A neighbor at a cosine similarity s has the weight exp(s / temperature), as
-  for Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance
+  A neighbor at cosine similarity s has weight exp(s / temperature), as in Wu
+  et al., "Unsupervised Feature Learning via Non-Parametric Instance
   Discrimination", CVPR 2018.
 
   Args:
-    features: float [examples, dim], those who may vote.
+    features: float [examples, dim], the examples that vote.
     labels: [examples, classes], 0 or 1.
-    queries: float [queries, dim]; None: the examples themselves, each without
-      a vote of its own.
-    num_neighbors: Votes per query, at most those that there are.
-    temperature: How fast the weight falls, positive.
+    queries: float [queries, dim]; None: the examples themselves, and none
+      votes for itself.
+    num_neighbors: Votes per query; more than there are examples means all.
+    temperature: Temperature of the weights, positive.
 
   Returns:
     float32 [queries, classes], the share of the votes for each label.
@@ -63,7 +63,7 @@ def score(
   num_neighbors: int,
   temperature: float,
 ) -> dict[str, float]:
-  """Returns how well the nearest examples tell the labels of queries.
+  """Scores how well the nearest examples predict the labels of queries.
 
   Args:
     features: As in `nearest_votes`.

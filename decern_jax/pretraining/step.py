@@ -1,13 +1,12 @@
-"""One step of pre-training: a batch of views, a step of the optimiser."""
+"""One step of pre-training: an optimizer step on a batch of views."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-import optax
 
 from decern_jax import models
 from decern_jax.pretraining.methods import (
@@ -18,48 +17,27 @@ from decern_jax.pretraining.methods import (
   Outcome,
 )
 from decern_jax.pretraining.objectives import normalize
-
-OPTIMIZERS = ("adamw", "lars")
-
-
-class Recipe(NamedTuple):
-  """How a network is trained.
-
-  Attributes:
-    optimizer: One of `OPTIMIZERS`.
-    learning_rate: The peak rate.
-    weight_decay: Of kernels; biases and normalisations have none.
-    num_epochs: Passes over the images.
-    warmup_epochs: Of them, those in which the rate rises linearly from 0.
-    steps_per_epoch: Batches of an epoch.
-  """
-
-  optimizer: str
-  learning_rate: float
-  weight_decay: float
-  num_epochs: int
-  warmup_epochs: int
-  steps_per_epoch: int
-
-  @property
-  def num_steps(self) -> int:
-    """The steps of all epochs."""
-    return self.num_epochs * self.steps_per_epoch
+from decern_jax.training.recipe import (
+  Recipe,
+  apply_gradient,
+  learning_rates,
+  make_optimizer,
+)
 
 
 @flax.struct.dataclass
 class PretrainState:
-  """All that changes in pre-training.
+  """Everything that changes during pre-training.
 
   Attributes:
     params: Parameters of "backbone" and "projector".
-    batch_stats: Running statistics of "backbone"; {} without normalisation.
-    opt_state: State of the optimiser.
+    batch_stats: Running statistics of "backbone"; {} without normalization.
+    opt_state: State of the optimizer.
     momentum: {}, or with MoCo v2 "params" and "batch_stats" of the momentum
       network, and "queue", float32 [queue, dim].
-    losses: float32 [epochs], the mean loss of each; of the one that runs, its
-      part so far.
-    step: int32 [], the steps made.
+    losses: float32 [epochs], the mean loss of each epoch. That of the current
+      epoch is still incomplete.
+    step: int32 [], completed steps.
   """
 
   params: Any
@@ -84,7 +62,7 @@ def create(
     key: Random key of the projector and of the queue.
     backbone: The backbone to start from.
     network: The network with this backbone.
-    options: What the loss depends on.
+    options: The options of the loss.
     recipe: How to train.
 
   Returns:
@@ -108,30 +86,11 @@ def create(
   return PretrainState(
     params=params,
     batch_stats=batch_stats,
-    opt_state=_optimizer(recipe).init(params),
+    opt_state=make_optimizer(recipe).init(params),
     momentum=momentum,
     losses=jnp.zeros(recipe.num_epochs, jnp.float32),
     step=jnp.zeros((), jnp.int32),
   )
-
-
-def learning_rate(recipe: Recipe, step: jax.typing.ArrayLike) -> jax.Array:
-  """Returns the rate of a step: a linear rise from 0, then half a cosine to 0.
-
-  Args:
-    recipe: How to train.
-    step: The steps before.
-
-  Returns:
-    float32 [].
-  """
-  step = jnp.asarray(step, jnp.float32)
-  warmup = float(recipe.warmup_epochs * recipe.steps_per_epoch)
-  decay = max(1.0, recipe.num_steps - warmup)
-  rise = (step + 1.0) / max(1.0, warmup)
-  fraction = jnp.clip((step - warmup) / decay, 0.0, 1.0)
-  fall = 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
-  return recipe.learning_rate * jnp.where(step < warmup, rise, fall)
 
 
 def loss_and_gradient(
@@ -145,17 +104,17 @@ def loss_and_gradient(
   """Computes the loss of a batch, and its gradient.
 
   On views that are split over a mesh, the loss, the statistics, the negatives
-  and the gradient are those of the whole batch. Not under `shard_map`.
+  and the gradient are those of the whole batch. Do not call it in `shard_map`.
 
   Args:
-    key: Random key of the run; the step draws its own from it.
+    key: Random key of the run, from which each step derives its own.
     state: The state.
     views: uint8 [batch, 2, height, width, channels].
     network: The network.
-    options: What the loss depends on.
+    options: The options of the loss.
 
   Returns:
-    The loss and what else comes of the batch, and the gradient.
+    The loss with the other results of the step, and the gradient.
   """
   inputs = Inputs(
     views=views,
@@ -192,9 +151,9 @@ def pretrain_step(
     state: The state, on every device; donated.
     views: As in `loss_and_gradient`.
     network: The network.
-    options: What the loss depends on.
+    options: The options of the loss.
     recipe: How to train.
-    mesh: The mesh that the views are split over.
+    mesh: The mesh over which the views are split.
 
   Returns:
     The next state, on every device, and the loss of the batch.
@@ -202,14 +161,16 @@ def pretrain_step(
   (loss, outcome), gradient = loss_and_gradient(
     key, state, views, network=network, options=options
   )
-  # Optimisers of optax raise a float to the power of an integer.
-  with jax.numpy_dtype_promotion("standard"):
-    update, opt_state = _optimizer(recipe).update(
-      gradient, state.opt_state, state.params
-    )
+  params, opt_state = apply_gradient(
+    recipe,
+    state.params,
+    state.opt_state,
+    gradient,
+    learning_rates(recipe, state.step, by_step=True),
+  )
   epoch = state.step // recipe.steps_per_epoch
   following = state.replace(
-    params=optax.apply_updates(state.params, update),
+    params=params,
     batch_stats=outcome.batch_stats,
     opt_state=opt_state,
     momentum=outcome.momentum,
@@ -218,26 +179,3 @@ def pretrain_step(
   )
   everywhere = NamedSharding(mesh, PartitionSpec())
   return jax.lax.with_sharding_constraint(following, everywhere), loss
-
-
-def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
-  make = {"adamw": _adamw, "lars": _lars}[recipe.optimizer]
-  return make(functools.partial(learning_rate, recipe), recipe.weight_decay)
-
-
-def _adamw(schedule, weight_decay: float) -> optax.GradientTransformation:
-  return optax.adamw(schedule, weight_decay=weight_decay, mask=_are_kernels)
-
-
-def _lars(schedule, weight_decay: float) -> optax.GradientTransformation:
-  return optax.lars(
-    schedule,
-    weight_decay=weight_decay,
-    weight_decay_mask=_are_kernels,
-    trust_ratio_mask=_are_kernels,
-  )
-
-
-def _are_kernels(params: Any) -> Any:
-  """Tells kernels from biases and from gains of normalisations."""
-  return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

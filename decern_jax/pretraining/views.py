@@ -1,14 +1,13 @@
-"""Two random views of an image, made on the host."""
+"""Random views of images, made on the host."""
 
-from typing import NamedTuple
+import dataclasses
 
 import cv2
 import numpy as np
 
-from decern_jax.data import augmentation, transforms
-from decern_jax.io.validation import check_integer, check_number
+from decern_jax.data import augmentation
 
-# ITU-R 601: what a gray image is made of.
+# Weights of red, green and blue in the luma of ITU-R 601.
 _GRAY = np.array([0.299, 0.587, 0.114])
 _GRAY_MATRIX = np.tile(_GRAY, (3, 1))
 # From RGB to luma and two axes of color, around which hue is an angle.
@@ -17,8 +16,8 @@ _TO_YIQ = np.array(
 )
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
-# SimCLR's, at a strength of 1: largest change of brightness, of contrast and of
-# saturation, as a fraction, and of the hue, in turns.
+# SimCLR's largest changes at a strength of 1: brightness, contrast and
+# saturation as fractions, hue in turns.
 _JITTER = (0.8, 0.8, 0.8)
 _HUE_JITTER = 0.2
 
@@ -27,7 +26,8 @@ _BLUR_SIGMA = (0.1, 2.0)
 _BLUR_SIZE = 224
 
 
-class Views(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Views:
   """How random views are made.
 
   Attributes:
@@ -35,7 +35,7 @@ class Views(NamedTuple):
     interpolation: How crops are resized, "bilinear" or "bicubic".
     min_area: Smallest area of a crop, as a fraction of the image's.
     horizontal_flip: Chance that a view is mirrored.
-    vertical_flip: Chance that it is turned upside down.
+    vertical_flip: Chance that it is upside down.
     jitter_chance: Chance of a change of color.
     jitter_strength: Strength of that change, in [0, 1]; 1 as in SimCLR.
     grayscale: Chance that a view is gray.
@@ -53,45 +53,21 @@ class Views(NamedTuple):
   blur: float
 
 
-def check_views(views: Views) -> Views:
-  """Checks how views are made.
-
-  Args:
-    views: What to check.
-
-  Returns:
-    The same.
-
-  Raises:
-    ValueError: If a value is out of range.
-  """
-  check_integer("dataset.image_size", views.image_size, low=32)
-  if views.interpolation not in transforms.INTERPOLATIONS:
-    raise ValueError(
-      f"Unknown interpolation {views.interpolation!r}; expected one of"
-      f" {sorted(transforms.INTERPOLATIONS)}."
-    )
-  check_number("views.min_area", views.min_area, low=1e-3, high=1.0)
-  for name in Views._fields[3:]:
-    check_number(f"views.{name}", getattr(views, name), low=0.0, high=1.0)
-  return views
-
-
 def make_views(
   image: np.ndarray, rng: np.random.Generator, *, views: Views
 ) -> np.ndarray:
   """Makes two independent views of an image.
 
-  A random resized crop, flips, a change of color, gray, blur. The changes of
-  brightness, contrast, saturation and hue are drawn as in SimCLR, and are made
-  at once, as one linear map of the colors, with the hue as an angle in YIQ:
-  no value is clipped on the way, as it is where they follow each other. An
-  image that does not have three bands keeps what lies between its bands: its
-  brightness and contrast change alone.
+  A view is a random resized crop, flipped, with changed colors, in gray, and
+  blurred, each at random. The changes of brightness, contrast, saturation and
+  hue are drawn as in SimCLR. They are applied at once, as one linear map of the
+  colors with the hue as an angle in YIQ, so that no intermediate value is
+  clipped. Of an image that does not have three bands, only the brightness and
+  the contrast change.
 
   Args:
     image: uint8 [height, width, channels].
-    rng: Where the views are drawn from.
+    rng: Source of randomness.
     views: How they are made.
 
   Returns:
@@ -126,7 +102,7 @@ def _make_view(
 def _change_colors(
   view: np.ndarray, rng: np.random.Generator, views: Views
 ) -> np.ndarray:
-  """Changes colors with the chances, and by the draws, that are given."""
+  """Draws changes of the colors, and applies them."""
   is_jittered = rng.random() < views.jitter_chance
   is_gray = rng.random() < views.grayscale
   strength = views.jitter_strength if is_jittered else 0.0
@@ -151,8 +127,8 @@ def _map_colors(
 ) -> np.ndarray:
   """Maps the colors of an RGB image linearly, all at once.
 
-  Contrast is the distance from the mean gray of the image, saturation that of
-  a color from its own gray.
+  Contrast is the distance from the mean gray of the image; saturation is the
+  distance of a color from its own gray.
   """
   mean_gray = float(_GRAY @ cv2.mean(view)[:3])
   angle = 2.0 * np.pi * turn
@@ -170,7 +146,7 @@ def _map_colors(
 def _scale_bands(
   view: np.ndarray, brightness: float, contrast: float
 ) -> np.ndarray:
-  """Scales all bands alike, each around its own mean for the contrast."""
+  """Scales all bands equally; contrast is relative to the mean of each."""
   values = view.astype(np.float32)
   means = values.mean(axis=(0, 1), keepdims=True)
   values = np.float32(contrast) * (values - means) + means

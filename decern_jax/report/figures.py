@@ -326,7 +326,7 @@ def _plain(name: str) -> str:
 
 
 def pretraining_curve(
-  records: Sequence[journal.Record], path: epath.PathLike
+  records: Sequence[journal.EpochRecord], path: epath.PathLike
 ) -> None:
   """Draws the loss over the epochs and, if there is a probe, its metric.
 

@@ -1,10 +1,10 @@
 """Pre-trainings of tiny images, which several test files share."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
-import pytest
 
 from decern_jax import models
 from decern_jax.data.dataset import Split
@@ -12,18 +12,17 @@ from decern_jax.distributed.sharding import make_mesh, replicate
 from decern_jax.ops import keys
 from decern_jax.pretraining import step
 from decern_jax.pretraining.loop import Setup
-from decern_jax.pretraining.methods import METHODS, Network, Options
-from decern_jax.pretraining.projector import Projector
+from decern_jax.pretraining.methods import METHODS, Network, Options, Projector
 from decern_jax.pretraining.views import Views
-from tests import tiny
-from tests.training import finetuned
+from decern_jax.training.recipe import Recipe
+from tests import networks, tiny
 
-NARROW = finetuned.NARROW
 OBJECTIVES = sorted(METHODS)
-BATCH, POOL, STEPS_OF_EPOCH, NUM_EPOCHS = 8, 27, 3, 3
+BATCH, POOL, STEPS_OF_EPOCH, NUM_EPOCHS = 8, 19, 2, 2
 SEED = 5
+SIDE = 32
 VIEWS = Views(
-  image_size=tiny.SIZE,
+  image_size=SIDE,
   interpolation="bilinear",
   min_area=0.3,
   horizontal_flip=0.5,
@@ -33,12 +32,13 @@ VIEWS = Views(
   grayscale=0.2,
   blur=0.5,
 )
-RECIPE = step.Recipe(
+RECIPE = Recipe(
   optimizer="adamw",
   learning_rate=3e-3,
   weight_decay=1e-4,
   num_epochs=NUM_EPOCHS,
   warmup_epochs=1,
+  batch_size=BATCH,
   steps_per_epoch=STEPS_OF_EPOCH,
 )
 
@@ -52,35 +52,31 @@ def make_options(objective: str, **changes) -> Options:
     momentum=0.9,
     norm_groups=2,
   )
-  return options._replace(**changes)
+  return dataclasses.replace(options, **changes)
+
+
+def make_backbone(use_norm: bool = True, num_bands: int = 3) -> models.Backbone:
+  return networks.make_backbone(use_norm=use_norm, num_bands=num_bands)
 
 
 @functools.cache
-def make_backbone(name: str = NARROW, num_bands: int = 3) -> models.Backbone:
-  """Returns always the same one, so that its programs are compiled once."""
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(models.MODELS, NARROW, finetuned.NARROW_SPEC)
-    return models.create_random(
-      name, seed=SEED, image_size=tiny.SIZE, num_bands=num_bands
-    )
-
-
-@functools.cache
-def make_network(
-  objective: str, name: str = NARROW, num_bands: int = 3
-) -> Network:
-  projector = Projector((16, 12), use_norm=objective != "moco_v2")
-  return Network(make_backbone(name, num_bands).train_apply, projector)
+def make_network(objective: str, use_norm: bool = True) -> Network:
+  """Returns always the same one, so that its programs compile once."""
+  projector = Projector((8, 6), use_norm=objective != "moco_v2")
+  return Network(make_backbone(use_norm).train_apply, projector)
 
 
 def create(
-  objective: str, name: str = NARROW, *, num_devices: int = 1, **changes
+  objective: str,
+  use_norm: bool = True,
+  *,
+  num_devices: int = 1,
 ) -> step.PretrainState:
   state = step.create(
     jax.random.key(SEED),
-    make_backbone(name),
-    make_network(objective, name),
-    options=make_options(objective, **changes),
+    make_backbone(use_norm),
+    make_network(objective, use_norm),
+    options=make_options(objective),
     recipe=RECIPE,
   )
   return replicate(state, make_mesh(num_devices))
@@ -89,9 +85,9 @@ def create(
 def draw_views(number: int = 0, size: int = BATCH) -> np.ndarray:
   """Draws noise of two kinds of brightness, uint8 [size, 2, side, side, 3]."""
   rng = np.random.default_rng(number)
-  shape = (size, 2, tiny.SIZE, tiny.SIZE, 3)
   brightness = rng.integers(0, 100, (size, 1, 1, 1, 3))
-  return (rng.integers(0, 156, shape) + brightness).astype(np.uint8)
+  views = rng.integers(0, 156, (size, 2, SIDE, SIDE, 3)) + brightness
+  return views.astype(np.uint8)
 
 
 def make_split(num_bands: int = 3) -> Split:
@@ -107,12 +103,11 @@ def make_split(num_bands: int = 3) -> Split:
 def make_setup(objective: str = "simclr", num_bands: int = 3) -> Setup:
   return Setup(
     backbone=make_backbone(num_bands=num_bands),
-    network=make_network(objective, num_bands=num_bands),
+    network=make_network(objective),
     options=make_options(objective),
     recipe=RECIPE,
     views=VIEWS,
     train=make_split(num_bands),
-    batch_size=BATCH,
     seed=SEED,
     probe=None,
     probe_epochs=1,
