@@ -21,9 +21,9 @@ import optax
 
 from configs import quickstart
 from decern_jax import models
-from decern_jax.data import rendered
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.pipeline import image_batches
+from decern_jax.data.sources import rendered
 from decern_jax.models import pretrained
 from decern_jax.models.backbones import small_cnn
 from decern_jax.ops.head import LinearHead, logits
@@ -85,7 +85,7 @@ def batches(
     lambda image: image,
     batch_size=BATCH_SIZE,
     num_workers=NUM_WORKERS,
-    positions=positions,
+    indices=positions,
   )
 
 

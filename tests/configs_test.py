@@ -7,7 +7,7 @@ import re
 import pytest
 
 from configs import common
-from decern_jax.data import specs
+from decern_jax.data import sources
 from decern_jax.runs import check
 from tests import tiny
 from tests.table import each
@@ -112,7 +112,7 @@ class TestGetConfig:
       assert "--config.model.weights=" in module.__doc__
     if config.dataset.name == "image_folder":
       assert "--config.dataset.path=" in module.__doc__
-    if specs.DATASETS[config.dataset.name].source == "tfds" and name != "paper":
+    if sources.DATASETS[config.dataset.name].tfds_name and name != "paper":
       assert f"decern_jax.prepare {config.dataset.name}`" in module.__doc__
 
   def test_there_is_one_for_every_use(self):

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 
 from configs import common, paper
 from decern_jax import models
-from decern_jax.data import specs
+from decern_jax.data import sources
 from decern_jax.models import pretrained
 from decern_jax.models.backbones import resnet, vit
 from decern_jax.runs import check, driver, experiment, records
@@ -113,12 +113,14 @@ def small(monkeypatch):
       changes["published"] = ("blocks_3.norm*", "norm.*")
     row = dataclasses.replace(models.MODELS[name], **changes)
     monkeypatch.setitem(models.MODELS, name, row)
-  for name, row in specs.DATASETS.items():
+  for name, row in sources.DATASETS.items():
     classes = NUM_EXAMPLES if name == "caltech101" else row.num_classes
     monkeypatch.setitem(
-      specs.DATASETS,
+      sources.DATASETS,
       name,
-      row._replace(num_train=None, num_test=None, num_classes=classes),
+      dataclasses.replace(
+        row, num_train=None, num_test=None, num_classes=classes
+      ),
     )
 
 
@@ -223,7 +225,7 @@ class TestPaper:
     config = paper.get_config(setting).lock()
     check.check(config)
     dataset, backbone, budget = setting.split("/")
-    row = specs.DATASETS[config.dataset.name]
+    row = sources.DATASETS[config.dataset.name]
     assert (config.dataset.name, config.model.name) == (dataset, backbone)
     assert (row.num_classes, row.num_train, row.num_test) == PUBLISHED[dataset]
     assert f"{config.selection.budget_per_class}x" == budget
@@ -240,7 +242,7 @@ class TestPaper:
   @each("setting", paper.SETTINGS)
   def test_every_setting_fits_its_pool(self, setting):
     config = paper.get_config(setting)
-    row = specs.DATASETS[config.dataset.name]
+    row = sources.DATASETS[config.dataset.name]
     budget = config.selection.budget_per_class * row.num_classes
     assert config.num_rounds * budget <= row.num_train
     is_cut = config.num_rounds < 8

@@ -13,7 +13,7 @@ import numpy as np
 
 from decern_jax.annotation.run import run_with_people
 from decern_jax.cli import command, config_flag
-from decern_jax.data import specs
+from decern_jax.data import sources
 from decern_jax.distributed import processes
 from decern_jax.report import figures, run_report
 from decern_jax.runs import records, runner
@@ -39,7 +39,7 @@ def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
       should be.
   """
   folders = _folders(config, parent)
-  if specs.is_unlabeled(config.dataset.name):
+  if sources.is_unlabeled(config.dataset.name):
     run_with_people(config, folders[config.seeds[0]], go_on=go_on)
     return
   runner.run(config, folders, report=run_report.write_run)

@@ -18,7 +18,7 @@ import numpy as np
 from decern_jax.cli import command
 from decern_jax.data.dataset import Split
 from decern_jax.data.decoding import decode_image
-from decern_jax.data.image_folder import EXTENSIONS
+from decern_jax.data.image_files import EXTENSIONS
 from decern_jax.data.transforms import resize_and_center_crop
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import make_mesh

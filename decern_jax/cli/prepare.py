@@ -13,42 +13,29 @@ import sys
 from absl import app, flags, logging
 
 from decern_jax.data import tfds_builder
-from decern_jax.data.specs import DATASETS
+from decern_jax.data.sources import DATASETS
 
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Where tfds keeps prepared data; its default if not given."
 )
 
-# What to do for a data set that is not of tfds, by its source.
-_NOTHING_TO_PREPARE = {
-  "bronze_ding": "its authors give it on request, see "
-  "https://github.com/zhourixin/bronze-Ding, and `config.dataset.path` is the "
-  "folder that holds its complete_DATASET",
-  "image_folder": "`config.dataset.path` is your folder, with the images as "
-  "<folder>/<train or test>/<class>/<image>",
-  "label_file": "`config.dataset.path` is your file of paths and labels",
-  "rendered": "its images are drawn when they are needed",
-  "rendered_land_cover": "its images are drawn when they are needed",
-  "unlabeled_folder": "`config.dataset.path` is your folder of images",
-}
-
 
 def prepare(
   name: str, *, data_dir: str | os.PathLike[str] | None = None
 ) -> None:
-  """Downloads and prepares a data set, unless that is done already.
+  """Downloads and prepares a data set, unless it is prepared already.
 
   Args:
     name: Name in tfds, with its config if it has one.
     data_dir: Where tfds keeps prepared data; None for its default.
 
   Raises:
-    ValueError: If tfds does not know the name, or the data are there in a
+    ValueError: If tfds does not know the name, or the data are prepared in a
       format that cannot be read without TensorFlow.
   """
   check_can_be_prepared(name)
-  spec = DATASETS.get(name)
-  name = spec.tfds_name if spec else name
+  source = DATASETS.get(name)
+  name = source.tfds_name if source else name
   builder = tfds_builder.open_builder(name, data_dir)
   if not tfds_builder.is_prepared(builder):
     builder.download_and_prepare(file_format=tfds_builder.FILE_FORMAT)
@@ -57,19 +44,20 @@ def prepare(
 
 
 def check_can_be_prepared(name: str) -> None:
-  """Checks that a data set is not one of ours that tfds does not have.
+  """Checks that a data set is not one of the table that tfds does not have.
 
   Args:
-    name: Name in tfds, or in our table.
+    name: Name in tfds, or in the table.
 
   Raises:
-    ValueError: If there is nothing to prepare; tells what to do instead.
+    ValueError: If there is nothing to prepare. The message shows what to do
+      instead.
   """
-  spec = DATASETS.get(name)
-  if spec is not None and spec.source in _NOTHING_TO_PREPARE:
+  source = DATASETS.get(name)
+  if source is not None and not source.tfds_name:
     raise ValueError(
       f"Expected a data set of tfds, got {name!r}, which needs no preparation: "
-      f"{_NOTHING_TO_PREPARE[spec.source]}."
+      f"{source.preparation}."
     )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from jax.sharding import Mesh
 
 from decern_jax import models
-from decern_jax.data.specs import DATASETS
+from decern_jax.data.sources import DATASETS
 from decern_jax.distributed.sharding import LARGEST_SHARE
 from decern_jax.runs.experiment import bind_strategy, make_recipe
 from decern_jax.runs.round import Task

@@ -1,46 +1,49 @@
-"""Split files: which image is in which part, and of which class."""
+"""Split files: the split and the class of each image."""
 
 from collections.abc import Mapping, Sequence
+import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 from decern_jax.io.validation import repeated, shorten
 
-PARTS = ("train", "test")
-"""The lists that are read; "val", which the format has too, is not."""
+SPLITS = ("train", "test")
+"""The lists that are read; "val", which the format also has, is not."""
 
 
-class ListedImage(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ListedImage:
   """One line of a split file.
 
   Attributes:
-    path: "folder/file" below the folder of all images, with a slash.
-    label: Class, as a position in `SplitFile.class_names`.
+    path: "folder/file" in the folder of all images, with a slash.
+    label: Class, as an index into `SplitFile.class_names`.
   """
 
   path: str
   label: int
 
   @property
-  def key(self) -> tuple[str, str]:
-    """What tells images apart where folders lost their case."""
+  def key(self) -> str:
+    """The path with the folder in lower case, which identifies the image."""
     folder, _, name = self.path.partition("/")
-    return folder.lower(), name
+    return f"{folder.lower()}/{name}"
 
 
-class SplitFile(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class SplitFile:
   """The content of a split file.
 
   Attributes:
     class_names: Name of each class.
-    parts: Images of "train" and of "test", in the order of the file. No two
-      have the same `key`, and "train" has some of every class.
+    splits: Images of "train" and of "test", in the order of the file. No two
+      have the same `key`, and "train" has images of every class.
   """
 
   class_names: tuple[str, ...]
-  parts: Mapping[str, tuple[ListedImage, ...]]
+  splits: Mapping[str, tuple[ListedImage, ...]]
 
 
 def read_split_file(path: str | os.PathLike[str]) -> SplitFile:
@@ -67,19 +70,19 @@ def read_split_file(path: str | os.PathLike[str]) -> SplitFile:
   """
   file = pathlib.Path(path).expanduser()
   lists = _read_lists(file)
-  for part, entries in lists.items():
-    _check_entries(file, part, entries)
+  for split, entries in lists.items():
+    _check_entries(file, split, entries)
   class_names = _class_names(file, lists)
-  parts = {
-    part: tuple(ListedImage(image, label) for image, label, _ in entries)
-    for part, entries in lists.items()
+  splits = {
+    split: tuple(ListedImage(image, label) for image, label, _ in entries)
+    for split, entries in lists.items()
   }
-  _check_images(file, parts, class_names)
-  return SplitFile(class_names, parts)
+  _check_images(file, splits, class_names)
+  return SplitFile(class_names, splits)
 
 
 def _read_lists(file: pathlib.Path) -> dict[str, list[Any]]:
-  """Returns the lists of the parts, their entries unchecked."""
+  """Returns the list of each split, without checking the entries."""
   if not file.is_file():
     raise ValueError(f"Expected a split file, {file} does not exist.")
   try:
@@ -87,28 +90,28 @@ def _read_lists(file: pathlib.Path) -> dict[str, list[Any]]:
   except (ValueError, RecursionError) as error:
     raise ValueError(f"Expected JSON in {file}, got: {error}.") from error
   lists = content if isinstance(content, dict) else {}
-  for part in PARTS:
-    if not isinstance(lists.get(part), list) or not lists[part]:
+  for split in SPLITS:
+    if not isinstance(lists.get(split), list) or not lists[split]:
       found = sorted(lists) if lists else type(content).__name__
       raise ValueError(
-        f"Expected a JSON object with the lists {PARTS} in {file}, none of "
+        f"Expected a JSON object with the lists {SPLITS} in {file}, none of "
         f"them empty, got {found}."
       )
-  return {part: lists[part] for part in PARTS}
+  return {split: lists[split] for split in SPLITS}
 
 
-def _check_entries(file: pathlib.Path, part: str, entries: list[Any]) -> None:
-  """Refuses what is no [path, label, class name]."""
-  for position, entry in enumerate(entries):
+def _check_entries(file: pathlib.Path, split: str, entries: list[Any]) -> None:
+  """Checks that every entry is a [path, label, class name]."""
+  for index, entry in enumerate(entries):
     if not _is_entry(entry):
       raise ValueError(
         'Expected ["folder/file", label >= 0, class name] at position '
-        f"{position} of {part!r} in {file}, got {entry!r}."
+        f"{index} of {split!r} in {file}, got {entry!r}."
       )
 
 
 def _is_entry(entry: Any) -> bool:
-  """Says whether a value of JSON is a line of a split file."""
+  """Returns whether a JSON value is an entry of a split file."""
   kinds = [str, int, str]  # `type`, as True is an int too
   if not isinstance(entry, list) or [type(item) for item in entry] != kinds:
     return False
@@ -120,7 +123,7 @@ def _is_entry(entry: Any) -> bool:
 def _class_names(
   file: pathlib.Path, lists: Mapping[str, list[Any]]
 ) -> tuple[str, ...]:
-  """Returns the name of each label, which must be one name for one label."""
+  """Returns the name of each label, and checks that it has only one."""
   pairs = {
     (label, name) for entries in lists.values() for _, label, name in entries
   }
@@ -145,18 +148,18 @@ def _class_names(
 
 def _check_images(
   file: pathlib.Path,
-  parts: Mapping[str, Sequence[ListedImage]],
+  splits: Mapping[str, Sequence[ListedImage]],
   class_names: Sequence[str],
 ) -> None:
-  """Refuses images that are listed twice, and classes nothing is learned of."""
-  keys = [image.key for images in parts.values() for image in images]
-  several = repeated("/".join(key) for key in keys)
+  """Checks that no image is listed twice and every class has one in train."""
+  keys = [image.key for images in splits.values() for image in images]
+  several = repeated(keys)
   if several:
     raise ValueError(
       f"Expected every image once in {file}, got several of "
       f"[{shorten(several)}]."
     )
-  present = {image.label for image in parts["train"]}
+  present = {image.label for image in splits["train"]}
   empty = [name for i, name in enumerate(class_names) if i not in present]
   if empty:
     raise ValueError(

@@ -1,10 +1,16 @@
 """Data sets of tfds: found, checked and opened without TensorFlow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+import hashlib
 import os
 import shlex
+from typing import TYPE_CHECKING, Any
 
-import tensorflow_datasets as tfds
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
+
+Example = Mapping[str, Any]
 
 FILE_FORMAT = "array_record"
 """The one format of tfds that is read at random positions without TensorFlow
@@ -13,7 +19,7 @@ and without loss: of 300 examples written as parquet, tfds 4.9.10 reads 200."""
 
 def open_builder(
   name: str, data_dir: str | os.PathLike[str] | None
-) -> tfds.core.DatasetBuilder:
+) -> "tfds.core.DatasetBuilder":
   """Finds a data set in tfds, whether it is prepared or not.
 
   Args:
@@ -26,6 +32,8 @@ def open_builder(
   Raises:
     ValueError: If tfds does not know the name.
   """
+  import tensorflow_datasets as tfds
+
   try:
     return tfds.builder(name, data_dir=data_dir)
   except tfds.core.DatasetNotFoundError:  # lists more than a thousand names
@@ -35,28 +43,30 @@ def open_builder(
     ) from None
 
 
-def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
-  """Says whether a data set is there, in whatever format.
+def is_prepared(builder: "tfds.core.DatasetBuilder") -> bool:
+  """Returns whether a data set is prepared, in any format.
 
-  The method of that name of tfds looks for the same file, but logs a warning
-  where there is none.
+  The method of this name of tfds looks for the same file, but logs a warning if
+  there is none.
 
   Args:
     builder: The builder of the data set.
   """
+  import tensorflow_datasets as tfds
+
   info_file = builder.data_path / tfds.core.constants.DATASET_INFO_FILENAME
   return info_file.exists()
 
 
-def check_prepared(builder: tfds.core.DatasetBuilder) -> None:
-  """Checks that a data set is there and can be read.
+def check_prepared(builder: "tfds.core.DatasetBuilder") -> None:
+  """Checks that a data set is prepared and can be read.
 
   Args:
     builder: The builder of the data set.
 
   Raises:
-    ValueError: If it is not prepared, or in another format than `FILE_FORMAT`;
-      tells what to do.
+    ValueError: If it is not prepared, or in another format than `FILE_FORMAT`.
+      The message shows what to do.
   """
   if not is_prepared(builder):
     raise ValueError(
@@ -75,22 +85,24 @@ def check_prepared(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def open_split(
-  builder: tfds.core.DatasetBuilder, split: str
-) -> Sequence[Mapping[str, object]]:
+  builder: "tfds.core.DatasetBuilder", split: str
+) -> Sequence[Example]:
   """Opens a split; images stay encoded.
 
   Args:
     builder: The builder of the data set.
-    split: Name of the split, or a part of one ("train[:90%]").
+    split: Name of the split, or a slice of one ("train[:90%]").
 
   Returns:
-    Its examples by position, each a mapping from features to values; may be
-    read by several threads.
+    Its examples, each a mapping from features to values. Several threads may
+    read them.
 
   Raises:
     ValueError: If the data are not prepared, in another format than
       `FILE_FORMAT`, or lack the split.
   """
+  import tensorflow_datasets as tfds
+
   decoders = {
     key: tfds.decode.SkipDecoding()
     for key, feature in builder.info.features.items()
@@ -108,29 +120,33 @@ def open_split(
 
 
 def check_features(
-  builder: tfds.core.DatasetBuilder, kinds: Mapping[str, type]
+  builder: "tfds.core.DatasetBuilder", kinds: Mapping[str, str]
 ) -> None:
-  """Checks that the examples of a data set hold what is to be read.
+  """Checks that the examples of a data set have the features that are read.
 
   Args:
     builder: The builder of the data set.
-    kinds: Type of each feature that is needed, by its key.
+    kinds: Name of the type in `tfds.features` of each feature, by its key.
 
   Raises:
     ValueError: If a feature is missing or of another type.
   """
+  import tensorflow_datasets as tfds
+
   features = dict(builder.info.features.items())
   for key, kind in kinds.items():
-    if not isinstance(features.get(key), kind):
+    if not isinstance(features.get(key), getattr(tfds.features, kind)):
       raise ValueError(
         f"Expected feature {key!r} of {builder.name} to be of type "
-        f"{kind.__name__}, got {type(features.get(key)).__name__} among "
+        f"{kind}, got {type(features.get(key)).__name__} among "
         f"{sorted(features)}."
       )
 
 
-def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
-  """Returns the command that prepares the data where they are looked for."""
+def _prepare_command(builder: "tfds.core.DatasetBuilder") -> str:
+  """Returns the command that prepares the data in the folder of the builder."""
+  import tensorflow_datasets as tfds
+
   command = ["python", "-m", "decern_jax.prepare", _name_of(builder)]
   data_dir = os.fspath(builder.data_dir_root)
   if data_dir != os.path.expanduser(tfds.core.constants.DATA_DIR):
@@ -138,29 +154,29 @@ def _prepare_command(builder: tfds.core.DatasetBuilder) -> str:
   return shlex.join(command)
 
 
-def _name_of(builder: tfds.core.DatasetBuilder) -> str:
-  """Returns the name, with the config if there is one."""
+def _name_of(builder: "tfds.core.DatasetBuilder") -> str:
+  """Returns the name, with that of the config if there is one."""
   config = builder.builder_config
   return f"{builder.name}/{config.name}" if config else builder.name
 
 
 def check_counts(
-  builder: tfds.core.DatasetBuilder,
+  builder: "tfds.core.DatasetBuilder",
   class_names: Sequence[str],
   num_classes: int | None,
   num_examples: Mapping[str, int],
 ) -> None:
-  """Refuses data of other sizes than the published ones.
+  """Checks that the data have the published sizes.
 
   Args:
-    builder: The data set.
+    builder: The builder of the data set.
     class_names: Its classes.
     num_classes: Expected number of classes, or None.
-    num_examples: Expected number of examples by split, compared with the record
-      of the preparation, where there is one.
+    num_examples: Expected number of examples by split. It is compared with the
+      record of the preparation, if there is one.
 
   Raises:
-    ValueError: If a number differs; shows both.
+    ValueError: If a number differs. The message shows both.
   """
   if num_classes is not None and len(class_names) != num_classes:
     raise ValueError(
@@ -174,3 +190,65 @@ def check_counts(
         f"Expected {expected} examples in split {split!r} of "
         f"{builder.info.full_name}, got {recorded[split].num_examples}."
       )
+
+
+def hex_digest(parts: Iterable[str | bytes]) -> str:
+  """Returns a hex digest of several strings, which depends on their lengths.
+
+  Args:
+    parts: The strings.
+  """
+  hasher = hashlib.sha256()
+  for part in parts:
+    part = part.encode() if isinstance(part, str) else part
+    hasher.update(len(part).to_bytes(8, "little") + part)
+  return hasher.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where an image is in tfds.
+
+  Attributes:
+    split: The split that holds it.
+    index: Its index in the split.
+    size: Its length in bytes.
+  """
+
+  split: Sequence[Example]
+  index: int
+  size: int
+
+
+def index_images(
+  builder: "tfds.core.DatasetBuilder",
+  splits: Sequence[Sequence[Example]],
+  image_key: str,
+  key_of: Callable[[Example], str],
+) -> dict[str, Place]:
+  """Finds every image of several splits by a key.
+
+  Args:
+    builder: The builder of the data set.
+    splits: The splits, as `open_split` opens them.
+    image_key: Feature that holds the image.
+    key_of: Returns the key of an example.
+
+  Returns:
+    The place of each image, by its key.
+
+  Raises:
+    ValueError: If two images have the same key.
+  """
+  places = {}
+  for split in splits:
+    for index in range(len(split)):
+      example = split[index]
+      key = key_of(example)
+      if key in places:
+        raise ValueError(
+          f"Expected every image once in {builder.info.full_name}, got {key} "
+          "twice."
+        )
+      places[key] = Place(split, index, len(example[image_key]))
+  return places

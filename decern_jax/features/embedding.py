@@ -88,7 +88,7 @@ def embed_split(
   batch_size: int,
   num_workers: int,
   mesh: Mesh,
-  positions: np.ndarray | None = None,
+  indices: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
   """Computes the features of examples, with a progress bar in a terminal.
 
@@ -102,22 +102,22 @@ def embed_split(
     batch_size: As in `embed`.
     num_workers: Threads that decode images.
     mesh: The mesh of the run, of which the devices of this process are used.
-    positions: int [images], at least one: which examples; None: all.
+    indices: int [images], at least one: which examples; None: all.
 
   Yields:
-    float32 [images of a batch, dim], in the order of the positions.
+    float32 [images of a batch, dim], in the order of the indices.
   """
   batches = image_batches(
     split,
     transform,
     batch_size=batch_size,
     num_workers=num_workers,
-    positions=positions,
+    indices=indices,
   )
   if is_shared(mesh):
     variables = jax.tree.map(np.asarray, variables)
     mesh = make_local_mesh(mesh)
-  total = len(split.ids) if positions is None else len(positions)
+  total = len(split.ids) if indices is None else len(indices)
   # `disable=None` keeps the bar out of files and pipes.
   with (
     contextlib.closing(batches),

@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 
 from decern_jax import models
-from decern_jax.data import batches
+from decern_jax.data import pipeline
 from decern_jax.data.dataset import Split
 from decern_jax.distributed import processes, sharding
 from decern_jax.io import checkpoint
@@ -184,9 +184,9 @@ def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, ...]]:
     )
     return order, views
 
-  return batches.device_batches(
+  return pipeline.device_batches(
     setup.train,
-    lambda: batches.plan_batches(
+    lambda: pipeline.plan_batches(
       np.arange(len(setup.train.ids)),
       batch_size=setup.recipe.batch_size,
       seeds=seeds,

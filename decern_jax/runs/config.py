@@ -11,7 +11,7 @@ import math
 from typing import Annotated, Any, Protocol
 
 from decern_jax import models, strategies
-from decern_jax.data import specs, transforms
+from decern_jax.data import sources, transforms
 from decern_jax.strategies import cluster_pick
 from decern_jax.training.recipe import OPTIMIZERS
 
@@ -58,7 +58,7 @@ class Section(Protocol):
 class Dataset(Section, Protocol):
   """The section `dataset`, which pre-training has too."""
 
-  name: Annotated[str, OneOf("dataset", specs.DATASETS)]
+  name: Annotated[str, OneOf("dataset", sources.DATASETS)]
   path: str | None
   split_file: str | None
   label_file: str | None

@@ -21,12 +21,11 @@ from decern_jax import models
 from decern_jax.data import (
   augmentation,
   imbalance,
-  label_columns,
   sources,
   transforms,
 )
 from decern_jax.data.dataset import Dataset, Split
-from decern_jax.data.specs import is_unlabeled
+from decern_jax.data.label_table import Columns
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import (
   is_too_large,
@@ -228,9 +227,13 @@ def load_dataset(config: Config, *, num_workers: int) -> Dataset:
     ValueError: If the data are not what they should be.
   """
   chosen = config.dataset
-  labels = sources.Labels(
-    file=chosen.label_file,
-    columns=label_columns.Columns(
+  options = sources.Options(
+    path=chosen.path,
+    num_workers=num_workers,
+    cache_dir=config.system.cache_dir,
+    split_file=chosen.split_file,
+    label_file=chosen.label_file,
+    columns=Columns(
       path=chosen.path_column,
       split=chosen.split_column,
       names=chosen.label_column,
@@ -243,14 +246,7 @@ def load_dataset(config: Config, *, num_workers: int) -> Dataset:
     is_multi_label=chosen.is_multi_label,
   )
   dataset = processes.process_zero_first(
-    lambda: sources.load(
-      chosen.name,
-      path=chosen.path,
-      split_file=chosen.split_file,
-      num_workers=num_workers,
-      cache_dir=config.system.cache_dir,
-      labels=labels,
-    )
+    lambda: sources.load(chosen.name, options)
   )
   if chosen.long_tail_ratio is None:
     return dataset
@@ -330,7 +326,7 @@ def _make_task(config: Config, dataset: Dataset) -> Task:
   initial_budget = selection.initial_budget or default
   budget = selection.budget or default
   num_rounds = config.num_rounds
-  if is_unlabeled(config.dataset.name):
+  if sources.is_unlabeled(config.dataset.name):
     # Labels from people end when all images have theirs.
     initial_budget = min(initial_budget, pool)
     num_rounds = min(num_rounds, 1 + (pool - initial_budget) // budget)
@@ -431,7 +427,7 @@ def _embed_split(
     batch_size=config.system.embed_batch_size,
     num_workers=assets.num_workers,
     mesh=assets.mesh,
-    positions=indices,
+    indices=indices,
   )
 
 

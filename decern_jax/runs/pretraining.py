@@ -308,6 +308,6 @@ def _embed(
     batch_size=config.system.embed_batch_size,
     num_workers=setup.num_workers,
     mesh=setup.mesh,
-    positions=indices,
+    indices=indices,
   )
   return np.concatenate([*batches])

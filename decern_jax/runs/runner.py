@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 import tqdm
 
-from decern_jax.data import specs
+from decern_jax.data import sources
 from decern_jax.distributed import processes
 from decern_jax.runs import check, driver, experiment, records, workdir
 from decern_jax.runs.config import Config
@@ -60,7 +60,7 @@ def run(
       should be.
   """
   check.check(config)
-  if specs.is_unlabeled(config.dataset.name):
+  if sources.is_unlabeled(config.dataset.name):
     raise ValueError(
       "Expected a data set with labels to compare strategies on, got"
       f" {config.dataset.name!r}, whose labels come from people:"

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 import numpy as np
 import tqdm
 
-from decern_jax.data import batches
+from decern_jax.data import pipeline
 from decern_jax.data.dataset import Split
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import replicate
@@ -442,9 +442,9 @@ def _device_batches(
     return entropy, entropy
 
   size, (first, num_steps) = setup.recipe.batch_size, steps
-  return batches.device_batches(
+  return pipeline.device_batches(
     setup.train,
-    lambda: batches.plan_batches(
+    lambda: pipeline.plan_batches(
       indices,
       batch_size=size,
       seeds=seeds,

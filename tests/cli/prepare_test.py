@@ -14,8 +14,8 @@ import pytest
 import tensorflow_datasets as tfds
 
 from decern_jax.cli import prepare
-from decern_jax.data.specs import DATASETS
-from decern_jax.data.tfds_source import load_tfds
+from decern_jax.data.sources import DATASETS
+from decern_jax.data.sources.tfds import load_tfds
 from tests.table import each
 
 
@@ -100,7 +100,7 @@ class TestPrepare:
 
 class TestCheckCanBePrepared:
   def test_accepts_every_row_of_tfds_and_any_other_name(self):
-    rows = [name for name, spec in DATASETS.items() if spec.source == "tfds"]
+    rows = [name for name, source in DATASETS.items() if source.tfds_name]
     for name in (*rows, "eurosat/all"):
       prepare.check_can_be_prepared(name)
     assert "caltech101" in rows
@@ -119,8 +119,8 @@ class TestCheckCanBePrepared:
       prepare.check_can_be_prepared(name)
 
   def test_every_row_is_of_tfds_or_has_advice(self):
-    others = {spec.source for spec in DATASETS.values() if not spec.tfds_name}
-    assert others == set(prepare._NOTHING_TO_PREPARE)
+    for name, source in DATASETS.items():
+      assert bool(source.tfds_name) != bool(source.preparation), name
 
 
 class TestMain:

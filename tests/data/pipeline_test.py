@@ -1,5 +1,6 @@
-"""Tests of decern_jax/data/pipeline.py."""
+"""Tests of batches of images."""
 
+import contextlib
 import gc
 import itertools
 import threading
@@ -8,18 +9,50 @@ import time
 import numpy as np
 import pytest
 
+from decern_jax.data import pipeline
 from decern_jax.data.dataset import Split
 from decern_jax.data.pipeline import (
   BatchPlan,
   image_batches,
+  map_ordered,
   prefetch,
   training_batches,
 )
+from decern_jax.distributed.sharding import make_mesh
+from decern_jax.ops import keys
+from decern_jax.pretraining import views
+from tests.pretraining import tiny_pretraining as tiny_run
 from tests.table import each
 
 
+class TestMapOrdered:
+  @each("num_ahead", [1, 3, 50])
+  def test_matches_map(self, num_ahead):
+    results = map_ordered(
+      lambda x: x * x, range(20), num_workers=3, num_ahead=num_ahead
+    )
+    assert list(results) == [x * x for x in range(20)]
+
+  def test_items_are_consumed_as_results_are(self):
+    items = itertools.count()
+    results = map_ordered(str, items, num_workers=2, num_ahead=4)
+    assert next(results) == "0"
+    assert next(items) == 5
+    results.close()
+
+  def test_exception_of_the_function_is_raised_in_its_place(self):
+    results = map_ordered(
+      lambda x: 1 // x, [2, 1, 0, 1], num_workers=2, num_ahead=4
+    )
+    assert next(results) == 0
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+      next(results)
+    assert list(results) == []
+
+
 def make_split(num_examples: int, read=None) -> Split:
-  """Examples whose image is filled with their position."""
+  """Examples whose image is filled with their index."""
   return Split(
     ids=tuple(f"example {i}" for i in range(num_examples)),
     labels=np.zeros(num_examples, np.int32),
@@ -31,7 +64,7 @@ def identity(image: np.ndarray) -> np.ndarray:
   return image
 
 
-def positions_of(batches) -> list[list[int]]:
+def indices_of(batches) -> list[list[int]]:
   return [batch[:, 0, 0, 0].tolist() for batch in batches]
 
 
@@ -58,37 +91,37 @@ class TestImageBatches:
         make_split(5), identity, batch_size=batch_size, num_workers=num_workers
       )
     )
-    assert positions_of(batches) == expected
+    assert indices_of(batches) == expected
     assert batches[0].dtype == np.uint8
     assert batches[0].shape[1:] == (2, 2, 3)
 
   def test_slow_examples_do_not_change_the_order(self):
-    def read(position: int) -> np.ndarray:
-      time.sleep(0.005 * (position % 3))
-      return np.full((2, 2, 3), position, np.uint8)
+    def read(index: int) -> np.ndarray:
+      time.sleep(0.005 * (index % 3))
+      return np.full((2, 2, 3), index, np.uint8)
 
     batches = image_batches(
       make_split(20, read), identity, batch_size=8, num_workers=4
     )
-    assert sum(positions_of(batches), []) == list(range(20))
+    assert sum(indices_of(batches), []) == list(range(20))
 
-  def test_positions_choose_and_order_the_examples(self):
+  def test_indices_choose_and_order_the_examples(self):
     batches = image_batches(
       make_split(9),
       identity,
       batch_size=2,
       num_workers=2,
-      positions=np.array([7, 3, 3]),
+      indices=np.array([7, 3, 3]),
     )
-    assert positions_of(batches) == [[7, 3], [3]]
+    assert indices_of(batches) == [[7, 3], [3]]
 
-  def test_no_positions_give_no_batches(self):
+  def test_no_indices_give_no_batches(self):
     batches = image_batches(
       make_split(9),
       identity,
       batch_size=2,
       num_workers=2,
-      positions=np.array([], np.int32),
+      indices=np.array([], np.int32),
     )
     assert list(batches) == []
 
@@ -101,21 +134,21 @@ class TestImageBatches:
   def test_examples_are_read_in_parallel(self):
     barrier = threading.Barrier(3, timeout=10)
 
-    def read(position: int) -> np.ndarray:
+    def read(index: int) -> np.ndarray:
       barrier.wait()  # breaks unless three threads meet here
-      return np.full((2, 2, 3), position, np.uint8)
+      return np.full((2, 2, 3), index, np.uint8)
 
     batches = image_batches(
       make_split(6, read), identity, batch_size=6, num_workers=3
     )
-    assert positions_of(batches) == [[0, 1, 2, 3, 4, 5]]
+    assert indices_of(batches) == [[0, 1, 2, 3, 4, 5]]
 
   def test_reads_at_most_two_batches_ahead(self):
     started = []
 
-    def read(position: int) -> np.ndarray:
-      started.append(position)
-      return np.full((2, 2, 3), position, np.uint8)
+    def read(index: int) -> np.ndarray:
+      started.append(index)
+      return np.full((2, 2, 3), index, np.uint8)
 
     batches = image_batches(
       make_split(100, read), identity, batch_size=5, num_workers=4
@@ -126,15 +159,15 @@ class TestImageBatches:
     batches.close()
 
   def test_error_names_the_example(self):
-    def read(position: int) -> np.ndarray:
-      if position == 4:
+    def read(index: int) -> np.ndarray:
+      if index == 4:
         raise ValueError("no pixels")
-      return np.full((2, 2, 3), position, np.uint8)
+      return np.full((2, 2, 3), index, np.uint8)
 
     batches = image_batches(
       make_split(9, read), identity, batch_size=2, num_workers=2
     )
-    assert positions_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
+    assert indices_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
     with pytest.raises(RuntimeError, match="'example 4'.*no pixels"):
       next(batches)
     assert num_threads() == 0
@@ -162,30 +195,30 @@ class TestImageBatches:
       image_batches(make_split(3), identity, **options)
 
   @each("outside", [-1, 3])
-  def test_rejects_positions_outside_the_split(self, outside):
+  def test_rejects_indices_outside_the_split(self, outside):
     with pytest.raises(ValueError, match=rf"in \[0, 3\), got {outside}"):
       image_batches(
         make_split(3),
         identity,
         batch_size=2,
         num_workers=2,
-        positions=np.array([0, outside]),
+        indices=np.array([0, outside]),
       )
 
-  @each("positions", [np.zeros(2), np.zeros((2, 1), int)])
-  def test_rejects_positions_that_are_no_vector_of_integers(self, positions):
-    with pytest.raises(ValueError, match=rf"got {positions.dtype} \[2"):
+  @each("indices", [np.zeros(2), np.zeros((2, 1), int)])
+  def test_rejects_indices_that_are_no_vector_of_integers(self, indices):
+    with pytest.raises(ValueError, match=rf"got {indices.dtype} \[2"):
       image_batches(
         make_split(3),
         identity,
         batch_size=2,
         num_workers=2,
-        positions=positions,
+        indices=indices,
       )
 
 
 def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Keeps the position in the first channel, and draws the second."""
+  """Keeps the index in the first channel, and draws the second."""
   image[..., 1] = rng.integers(256, size=image.shape[:2])
   return image
 
@@ -195,7 +228,7 @@ def keep(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_plans(sizes: list[int]) -> list[BatchPlan]:
-  """Plans of these sizes; positions count on, modulo 10."""
+  """Plans of these sizes; indices count on, modulo 10."""
   stream = itertools.count()
   return [
     BatchPlan(np.array([next(stream) % 10 for _ in range(size)]), (7, batch))
@@ -216,7 +249,7 @@ class TestTrainingBatches:
         num_ahead=num_ahead,
       )
     )
-    assert positions_of(batches) == [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9]]
+    assert indices_of(batches) == [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9]]
     assert batches[0].dtype == np.uint8
     assert batches[0].shape == (3, 2, 2, 3)
 
@@ -227,15 +260,15 @@ class TestTrainingBatches:
       add_noise,
       num_workers=2,
     )
-    for image, position in zip(batch, [5, 2], strict=True):
-      rng = np.random.default_rng((3, 8, position))
+    for image, index in zip(batch, [5, 2], strict=True):
+      rng = np.random.default_rng((3, 8, index))
       expected = rng.integers(256, size=(2, 2))
       np.testing.assert_array_equal(image[..., 1], expected)
 
   def test_is_independent_of_the_number_of_threads(self):
-    def read(position: int) -> np.ndarray:
-      time.sleep(0.002 * (position % 3))
-      return np.full((2, 2, 3), position, np.uint8)
+    def read(index: int) -> np.ndarray:
+      time.sleep(0.002 * (index % 3))
+      return np.full((2, 2, 3), index, np.uint8)
 
     one, many = (
       list(
@@ -259,8 +292,8 @@ class TestTrainingBatches:
     np.testing.assert_array_equal(whole[3:], rest)
 
   def test_another_seed_gives_other_draws(self):
-    positions = np.arange(4)
-    plans = [BatchPlan(positions, (0, epoch)) for epoch in range(2)]
+    indices = np.arange(4)
+    plans = [BatchPlan(indices, (0, epoch)) for epoch in range(2)]
     one, other = training_batches(
       make_split(10), plans, add_noise, num_workers=2
     )
@@ -270,21 +303,21 @@ class TestTrainingBatches:
   def test_threads_decode_across_plans(self):
     barrier = threading.Barrier(6, timeout=10)
 
-    def read(position: int) -> np.ndarray:
+    def read(index: int) -> np.ndarray:
       barrier.wait()  # breaks unless the six of three plans meet here
-      return np.full((2, 2, 3), position, np.uint8)
+      return np.full((2, 2, 3), index, np.uint8)
 
     batches = training_batches(
       make_split(10, read), make_plans([2, 2, 2]), keep, num_workers=6
     )
-    assert positions_of(batches) == [[0, 1], [2, 3], [4, 5]]
+    assert indices_of(batches) == [[0, 1], [2, 3], [4, 5]]
 
   def test_one_pool_of_threads_serves_all_plans(self):
     names = set()
 
-    def read(position: int) -> np.ndarray:
+    def read(index: int) -> np.ndarray:
       names.add(threading.current_thread().name)
-      return np.full((2, 2, 3), position, np.uint8)
+      return np.full((2, 2, 3), index, np.uint8)
 
     list(
       training_batches(
@@ -306,9 +339,9 @@ class TestTrainingBatches:
 
     started = []
 
-    def read(position: int) -> np.ndarray:
-      started.append(position)
-      return np.full((2, 2, 3), position, np.uint8)
+    def read(index: int) -> np.ndarray:
+      started.append(index)
+      return np.full((2, 2, 3), index, np.uint8)
 
     batches = training_batches(
       make_split(10, read), endless(), keep, num_workers=2, num_ahead=num_ahead
@@ -339,7 +372,7 @@ class TestTrainingBatches:
     batches = training_batches(
       make_split(9), make_plans([2, 2, 2]), augment, num_workers=2
     )
-    assert positions_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
+    assert indices_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
     with pytest.raises(RuntimeError, match="'example 4'.*no pixels"):
       next(batches)
     assert num_threads() == 0
@@ -382,7 +415,7 @@ class TestTrainingBatches:
     batches = training_batches(
       make_split(3), [good, good, plan], keep, num_workers=2, num_ahead=1
     )
-    assert positions_of([next(batches)]) == [[0, 1, 2]]
+    assert indices_of([next(batches)]) == [[0, 1, 2]]
     with pytest.raises(ValueError, match=match):
       list(batches)
     assert num_threads() == 0
@@ -439,3 +472,145 @@ class TestPrefetch:
   def test_rejects_negative_num_ahead(self):
     with pytest.raises(ValueError, match="`num_ahead` >= 0, got -1"):
       prefetch([], str, num_ahead=-1)
+
+
+def seeds_of(*entropy):
+  """Maps a pass to seeds that are read off the plans."""
+  return lambda number: ((*entropy, 0, number), (*entropy, 1, number))
+
+
+def plan(num_examples=20, *, size=8, seeds=None, first=0, steps=6):
+  plans = pipeline.plan_batches(
+    100 + np.arange(num_examples),
+    batch_size=size,
+    seeds=seeds or seeds_of(1, 2, 3),
+    first=first,
+    num_steps=steps,
+  )
+  return [(plan.indices.tolist(), plan.seed) for plan in plans]
+
+
+class TestPlanBatches:
+  @each("size", [4, 5, 20, 64])
+  def test_a_pass_is_a_permutation(self, size):
+    per_pass = max(20 // size, 1)
+    found = plan(size=size, steps=3 * per_pass)
+    for number in range(3):
+      seen = [p for p, seed in found if seed[-1] == number]
+      assert sorted(sum(seen, [])) == [*range(100, 120)]
+
+  @each(
+    "num_examples, sizes",
+    [(20, [8, 8]), (16, [8, 8]), (15, [8]), (8, [8]), (7, [7]), (1, [1])],
+  )
+  def test_drops_a_last_batch_unless_it_is_the_only_one(
+    self, num_examples, sizes
+  ):
+    found = plan(num_examples, steps=3 * len(sizes))
+    assert [len(indices) for indices, _ in found] == sizes * 3
+    assert [seed[-1] for _, seed in found] == [
+      number for number in range(3) for _ in sizes
+    ]
+    for indices, _ in found:
+      assert len(set(indices)) == len(indices)
+
+  def test_may_end_within_a_pass(self):
+    assert plan(steps=5) == plan(steps=6)[:5]
+
+  def test_the_examples_left_out_change(self):
+    found = plan(10, size=4, steps=20)
+    left_out = {
+      index
+      for number in range(10)
+      for index in {*range(100, 110)}
+      - {*found[2 * number][0], *found[2 * number + 1][0]}
+    }
+    assert len(left_out) > 4
+
+  @each("first", range(7))
+  def test_resumed_plan_is_the_tail_of_the_whole(self, first):
+    assert plan(first=first) == plan()[first:]
+
+  def test_batches_of_a_pass_share_their_augmentation(self):
+    """An example is augmented alike wherever it is in the order."""
+    seeds = [seed for _, seed in plan()]
+    assert seeds == [(1, 2, 3, 1, number) for number in (0, 0, 1, 1, 2, 2)]
+
+  def test_orders_differ_by_seed_and_pass(self):
+    entropies = [keys.host_seed(s, "epochs", r) for s in (1, 2) for r in (0, 1)]
+    orders = [
+      tuple(indices)
+      for entropy in entropies
+      for indices, _ in plan(size=20, seeds=seeds_of(*entropy), steps=3)
+    ]
+    assert len(set(orders)) == 4 * 3
+
+
+class TestDeviceBatches:
+  def batches(self, plan, *, num_workers=2, num_devices=1, batch_size=8):
+    return pipeline.device_batches(
+      tiny_run.make_split(),
+      plan,
+      lambda image, rng: views.make_views(image, rng, views=tiny_run.VIEWS),
+      batch_size=batch_size,
+      mesh=make_mesh(num_devices),
+      num_workers=num_workers,
+    )
+
+  def plan(self, first=0, batch_size=8):
+    return pipeline.plan_batches(
+      np.arange(tiny_run.POOL),
+      batch_size=batch_size,
+      seeds=seeds_of(1),
+      first=first,
+      num_steps=5,
+    )
+
+  def test_images_follow_from_the_plan_and_labels_from_the_position(self):
+    split = tiny_run.make_split()
+    for plan, (images, labels) in zip(
+      self.plan(), self.batches(self.plan), strict=True
+    ):
+      expected = [
+        views.make_views(
+          split.read(index),
+          np.random.default_rng((*plan.seed, index)),
+          views=tiny_run.VIEWS,
+        )
+        for index in plan.indices.tolist()
+      ]
+      np.testing.assert_array_equal(images, expected)
+      np.testing.assert_array_equal(labels, split.labels[plan.indices])
+
+  @each("num_devices", [2, 8])
+  def test_splits_a_batch_that_divides(self, num_devices):
+    expected = [np.asarray(images) for images, _ in self.batches(self.plan)]
+    found = self.batches(self.plan, num_devices=num_devices)
+    for (images, labels), whole in zip(found, expected, strict=True):
+      np.testing.assert_array_equal(images, whole)
+      for array in (images, labels):
+        shards = [len(shard.data) for shard in array.addressable_shards]
+        assert shards == [8 // num_devices] * num_devices
+
+  def test_gives_each_device_a_batch_that_does_not_divide(self):
+    for images, labels in self.batches(
+      lambda: self.plan(batch_size=5), num_devices=2, batch_size=5
+    ):
+      for array in (images, labels):
+        assert [len(s.data) for s in array.addressable_shards] == [5, 5]
+
+  def test_are_independent_of_the_threads_and_of_the_start(self):
+    whole, tail = (
+      [np.asarray(images) for images, _ in found]
+      for found in (
+        self.batches(self.plan, num_workers=1),
+        self.batches(lambda: self.plan(2), num_workers=5),
+      )
+    )
+    np.testing.assert_array_equal(tail, whole[2:])
+
+  def test_closing_ends_the_threads(self):
+    with contextlib.closing(self.batches(self.plan)) as made:
+      next(made)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("images")]

@@ -2,7 +2,10 @@
 
 import json
 import pathlib
+import tempfile
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import pytest
 
 from decern_jax.data.split_file import ListedImage, read_split_file
@@ -33,28 +36,28 @@ def write(tmp_path):
 class TestListedImage:
   def test_key_has_the_folder_in_lower_case(self):
     image = ListedImage("Faces/Image_0001.JPG", 0)
-    assert image.key == ("faces", "Image_0001.JPG")
+    assert image.key == "faces/Image_0001.JPG"
 
 
 class TestReadSplitFile:
   def test_parts_keep_the_order_of_the_file(self, write):
     split = read_split_file(write())
-    assert split.parts["train"] == (
+    assert split.splits["train"] == (
       ListedImage("pagoda/image_0002.jpg", 1),
       ListedImage("Faces/image_0001.jpg", 0),
       ListedImage("pagoda/image_0001.jpg", 1),
     )
-    assert split.parts["test"] == (ListedImage("Faces/image_0009.jpg", 0),)
+    assert split.splits["test"] == (ListedImage("Faces/image_0009.jpg", 0),)
 
   def test_class_names_are_in_the_order_of_labels(self, write):
     assert read_split_file(write()).class_names == ("face", "pagoda")
 
   def test_other_lists_are_left_out(self, write):
-    assert set(read_split_file(write()).parts) == {"train", "test"}
+    assert set(read_split_file(write()).splits) == {"train", "test"}
 
   def test_home_folder_is_understood(self, write, monkeypatch):
     monkeypatch.setenv("HOME", str(write().parent))
-    assert len(read_split_file("~/split.json").parts["train"]) == 3
+    assert len(read_split_file("~/split.json").splits["train"]) == 3
 
   def test_rejects_missing_file(self, tmp_path):
     for path in (tmp_path / "nowhere.json", tmp_path):
@@ -127,3 +130,40 @@ class TestReadSplitFile:
     test = [*TEST, ["yin_yang/image_0001.jpg", 2, "yin_yang"]]
     with pytest.raises(ValueError, match=r"'train' of .* none of \[yin_yang\]"):
       read_split_file(write(test=test))
+
+
+JSON = st.recursive(
+  st.none()
+  | st.booleans()
+  | st.integers(-3, 3)
+  | st.sampled_from(["a", "a/b"]),
+  lambda inner: st.lists(inner, max_size=3),
+  max_leaves=6,
+)
+
+
+class TestProperties:
+  @settings(max_examples=40, deadline=None, derandomize=True)
+  @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6), st.data())
+  def test_any_content_is_a_split_or_refused(self, folders, data):
+    classes = sorted(set(folders))
+    train = [
+      [f"{name}/{i}.jpg", classes.index(name), name]
+      for i, name in enumerate(folders)
+    ]
+    test = [["a/test.jpg", 0, classes[0]]]
+    is_changed = data.draw(st.booleans())
+    if is_changed:
+      test.append(data.draw(JSON))
+    with tempfile.TemporaryDirectory() as folder:
+      file = pathlib.Path(folder) / "split.json"
+      file.write_text(json.dumps({"train": train, "test": test}))
+      if is_changed:
+        with pytest.raises(ValueError, match="position 1 of 'test'"):
+          read_split_file(file)
+        return
+      found = read_split_file(file)
+    assert found.class_names == tuple(classes)
+    assert [[i.path, i.label] for i in found.splits["train"]] == [
+      entry[:2] for entry in train
+    ]

@@ -9,6 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from decern_jax.data import tfds_builder
+from decern_jax.data.tfds_builder import hex_digest
 from tests.table import each
 
 PNG = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
@@ -100,11 +101,20 @@ class TestOpenSplit:
 class TestCheckFeatures:
   def test_accepts_what_is_there(self, tmp_path):
     builder = tfds_builder.open_builder("tiny_shells", tmp_path)
-    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    kinds = {"image": "Image", "label": "ClassLabel"}
     assert tfds_builder.check_features(builder, kinds) is None
 
   @each("key, found", [("name", "NoneType"), ("image", "Image")])
   def test_rejects_missing_feature_and_other_type(self, tmp_path, key, found):
     builder = tfds_builder.open_builder("tiny_shells", tmp_path)
     with pytest.raises(ValueError, match=f"'{key}' of .* Text, got {found} am"):
-      tfds_builder.check_features(builder, {key: tfds.features.Text})
+      tfds_builder.check_features(builder, {key: "Text"})
+
+
+class TestHexDigest:
+  def test_tells_where_a_part_ends(self):
+    assert hex_digest(["ab", "c"]) != hex_digest(["a", "bc"])
+
+  def test_text_is_its_bytes(self):
+    assert hex_digest(["ä"]) == hex_digest(["ä".encode()])
+    assert len(hex_digest([])) == 64

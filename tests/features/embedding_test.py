@@ -93,7 +93,7 @@ class TestEmbedSplit:
 
   @each("positions", [[12], [3, 0, 7, 7, 12, 1], [*range(8)]])
   def test_embeds_the_positions_in_their_order(self, positions):
-    found = self.embed(positions=np.array(positions))
+    found = self.embed(indices=np.array(positions))
     # The order of the sums within a batch may differ by rounding alone.
     np.testing.assert_allclose(found, self.embed()[positions], rtol=1e-6)
 

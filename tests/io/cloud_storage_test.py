@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 
 from decern_jax import models
-from decern_jax.data.image_folder import load_image_folder
+from decern_jax.data.sources.folder import load_image_folder
 from decern_jax.io import storage
 from decern_jax.models import pretrained
 from decern_jax.report import figures, run_report

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from decern_jax import models, strategies
-from decern_jax.data import specs, transforms
+from decern_jax.data import sources, transforms
 from decern_jax.runs import check
 from decern_jax.training.recipe import OPTIMIZERS
 from tests import tiny
@@ -77,7 +77,7 @@ OUT_OF_RANGE = [
 ]
 UNKNOWN = [
   ("selection.strategy", "decren", "strategy", strategies.STRATEGIES),
-  ("dataset.name", "cifar", "dataset", specs.DATASETS),
+  ("dataset.name", "cifar", "dataset", sources.DATASETS),
   ("model.name", "resnet", "model", models.MODELS),
   ("model.dtype", "float16", "dtype", models.DTYPES),
   ("train.scope", "last", "training scope", models.SCOPES),

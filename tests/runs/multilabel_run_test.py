@@ -1,6 +1,7 @@
 """Whole runs where an image has several labels, from a file of labels."""
 
 import csv
+import dataclasses
 import importlib
 import os
 
@@ -12,7 +13,8 @@ import tensorflow_datasets as tfds
 
 from configs import label_file, land_cover
 from decern_jax.cli import compare
-from decern_jax.data import rendered_land_cover, specs
+from decern_jax.data import sources
+from decern_jax.data.sources import rendered_land_cover
 from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.training import finetune
 from tests import tiny
@@ -150,8 +152,8 @@ class TestPaperConfigs:
 
     monkeypatch.setattr(finetune, "train_step", note)
     rows = {"num_train": None, "num_test": None, "num_classes": None}
-    row = specs.DATASETS[name]._replace(**rows)
-    monkeypatch.setitem(specs.DATASETS, name, row)
+    row = dataclasses.replace(sources.DATASETS[name], **rows)
+    monkeypatch.setitem(sources.DATASETS, name, row)
     table = tmp_path / "labels.csv"
     lines = (f"{i},{i % 2},{i // 2 % 2},1" for i in range(NUM_IMAGES))
     table.write_text("\n".join(["filename,water,land,road", *lines]))

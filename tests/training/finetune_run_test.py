@@ -70,7 +70,7 @@ class Run:
         split,
         *args,
         name=name,
-        positions=positions,
+        indices=positions,
         **options,
       )
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from decern_jax.data.rendered_land_cover import FREQUENCIES
 from decern_jax.data.rendering import land_scene
 from decern_jax.data.rendering.land_cover import ABOVE, BENEATH
+from decern_jax.data.sources.rendered_land_cover import FREQUENCIES
 
 
 def draw(covers, seed=0) -> np.ndarray:

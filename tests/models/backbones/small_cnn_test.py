@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from decern_jax import models
-from decern_jax.data import rendered
+from decern_jax.data.sources import rendered
 from decern_jax.models import pretrained
 from decern_jax.models.backbones.small_cnn import SmallCNN, fold_batch_norm
 from tests.models import numpy_networks, tiny_models

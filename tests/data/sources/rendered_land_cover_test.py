@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from decern_jax.data.rendered_land_cover import (
+from decern_jax.data.sources.rendered_land_cover import (
   FREQUENCIES,
   load_rendered_land_cover,
 )

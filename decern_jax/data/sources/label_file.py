@@ -1,6 +1,7 @@
-"""Data sets that are a folder of images and a table of their labels."""
+"""Folders of images with a label file."""
 
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
 import hashlib
 import os
@@ -8,13 +9,18 @@ import pathlib
 
 import numpy as np
 
-from decern_jax.data import band_image, image_check
-from decern_jax.data.band_image import BandRange
-from decern_jax.data.dataset import Dataset, Split
-from decern_jax.data.image_check import ImageFile
-from decern_jax.data.label_columns import Columns
-from decern_jax.data.label_parts import PARTS, find_parts
-from decern_jax.data.label_table import LabelTable, read_label_table
+from decern_jax.data import decoding, image_files
+from decern_jax.data.dataset import Dataset
+from decern_jax.data.decoding import BandRange
+from decern_jax.data.image_files import ImageFile
+from decern_jax.data.label_table import (
+  SPLITS,
+  Columns,
+  LabelTable,
+  find_splits,
+  read_label_table,
+)
+from decern_jax.data.registry import Options, Source, register
 from decern_jax.io.validation import shorten
 
 _NUMPY_EXTENSIONS = (".npy", ".npz")
@@ -33,31 +39,30 @@ def load_label_file(
   cache_dir: str | os.PathLike[str] | None = None,
   progress: bool = True,
 ) -> Dataset:
-  """Opens images whose labels are in a table, `read_label_table`'s.
+  """Opens images whose labels are in a table, see `read_label_table`.
 
-  Ids are the paths as they are written in the table, whose order is kept.
-  Without a column of parts, `label_parts.random_parts` draws train and test.
+  Ids are the paths as the table has them, in its order. Without a column of
+  splits, `label_table.random_splits` draws train and test.
 
-  Images of more than three bands are files of `band_image.read_bands`: those
-  that end in .npy or .npz, and with a `band_range` all. They are opened when
-  they are read; other images are decoded once before.
+  Images of more than three bands are files of `decoding.read_bands`: those that
+  end in .npy or .npz, and with a `band_range` all images. They are not checked
+  before they are read; other images are decoded once for a check.
 
   Args:
     path: The table.
-    image_dir: The folder that the paths start from; None: the table's.
-    columns: Which column of the table holds what, as far as the names do not
-      tell.
-    is_multi_label: For a column of names of labels, whether an image may have
-      several or none; None: as the column looks.
-    test_share: Share of the images that are drawn for the test part, in (0, 1),
-      where no column tells the parts.
+    image_dir: Folder that the paths are relative to; None for that of the
+      table.
+    columns: What the columns hold, as far as their names do not show it.
+    is_multi_label: As for `read_label_table`.
+    test_share: Share of the images that are drawn for the test split, in
+      (0, 1), if no column holds the splits.
     split_seed: Seed of that draw.
-    band_range: What becomes 0 and 255 of the bands; None: they are uint8, or
-      the images have none but colors.
+    band_range: Values of the bands that become 0 and 255. None if they are
+      uint8, or the images have three colors.
     num_workers: Threads that check the images, at least 1.
-    cache_dir: Where the outcome of the check is kept, so that it is made once;
-      None checks each time.
-    progress: Whether the check shows a progress bar, where there is a terminal.
+    cache_dir: Folder that keeps the result of the check, so that it is made
+      once. None checks each time.
+    progress: Whether the check shows a progress bar, if there is a terminal.
 
   Returns:
     The data set, named after the folder of the table. Its labels are int32
@@ -65,37 +70,40 @@ def load_label_file(
 
   Raises:
     ValueError: If the table is not as expected, an image is missing or cannot
-      be read, a part is empty, or a single label has no training image.
+      be read, a split is empty, or a single label has no training image.
   """
   file = pathlib.Path(path).expanduser()
   table = read_label_table(file, columns=columns, is_multi_label=is_multi_label)
   root = file.parent if image_dir is None else pathlib.Path(image_dir)
   files = _list_images(file, root.expanduser(), table)
-  parts = find_parts(file, table, test_share=test_share, split_seed=split_seed)
+  splits = find_splits(
+    file, table, test_share=test_share, split_seed=split_seed
+  )
   read = _reader(files, band_range)
-  if read is image_check.read_image:
+  if read is image_files.read_image:
     _check_readable(file, table, files, num_workers, cache_dir, progress)
   else:
     num_bands = _count_bands(file, table, files, read)
     read = functools.partial(read, num_bands=num_bands)
-  splits = {
-    part: _make_split(table, files, np.flatnonzero(parts == part), read)
-    for part in PARTS
-  }
+  made = {}
+  for split in SPLITS:
+    rows = np.flatnonzero(splits == split)
+    chosen = [files[row] for row in rows]
+    made[split] = image_files.make_split(chosen, table.labels[rows], read)
   return Dataset(
     name=file.resolve().parent.name,
     class_names=table.class_names,
-    train=splits["train"],
-    test=splits["test"],
-    val=splits["val"] if len(splits["val"].ids) else None,
-    fingerprint=_fingerprint(files, parts, band_range),
+    train=made["train"],
+    test=made["test"],
+    val=made["val"] if made["val"].ids else None,
+    fingerprint=_fingerprint(files, splits, band_range),
   )
 
 
 def _list_images(
   file: pathlib.Path, root: pathlib.Path, table: LabelTable
 ) -> list[ImageFile]:
-  """Describes the images of a table without opening them."""
+  """Lists the images of a table, without opening them."""
   found, missing = [], []
   for path, row in zip(table.paths, table.rows, strict=True):
     try:
@@ -117,20 +125,23 @@ def _list_images(
 def _reader(
   files: Sequence[ImageFile], band_range: BandRange | None
 ) -> Callable[[ImageFile], np.ndarray]:
-  """Returns what decodes the images."""
-  are_numpy = [file.path.suffix.lower() in _NUMPY_EXTENSIONS for file in files]
+  """Returns the function that decodes the images."""
+  are_numpy = [
+    pathlib.Path(file.path).suffix.lower() in _NUMPY_EXTENSIONS
+    for file in files
+  ]
   if band_range is None and not any(are_numpy):
-    return image_check.read_image
+    return image_files.read_image
   if band_range is not None:
-    band_image.check_band_range(band_range)
+    decoding.check_band_range(band_range)
   return functools.partial(_read_bands, band_range=band_range)
 
 
 def _read_bands(
   file: ImageFile, *, band_range: BandRange | None, num_bands: int | None = None
 ) -> np.ndarray:
-  """Reads an image, of as many bands as the others if that is known."""
-  image = band_image.read_bands(file.path, band_range=band_range)
+  """Reads an image, and checks its number of bands if this is known."""
+  image = decoding.read_bands(file.path, band_range=band_range)
   if num_bands not in (None, image.shape[-1]):
     raise ValueError(
       f"Expected {num_bands} bands in {file.path}, as in the first image, got "
@@ -147,8 +158,8 @@ def _check_readable(
   cache_dir: str | os.PathLike[str] | None,
   progress: bool,
 ) -> None:
-  """Refuses images that do not decode: the table promised them."""
-  reasons = image_check.find_unreadable(
+  """Checks that all images decode."""
+  reasons = image_files.find_unreadable(
     files, num_workers=num_workers, cache_dir=cache_dir, progress=progress
   )
   if reasons:
@@ -168,7 +179,7 @@ def _count_bands(
   files: Sequence[ImageFile],
   read: Callable[[ImageFile], np.ndarray],
 ) -> int:
-  """Reads one image of bands: what is wrong with all is wrong with it."""
+  """Reads the first image, whose number of bands all must have."""
   try:
     return read(files[0]).shape[-1]
   except (OSError, ValueError) as error:
@@ -178,23 +189,30 @@ def _count_bands(
     ) from error
 
 
-def _make_split(
-  table: LabelTable,
-  files: Sequence[ImageFile],
-  rows: np.ndarray,
-  read: Callable[[ImageFile], np.ndarray],
-) -> Split:
-  """Returns the examples at some rows of the table."""
-  return Split(
-    ids=tuple(table.paths[row] for row in rows),
-    labels=table.labels[rows],
-    read=lambda position: read(files[rows[position]]),
-  )
-
-
 def _fingerprint(
-  files: Sequence[ImageFile], parts: np.ndarray, band_range: BandRange | None
+  files: Sequence[ImageFile], splits: np.ndarray, band_range: BandRange | None
 ) -> str:
-  """Returns what changes with the images, their parts and their values."""
-  content = [image_check.digest(files), *parts, repr(band_range)]
+  """Returns a digest of the images, their splits and the range of bands."""
+  content = [image_files.digest(files), *splits, repr(band_range)]
   return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _LabelFile(Source):
+  """A folder of images with a label file."""
+
+  preparation: str = "`config.dataset.path` is your file of paths and labels"
+
+  def load(self, options: Options) -> Dataset:
+    return load_label_file(
+      options.required_path("the file of paths and labels"),
+      columns=options.columns,
+      test_share=options.test_share,
+      split_seed=options.split_seed,
+      band_range=options.band_range,
+      num_workers=options.num_workers,
+      cache_dir=options.cache_dir,
+    )
+
+
+register("label_file", _LabelFile())

@@ -5,8 +5,8 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from decern_jax.data import rendered
 from decern_jax.data.rendering.butterfly import PARTS
+from decern_jax.data.sources import rendered
 from tests.table import each
 
 

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from decern_jax.data.label_columns import Columns
-from decern_jax.data.label_file import load_label_file
-from decern_jax.data.label_parts import random_parts
+from decern_jax.data.label_table import Columns, random_splits
+from decern_jax.data.sources.label_file import load_label_file
 from tests.table import each
 
 TABLE = """path,split,sea,dock
@@ -91,7 +90,7 @@ class TestLoadLabelFile:
     dataset = load(folder, text="path,sea,dock\n" + rows, test_share=0.3)
     assert 8 < len(dataset.test.ids) < 28
     assert len(dataset.train.ids) + len(dataset.test.ids) == 60
-    parts = random_parts(
+    parts = random_splits(
       [f"{i}.png" for i in range(60)], test_share=0.3, seed=0
     )
     assert dataset.test.ids == tuple(

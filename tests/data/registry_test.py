@@ -1,5 +1,6 @@
-"""Tests of decern_jax/data/sources.py."""
+"""Tests of the table of data sets."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -8,15 +9,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from decern_jax.data import sources
-from decern_jax.data.specs import DATASETS
+from decern_jax.data import registry, sources
+from decern_jax.data.sources import DATASETS
+from decern_jax.data.sources.tfds import Tfds
 from tests.data import bronze
 from tests.table import each
 
 ROWS_WITH_SPLITS_OF_TFDS = [
-  name
-  for name, spec in DATASETS.items()
-  if spec.source == "tfds" and spec.split_file_url is None
+  name for name, source in DATASETS.items() if isinstance(source, Tfds)
 ]
 PIXELS = np.full((6, 8, 3), 7, np.uint8)
 
@@ -41,11 +41,15 @@ def caltech_split(tmp_path, monkeypatch) -> pathlib.Path:
     "test": [["Ant/train.jpg", 3, "ant"]],
   }
   sizes = {"num_classes": 4, "num_train": 4, "num_test": 1}
-  spec = DATASETS["caltech101"]._replace(**sizes)
+  spec = dataclasses.replace(DATASETS["caltech101"], **sizes)
   monkeypatch.setitem(DATASETS, "caltech101", spec)
   file = tmp_path / "split.json"
   file.write_text(json.dumps(content))
   return file
+
+
+def load(name: str, **options):
+  return sources.load(name, sources.Options(num_workers=1, **options))
 
 
 class TestLoad:
@@ -54,30 +58,28 @@ class TestLoad:
       (tmp_path / name).mkdir(parents=True)
       cv2.imwrite(str(tmp_path / name / "0.png"), PIXELS)
     cache_dir = tmp_path / "cache"
-    dataset = sources.load(
-      "image_folder", path=tmp_path, num_workers=1, cache_dir=cache_dir
-    )
+    dataset = load("image_folder", path=tmp_path, cache_dir=cache_dir)
     assert dataset.train.ids == ("train/a/0.png", "train/b/0.png")
     assert len(list(cache_dir.iterdir())) == 1
 
   @each("path", [None, ""])
   def test_rejects_image_folder_without_path(self, path):
     with pytest.raises(ValueError, match="`path`, the folder .* got None"):
-      sources.load("image_folder", path=path, num_workers=1)
+      load("image_folder", path=path)
 
   def test_rendered_needs_nothing(self):
-    dataset = sources.load("rendered", num_workers=1)
+    dataset = load("rendered")
     assert len(dataset.class_names) > 1
     assert dataset.train.read(0).shape[-1] == 3
 
   def test_rejects_path_for_rendered(self):
     with pytest.raises(ValueError, match="no `path`.* got 'photos'"):
-      sources.load("rendered", path="photos", num_workers=1)
+      load("rendered", path="photos")
 
   @each("name", ROWS_WITH_SPLITS_OF_TFDS)
   def test_row_with_splits_of_tfds_loads_from_mock_data(self, name):
     with tfds.testing.mock_data(as_data_source_fn=fake_source):
-      dataset = sources.load(name, num_workers=1)
+      dataset = load(name)
     assert len(dataset.class_names) == DATASETS[name].num_classes
     assert dataset.train.ids[0] == "train/00000000"
     assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4]
@@ -86,14 +88,12 @@ class TestLoad:
 
   def test_test_images_of_food_are_the_validation_of_tfds(self):
     with tfds.testing.mock_data(as_data_source_fn=fake_source):
-      dataset = sources.load("food101", num_workers=1)
+      dataset = load("food101")
     assert dataset.test.ids[0] == "validation/00000000"
 
   def test_row_by_split_file_loads_from_mock_data(self, caltech_split):
     with tfds.testing.mock_data(as_data_source_fn=fake_source):
-      dataset = sources.load(
-        "caltech101", num_workers=1, split_file=caltech_split
-      )
+      dataset = load("caltech101", split_file=caltech_split)
     assert dataset.class_names == ("accordion", "airplanes", "anchor", "ant")
     assert dataset.train.ids[1:3] == (
       "train/airplanes/test.jpg",
@@ -108,70 +108,113 @@ class TestLoad:
   def test_sizes_of_split_file_are_those_of_the_row(
     self, caltech_split, monkeypatch, field
   ):
-    spec = DATASETS["caltech101"]._replace(**{field: 777})
+    spec = dataclasses.replace(DATASETS["caltech101"], **{field: 777})
     monkeypatch.setitem(DATASETS, "caltech101", spec)
     with pytest.raises(ValueError, match="Expected 777 .*split.json, got"):
-      sources.load("caltech101", num_workers=1, split_file=caltech_split)
+      load("caltech101", split_file=caltech_split)
 
   @each("split_file", [None, ""])
   def test_rejects_missing_split_file_and_tells_where_it_is(self, split_file):
     with pytest.raises(ValueError, match="`split_file`.*got None") as info:
-      sources.load("caltech101", num_workers=1, split_file=split_file)
+      load("caltech101", split_file=split_file)
     assert DATASETS["caltech101"].split_file_url in str(info.value)
     assert "`config.dataset.split_file`" in str(info.value)
 
   @each("name", ["food101", "image_folder", "rendered"])
   def test_rejects_split_file_that_is_not_wanted(self, name):
     with pytest.raises(ValueError, match=f"no `split_file` for {name}.*a.json"):
-      sources.load(name, num_workers=1, split_file="a.json")
+      load(name, split_file="a.json")
 
   def test_caltech_tells_how_to_prepare_it(self, caltech_split, tmp_path):
     command = f"decern_jax.prepare caltech101 --data_dir={tmp_path}"
     with pytest.raises(ValueError, match=command):
-      sources.load(
-        "caltech101", path=tmp_path, num_workers=1, split_file=caltech_split
-      )
+      load("caltech101", path=tmp_path, split_file=caltech_split)
 
   def test_bronze_ding_is_read_from_path(self, tmp_path, monkeypatch):
     sizes = {"num_classes": 2, "num_train": 2}
-    spec = DATASETS["bronze_ding"]._replace(**sizes)
+    spec = dataclasses.replace(DATASETS["bronze_ding"], **sizes)
     monkeypatch.setitem(DATASETS, "bronze_ding", spec)
     rows = {"train": [("a", 1), ("b", 2)], "test": [("c", 2)]}
     bronze.write_release(tmp_path / "data", rows)
-    dataset = sources.load(
+    dataset = load(
       "bronze_ding",
       path=tmp_path / "data",
-      num_workers=1,
       cache_dir=tmp_path / "cache",
     )
     assert dataset.train.labels.tolist() == [0, 1]
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    spec = spec._replace(num_train=1470)
+    spec = dataclasses.replace(spec, num_train=1470)
     monkeypatch.setitem(DATASETS, "bronze_ding", spec)
     with pytest.raises(ValueError, match="Expected 1470 images .* got 2"):
-      sources.load("bronze_ding", path=tmp_path / "data", num_workers=1)
+      load("bronze_ding", path=tmp_path / "data")
 
   def test_rejects_bronze_ding_without_path(self):
     with pytest.raises(ValueError, match=r"got None.*`config\.dataset\.path`"):
-      sources.load("bronze_ding", num_workers=1)
+      load("bronze_ding")
 
   def test_path_is_the_data_dir_of_tfds(self, tmp_path):
     with pytest.raises(ValueError, match=f"--data_dir={tmp_path}"):
-      sources.load("caltech_birds2011", path=tmp_path, num_workers=1)
+      load("caltech_birds2011", path=tmp_path)
 
   def test_published_numbers_are_checked(self, monkeypatch):
-    spec = DATASETS["caltech_birds2011"]._replace(num_classes=555)
+    spec = dataclasses.replace(DATASETS["caltech_birds2011"], num_classes=555)
     monkeypatch.setitem(DATASETS, "more_birds", spec)
     with (
       tfds.testing.mock_data(as_data_source_fn=fake_source),
       pytest.raises(ValueError, match="Expected 555 classes .* got 200"),
     ):
-      sources.load("more_birds", num_workers=1)
+      load("more_birds")
 
   def test_rejects_unknown_name(self):
     expected = r"Unknown dataset 'cub'; expected one of \['bigearthnet', "
     with pytest.raises(ValueError, match=expected):
-      sources.load("cub", num_workers=1)
+      load("cub")
 
-  def test_every_row_has_a_reader(self):
-    assert {spec.source for spec in DATASETS.values()} == set(sources._LOADERS)
+  def test_rejects_a_second_data_set_of_a_name(self):
+    source = DATASETS["food101"]
+    with pytest.raises(ValueError, match="new name .* 'food101' again"):
+      sources.register("food101", source)
+
+  def test_a_new_data_set_is_found(self, monkeypatch):
+    monkeypatch.setattr(registry, "DATASETS", dict(DATASETS))
+    sources.register("more_food", DATASETS["food101"])
+    with tfds.testing.mock_data(as_data_source_fn=fake_source):
+      assert load("more_food").name == "food101"
+
+  def test_pool_of_one_data_set_is_unlabeled(self):
+    found = [name for name in DATASETS if sources.is_unlabeled(name)]
+    assert found == ["unlabeled_folder"]
+    assert not sources.is_unlabeled("cub")
+
+
+# Table of the paper: pool, test images, classes.
+PUBLISHED = {
+  "bronze_ding": (1470, None, 11),
+  "caltech101": (4128, 2465, 100),
+  "caltech_birds2011": (5994, 5794, 200),
+  "food101": (75750, 25250, 101),
+  "oxford_flowers102": (1020, 6149, 102),
+  "oxford_iiit_pet": (3680, 3669, 37),
+  "stanford_dogs": (12000, 8580, 120),
+}
+
+
+class TestDatasets:
+  @each("name", PUBLISHED)
+  def test_has_the_published_sizes(self, name):
+    spec = DATASETS[name]
+    sizes = spec.num_train, spec.num_test, spec.num_classes
+    assert sizes == PUBLISHED[name]
+
+  @each("name", ROWS_WITH_SPLITS_OF_TFDS)
+  def test_tfds_knows_the_row(self, name, tmp_path):
+    source = DATASETS[name]
+    features = tfds.builder(source.tfds_name, data_dir=tmp_path).info.features
+    assert isinstance(features[source.image_key], tfds.features.Image)
+    assert isinstance(features[source.label_key], tfds.features.ClassLabel)
+    assert features[source.label_key].num_classes == source.num_classes
+
+  def test_split_of_caltech_leaves_out_two_classes_of_tfds(self, tmp_path):
+    label = tfds.builder("caltech101", data_dir=tmp_path).info.features["label"]
+    assert {"background_google", "faces_easy"} <= set(label.names)
+    assert label.num_classes == DATASETS["caltech101"].num_classes + 2

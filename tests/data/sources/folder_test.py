@@ -1,4 +1,4 @@
-"""Tests of decern_jax/data/image_folder.py."""
+"""Tests of folders of images, labeled or not."""
 
 import os
 import pathlib
@@ -9,7 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from decern_jax.data.image_folder import load_image_folder
+from decern_jax.data.sources.folder import (
+  load_image_folder,
+  load_unlabeled_folder,
+)
 from tests.table import each
 
 
@@ -26,13 +29,17 @@ def write_split(root: pathlib.Path, split: str, **num_images: int) -> None:
       write_image(root / split / class_name / f"{i}.png", value=10 * i % 256)
 
 
-@pytest.fixture
-def root(tmp_path) -> pathlib.Path:
+def write_fruit(folder: pathlib.Path) -> pathlib.Path:
   """Three training classes of two images, of which the test split has two."""
-  root = tmp_path / "fruit"
+  root = folder / "fruit"
   write_split(root, "train", apple=2, kiwi=2, pear=2)
   write_split(root, "test", apple=1, pear=2)
   return root
+
+
+@pytest.fixture
+def root(tmp_path) -> pathlib.Path:
+  return write_fruit(tmp_path)
 
 
 @pytest.fixture
@@ -165,14 +172,16 @@ class TestBadFolder:
       load(root / "train" / "kiwi" / "0.png")
 
   @each("split", ["train", "test"])
-  def test_rejects_missing_split_and_says_what_is_there(self, root, split):
+  def test_rejects_missing_split_and_says_what_is_there(self, tmp_path, split):
+    root = write_fruit(tmp_path)
     (root / split).rename(root / "other")
     found = ", ".join(sorted({"train", "test", "other"} - {split}))
     with pytest.raises(ValueError, match=rf"got \[{found}\]"):
       load(root)
 
   @each("split", ["train", "test"])
-  def test_rejects_split_without_images(self, root, split):
+  def test_rejects_split_without_images(self, tmp_path, split):
+    root = write_fruit(tmp_path)
     shutil.rmtree(root / split)
     (root / split / "kiwi").mkdir(parents=True)
     (root / split / "kiwi" / "readme.txt").write_text("later")
@@ -192,7 +201,8 @@ class TestBadFolder:
       load(tmp_path)
 
   @each("split", ["test", "val"])
-  def test_rejects_class_that_train_lacks(self, root, split):
+  def test_rejects_class_that_train_lacks(self, tmp_path, split):
+    root = write_fruit(tmp_path)
     write_split(root, split, mango=1, lemon=1)
     with pytest.raises(ValueError, match=rf"{split} .* \[lemon, mango\]"):
       load(root)
@@ -277,3 +287,86 @@ class TestUnreadableImages:
     with pytest.raises(ValueError, match=r"image in .*test, got none"):
       load(root)
     assert len(warnings) == 1
+
+
+def write(path, value=0):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  cv2.imwrite(os.fspath(path), np.full((4, 6, 3), value, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+  root = tmp_path / "shop"
+  write(root / "b.png", 1)
+  write(root / "a b" / "ü 'x'.jpg", 2)
+  write(root / "a b" / "deep" / "c.png", 3)
+  write(root / "train" / "apple" / "d.png", 4)
+  write(root / ".hidden" / "e.png")
+  write(root / "a b" / ".f.png")
+  (root / "notes.txt").write_text("no image")
+  return root
+
+
+IDS = ("a b/deep/c.png", "a b/ü 'x'.jpg", "b.png", "train/apple/d.png")
+
+
+def load_pool(root, **options):
+  return load_unlabeled_folder(root, num_workers=2, progress=False, **options)
+
+
+class TestLoadUnlabeledFolder:
+  def test_finds_images_at_any_depth(self, folder):
+    found = load_pool(folder)
+    assert found.train.ids == IDS
+    assert found.name == "shop"
+    assert found.class_names == ()
+    assert (found.test, found.val) == (None, None)
+    assert [found.train.read(i)[0, 0, 0] for i in (0, 2)] == [3, 1]
+    np.testing.assert_array_equal(found.train.labels, np.zeros(4))
+
+  def test_images_may_have_several_labels(self, folder):
+    assert load_pool(folder, is_multi_label=True).train.labels.shape == (4, 0)
+
+  def test_holds_out_labeled_parts(self, folder):
+    write(folder / "test" / "pear" / "1.png")
+    write(folder / "test" / "apple" / "2.png")
+    write(folder / "val" / "plum" / "3.png")
+    write(folder / "a b" / "test" / "pear" / "4.png")
+    found = load_pool(folder)
+    assert found.class_names == ("apple", "pear", "plum")
+    assert found.test.ids == ("test/apple/2.png", "test/pear/1.png")
+    assert found.test.labels.tolist() == [0, 1]
+    assert found.val.labels.tolist() == [2]
+    assert set(found.train.ids) == {*IDS, "a b/test/pear/4.png"}
+
+  def test_refuses_parts_of_classes_with_several_labels(self, folder):
+    write(folder / "val" / "plum" / "3.png")
+    with pytest.raises(ValueError, match="got 0 in test, 1 in val"):
+      load_pool(folder, is_multi_label=True)
+
+  def test_links_that_lead_in_circles_are_followed_once(self, folder):
+    os.symlink(folder, folder / "a b" / "again")
+    os.symlink(folder / "b.png", folder / "z.png")
+    assert load_pool(folder).train.ids == (*IDS, "z.png")
+
+  def test_changes_its_fingerprint_with_an_image(self, folder):
+    before = load_pool(folder).fingerprint
+    write(folder / "new.png")
+    assert load_pool(folder).fingerprint != before
+
+  def test_leaves_out_what_cannot_be_read(self, folder, caplog):
+    for number in range(30):
+      write(folder / f"{number:02d}.png")
+    (folder / "07.png").write_bytes(b"no image")
+    assert "07.png" not in load_pool(folder).train.ids
+    assert "07.png" in caplog.text
+
+  @each("name", ["none", "notes.txt"])
+  def test_refuses_what_is_no_folder(self, folder, name):
+    with pytest.raises(ValueError, match="Expected `path` to be a folder"):
+      load_pool(folder / name)
+
+  def test_refuses_a_folder_without_images(self, tmp_path):
+    write(tmp_path / "test" / "pear" / "1.png")
+    with pytest.raises(ValueError, match=r"got none outside of \[test\]"):
+      load_pool(tmp_path)

@@ -1,13 +1,16 @@
 """The rendered data set: butterflies that differ in small parts only."""
 
 from collections.abc import Sequence
+import dataclasses
 import hashlib
 import itertools
 import operator
+import os
 
 import numpy as np
 
 from decern_jax.data.dataset import Dataset, Split
+from decern_jax.data.registry import Options, Source, register
 from decern_jax.data.rendering.butterfly import PARTS, Kind
 from decern_jax.data.rendering.scene import draw_scene
 
@@ -208,3 +211,33 @@ def load_pretraining(
     test_per_class=test_per_class,
     seed=seed,
   )
+
+
+def check_no_path(options: Options) -> None:
+  """Refuses a path, as rendered images are in no file.
+
+  Args:
+    options: The user's options.
+
+  Raises:
+    ValueError: If there is a path.
+  """
+  if options.path is not None:
+    raise ValueError(
+      "Expected no `path`, as rendered images are in no file, "
+      f"got {os.fspath(options.path)!r}. Leave out `config.dataset.path`."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rendered(Source):
+  """Images that are drawn when they are read."""
+
+  preparation: str = "its images are drawn when they are needed"
+
+  def load(self, options: Options) -> Dataset:
+    check_no_path(options)
+    return load_rendered()
+
+
+register("rendered", _Rendered())

@@ -1,11 +1,14 @@
 """The rendered data set of several labels: land from above."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
 
 from decern_jax.data.dataset import Dataset, Split
+from decern_jax.data.registry import Options, Source, register
 from decern_jax.data.rendering.land_scene import draw_land
+from decern_jax.data.sources.rendered import check_no_path
 from decern_jax.io.validation import check_integer
 
 # Part of the fingerprint: raise it with every change that alters a picture.
@@ -101,3 +104,17 @@ def _split(stream: str, num_examples: int, seed: int) -> Split:
 
   ids = tuple(f"{stream}/{i:05d}" for i in range(num_examples))
   return Split(ids=ids, labels=labels, read=read)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _RenderedLandCover(Source):
+  """Images that are drawn when they are read."""
+
+  preparation: str = "its images are drawn when they are needed"
+
+  def load(self, options: Options) -> Dataset:
+    check_no_path(options)
+    return load_rendered_land_cover()
+
+
+register("rendered_land_cover", _RenderedLandCover())

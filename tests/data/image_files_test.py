@@ -1,4 +1,4 @@
-"""Tests of decern_jax/data/image_check.py."""
+"""Tests of decern_jax/data/image_files.py."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from decern_jax.data import image_check
-from decern_jax.data.image_check import ImageFile, digest, find_unreadable
+from decern_jax.data import image_files
+from decern_jax.data.image_files import ImageFile, digest, find_unreadable
 from tests.table import each
 
 
@@ -48,13 +48,13 @@ def folder(tmp_path) -> pathlib.Path:
 def decoded(monkeypatch) -> list[str]:
   """The names of the files that were decoded, in any order."""
   names = []
-  read_image = image_check.read_image
+  read_image = image_files.read_image
 
   def spy(file: ImageFile) -> np.ndarray:
     names.append(file.path.name)
     return read_image(file)
 
-  monkeypatch.setattr(image_check, "read_image", spy)
+  monkeypatch.setattr(image_files, "read_image", spy)
   return names
 
 
@@ -70,12 +70,12 @@ def check(folder: pathlib.Path, cache_dir=None, num_workers=2) -> list[str]:
 
 class TestReadImage:
   def test_gives_the_pixels(self, folder):
-    image = image_check.read_image(list_files(folder)[0])
+    image = image_files.read_image(list_files(folder)[0])
     np.testing.assert_array_equal(image, np.full((8, 8, 3), 90))
 
   def test_truncated_file_is_a_value_error(self, folder):
     with pytest.raises(ValueError, match="does not decode"):
-      image_check.read_image(list_files(folder)[2])
+      image_files.read_image(list_files(folder)[2])
 
 
 class TestDigest:

@@ -1,57 +1,72 @@
-"""Tables as records: CSV, Excel, and JSON by the line."""
+"""Tables with a heading: CSV, Excel, and JSON lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import csv
+import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 import zipfile
-
-import openpyxl
+import zlib
 
 from decern_jax.io.validation import repeated, shorten
 
-# Text files: what parts cells is the first of these in the heading.
+# Text files: the first of these in the heading separates the cells.
 _DELIMITERS = (",", "\t", ";")
 
+# Excel files are archives of XML, and openpyxl has no error of its own for the
+# ways in which one can be damaged.
+_UNREADABLE_EXCEL = (
+  LookupError,
+  OSError,
+  RuntimeError,
+  SyntaxError,
+  TypeError,
+  ValueError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
-class Record(NamedTuple):
+
+@dataclasses.dataclass(frozen=True)
+class Row:
   """One row of a table.
 
   Attributes:
-    number: Where it is, for messages: its line or row in the file, from 1.
-    values: The cell of each column: text; in JSON and Excel any value, None for
-      a cell that is empty.
+    number: Line or row in the file, from 1, for messages.
+    values: Cell of each column: text; in JSON and Excel any value, None for an
+      empty cell.
   """
 
   number: int
   values: dict[str, Any]
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Table:
   """The content of a table.
 
   Attributes:
-    file: Where it is.
+    file: The file.
     columns: Names of the columns, in order; no two are equal.
-    records: The rows, in order, each with all columns.
+    rows: The rows below the heading, in order, each with all columns.
   """
 
   file: pathlib.Path
   columns: tuple[str, ...]
-  records: tuple[Record, ...]
+  rows: tuple[Row, ...]
 
 
 def read_table(path: str | os.PathLike[str]) -> Table:
   """Reads a table with a heading.
 
   Args:
-    path: A text file whose cells are parted by commas, tabs or semicolons
-      (`.csv`, `.tsv`, `.txt`; the first of these in the heading), the first
-      sheet of an Excel file (`.xlsx`), or an object of JSON per line
-      (`.jsonl`). Empty rows are left out.
+    path: A text file whose cells are separated by commas, tabs or semicolons
+      (`.csv`, `.tsv`, `.txt`; the first of these in the heading), an Excel file
+      (`.xlsx`, its first sheet), or a JSON object per line (`.jsonl`). Empty
+      rows are skipped.
 
   Returns:
     Its content, at least one row.
@@ -68,16 +83,44 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     )
   if not file.is_file():
     raise ValueError(f"Expected a table in {file}, there is no such file.")
-  rows = read(file)
-  columns = tuple(next(rows, Record(1, {})).values)
-  records = tuple(rows)
-  if not records:
+  found = read(file)
+  columns = tuple(next(found, Row(1, {})).values)
+  rows = tuple(found)
+  if not rows:
     raise ValueError(f"Expected rows below a heading in {file}, got none.")
-  return Table(file, columns, records)
+  return Table(file, columns, rows)
 
 
-def _read_text(file: pathlib.Path) -> Iterator[Record]:
-  """Yields the heading as a record, then the rows."""
+def read_excel(file: pathlib.Path) -> list[list[Any]]:
+  """Reads the cells of the first sheet of an Excel file.
+
+  Args:
+    file: The file.
+
+  Returns:
+    The rows, all of one length; None for an empty cell.
+
+  Raises:
+    ValueError: If it is no Excel file, or damaged.
+  """
+  import openpyxl
+
+  try:
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    with contextlib.closing(book):
+      sheet = book.worksheets[0]
+      sheet.reset_dimensions()  # some programs record wrong ones
+      rows = [list(row) for row in sheet.iter_rows(values_only=True)]
+  except _UNREADABLE_EXCEL as error:
+    raise ValueError(
+      f"Expected an Excel file in {file}, got an error: {error}."
+    ) from error
+  width = max(map(len, rows), default=0)
+  return [row + [None] * (width - len(row)) for row in rows]
+
+
+def _read_text(file: pathlib.Path) -> Iterator[Row]:
+  """Yields the heading as a row, then the rows."""
   with file.open(newline="", encoding="utf-8-sig") as stream:
     heading = stream.readline()
     stream.seek(0)
@@ -86,25 +129,15 @@ def _read_text(file: pathlib.Path) -> Iterator[Record]:
     yield from _by_heading(file, ((reader.line_num, row) for row in reader))
 
 
-def _read_excel(file: pathlib.Path) -> Iterator[Record]:
-  """Yields the heading as a record, then the rows."""
-  try:
-    book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-  except (LookupError, OSError, ValueError, zipfile.BadZipFile) as error:
-    raise ValueError(f"Expected Excel in {file}, got: {error}.") from error
-  with contextlib.closing(book):
-    sheet = book.worksheets[0]
-    sheet.reset_dimensions()  # some programs record wrong ones
-    rows = [list(row) for row in sheet.iter_rows(values_only=True)]
-  width = max(map(len, rows), default=0)
-  rows = [row + [None] * (width - len(row)) for row in rows]
-  yield from _by_heading(file, enumerate(rows, start=1))
+def _read_excel(file: pathlib.Path) -> Iterator[Row]:
+  """Yields the heading as a row, then the rows."""
+  yield from _by_heading(file, enumerate(read_excel(file), start=1))
 
 
 def _by_heading(
-  file: pathlib.Path, rows: Iterator[tuple[int, list[Any]]]
-) -> Iterator[Record]:
-  """Names the cells of rows after those of the first one."""
+  file: pathlib.Path, rows: Iterable[tuple[int, list[Any]]]
+) -> Iterator[Row]:
+  """Names the cells of each row by those of the first row."""
   columns = None
   for number, cells in rows:
     if all(cell in (None, "") for cell in cells):
@@ -116,7 +149,7 @@ def _by_heading(
         f"Expected {len(columns)} cells in row {number} of {file}, as in the "
         f"heading, got {len(cells)}."
       )
-    yield Record(number, dict(zip(columns, cells, strict=True)))
+    yield Row(number, dict(zip(columns, cells, strict=True)))
 
 
 def _heading(file: pathlib.Path, cells: list[Any]) -> list[str]:
@@ -131,8 +164,8 @@ def _heading(file: pathlib.Path, cells: list[Any]) -> list[str]:
   return columns
 
 
-def _read_json(file: pathlib.Path) -> Iterator[Record]:
-  """Yields the heading as a record, then the rows."""
+def _read_json(file: pathlib.Path) -> Iterator[Row]:
+  """Yields the heading as a row, then the rows."""
   columns = None
   for number, line in enumerate(
     file.read_text(encoding="utf-8").splitlines(), start=1
@@ -142,13 +175,13 @@ def _read_json(file: pathlib.Path) -> Iterator[Record]:
     values = _parse_object(file, number, line)
     if columns is None:
       columns = set(values)
-      yield Record(number, values)
+      yield Row(number, values)
     if set(values) != columns:
       raise ValueError(
         f"Expected the keys {sorted(columns)} in row {number} of {file}, as in "
         f"the first, got {sorted(values)}."
       )
-    yield Record(number, values)
+    yield Row(number, values)
 
 
 def _parse_object(file: pathlib.Path, number: int, line: str) -> dict[str, Any]:
@@ -166,7 +199,7 @@ def _parse_object(file: pathlib.Path, number: int, line: str) -> dict[str, Any]:
   return values
 
 
-_READERS: dict[str, Callable[[pathlib.Path], Iterator[Record]]] = {
+_READERS: dict[str, Callable[[pathlib.Path], Iterator[Row]]] = {
   ".csv": _read_text,
   ".jsonl": _read_json,
   ".tsv": _read_text,

@@ -1,6 +1,6 @@
-"""Which image files cannot be read: found once, remembered in a small file."""
+"""Image files: listing, reading, and a check that is made once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import hashlib
 import json
 import os
@@ -10,11 +10,24 @@ from etils import epath
 import numpy as np
 import tqdm
 
-from decern_jax.data import ordered
+from decern_jax.data.dataset import Split
 from decern_jax.data.decoding import decode_image
+from decern_jax.data.pipeline import map_ordered
 from decern_jax.io import storage
 
-# Files that a thread finds waiting when it is done with one.
+EXTENSIONS = (
+  ".bmp",
+  ".gif",
+  ".jpeg",
+  ".jpg",
+  ".png",
+  ".tif",
+  ".tiff",
+  ".webp",
+)
+"""Endings of the names of image files, in any case."""
+
+# Files per thread that are queued for checking.
 _FILES_AHEAD = 8
 
 
@@ -23,10 +36,10 @@ class ImageFile(NamedTuple):
 
   Attributes:
     id: POSIX path relative to the data set's folder.
-    path: Where it is.
-    class_name: Name of the folder that holds it.
-    size: Length in bytes; 0 if the file system does not say.
-    mtime_ns: Time of the last change; 0 if the file system does not say.
+    path: The file.
+    class_name: Name of the folder that holds it, if this is its class.
+    size: Length in bytes; 0 if the file system does not show it.
+    mtime_ns: Time of the last change; 0 if the file system does not show it.
   """
 
   id: str
@@ -36,24 +49,53 @@ class ImageFile(NamedTuple):
   mtime_ns: int
 
 
+def is_image_name(name: str) -> bool:
+  """Returns whether a file is an image by its name, and not hidden.
+
+  Args:
+    name: Name of the file, without its folder.
+  """
+  return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def make_split(
+  files: Sequence[ImageFile],
+  labels: np.ndarray,
+  read: Callable[[ImageFile], np.ndarray] | None = None,
+) -> Split:
+  """Returns the examples of a split whose images are files.
+
+  Args:
+    files: The image files.
+    labels: Labels of the images, as in `Split`.
+    read: Decodes an image file; `read_image` if None.
+  """
+  read = read or read_image
+  return Split(
+    ids=tuple(file.id for file in files),
+    labels=labels,
+    read=lambda index: read(files[index]),
+  )
+
+
 def read_image(file: ImageFile) -> np.ndarray:
   """Decodes an image file.
 
   Args:
-    file: What to read.
+    file: The file.
 
   Returns:
     uint8 [height, width, 3], RGB.
 
   Raises:
     OSError: If the file cannot be opened.
-    ValueError: If it is no complete image.
+    ValueError: If it is not a complete image.
   """
   return decode_image(storage.read_bytes(file.path))
 
 
 def digest(files: Sequence[ImageFile]) -> str:
-  """Returns a hex digest that changes when a file does, without reading any."""
+  """Returns a hex digest of the listing, which changes when a file does."""
   hasher = hashlib.sha256()
   for file in files:
     hasher.update(os.fsencode(f"{file.id}\0{file.size}\0{file.mtime_ns}\n"))
@@ -67,21 +109,21 @@ def find_unreadable(
   cache_dir: epath.PathLike | None,
   progress: bool,
 ) -> dict[str, str]:
-  """Decodes every file and names those that do not decode.
+  """Decodes every file and returns those that do not decode.
 
-  With a cache, files that have not changed since are not decoded again, except
-  the few that failed: what was wrong (a permission, a disk) may be repaired
-  without a trace in the listing.
+  With a cache, unchanged files are decoded only once. The files that failed are
+  decoded again each time, because the cause (a permission, a disk) may have
+  been repaired without a trace in the listing.
 
   Args:
-    files: What to check.
+    files: The files to check.
     num_workers: Threads, at least 1.
-    cache_dir: Folder for the outcome, local or on gs://, created if needed; or
-      None.
-    progress: Whether to show a progress bar, where there is a terminal.
+    cache_dir: Folder that keeps the result, local or on gs://, created if
+      needed; None keeps nothing.
+    progress: Whether to show a progress bar, if there is a terminal.
 
   Returns:
-    What is wrong with each unreadable file, by id, in the order of the files.
+    The error of each unreadable file, by id, in the order of the files.
 
   Raises:
     OSError: If the cache cannot be written.
@@ -103,9 +145,9 @@ def find_unreadable(
 def _decode_all(
   files: Sequence[ImageFile], num_workers: int, progress: bool
 ) -> dict[str, str]:
-  """Decodes the files and returns what is wrong, by id."""
-  reasons = ordered.map_ordered(
-    _what_is_wrong,
+  """Decodes the files and returns the errors, by id."""
+  reasons = map_ordered(
+    _error_of,
     files,
     num_workers=num_workers,
     num_ahead=_FILES_AHEAD * num_workers,
@@ -120,8 +162,8 @@ def _decode_all(
   return {file.id: reason for file, reason in bar if reason is not None}
 
 
-def _what_is_wrong(file: ImageFile) -> str | None:
-  """Returns why the file cannot be read, or None."""
+def _error_of(file: ImageFile) -> str | None:
+  """Returns why the file cannot be read, or None if it can."""
   try:
     read_image(file)
   except (OSError, ValueError) as error:
@@ -130,7 +172,7 @@ def _what_is_wrong(file: ImageFile) -> str | None:
 
 
 def _read_cache(cache_file: epath.Path, key: str) -> set[str] | None:
-  """Returns the ids that failed, or None where no valid outcome is kept."""
+  """Returns the ids that failed, or None without a valid result."""
   try:
     outcome = json.loads(storage.read_bytes(cache_file))
     return set(outcome["unreadable"]) if outcome["digest"] == key else None
@@ -139,6 +181,6 @@ def _read_cache(cache_file: epath.Path, key: str) -> set[str] | None:
 
 
 def _write_cache(cache_file: epath.Path, key: str, ids: list[str]) -> None:
-  """Writes the outcome in one step, so that no reader sees half of it."""
+  """Writes the result in one step, so that no reader sees half of it."""
   text = json.dumps({"digest": key, "unreadable": ids})
   storage.write_atomically(cache_file, text.encode())
