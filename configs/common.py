@@ -33,7 +33,7 @@ PAPER_BACKBONES = {
   },
 }
 
-# What the paper's data sets differ in, beyond the facts of `data/specs.py`.
+# What the paper's data sets differ in, beyond the facts of `data/sources`.
 PAPER_DATASETS = {
   "bronze_ding": {"dataset.path": "data/bronze_ding"},
   "caltech101": {"dataset.split_file": "data/split_zhou_Caltech101.json"},

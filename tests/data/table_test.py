@@ -1,4 +1,4 @@
-"""Tests of decern_jax/data/label_rows.py."""
+"""Tests of decern_jax/data/table.py."""
 
 import csv
 import json

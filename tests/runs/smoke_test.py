@@ -1,5 +1,6 @@
 """Tests of the command, as users run it: `python -m decern_jax.main`."""
 
+import functools
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import pytest
 
 from configs import quickstart
 from decern_jax.cli import main
-from decern_jax.data import rendered, sources
+from decern_jax.data.sources import rendered
 from decern_jax.runs import model_file, records
 from tests import event_file, tiny
 
@@ -133,11 +134,10 @@ class TestRefusal:
 class TestQuickstart:
   def test_runs_on_a_part_of_what_it_draws(self, tmp_path, monkeypatch):
     """With the weights that ship with the package, which know butterflies."""
-
-    def load_some(spec, options):
-      return rendered.load_rendered(train_per_class=4, test_per_class=2)
-
-    monkeypatch.setitem(sources._LOADERS, "rendered", load_some)
+    few = functools.partial(
+      rendered.load_rendered, train_per_class=4, test_per_class=2
+    )
+    monkeypatch.setattr(rendered, "load_rendered", few)
     config = quickstart.get_config()
     config.num_rounds = 2
     config.train.num_epochs = 60
