@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import scale
-from decern_jax.ops import seeding
-from decern_jax.ops.similarity import normalize
-from decern_jax.strategies import diversity
+from decern_jax.distributed.sharding import block_rows
+from decern_jax.ops import kmeans, seeding
+from decern_jax.ops.distances import normalize
 
 
 def timed(work) -> tuple[float, object]:
@@ -33,7 +33,7 @@ def timed(work) -> tuple[float, object]:
 
 def measure_limit(points: jax.Array, num_clusters: int) -> float:
   """Returns the seconds of the two products of a step, in blocks alone."""
-  size = diversity.block_rows(points.shape[1])
+  size = block_rows(points.shape[1])
   rows, centers = points[:size], points[:num_clusters]
   product = jax.jit(lambda rows, centers: (rows @ centers.T).T @ rows)
   jax.block_until_ready(product(rows, centers))
@@ -54,13 +54,13 @@ def run(file: pathlib.Path) -> str:
       seeding.greedy_centers,
       num_points=len(points),
       num_clusters=scale.BUDGET,
-      block_size=diversity.block_rows(points.shape[1]),
+      block_size=block_rows(points.shape[1]),
     )
   )
   key = jax.random.key(0)
   of_start, _ = timed(lambda: start(key, points, weights))
   of_all, found = timed(
-    lambda: diversity.weighted_kmeans(
+    lambda: kmeans.weighted_kmeans(
       key, points, weights, num_clusters=scale.BUDGET
     )
   )

@@ -68,7 +68,7 @@ def run(
   from decern_jax.distributed.rows import InMemory
   from decern_jax.features import embedding
   from decern_jax.ops.head import LinearHead
-  from decern_jax.strategies.selection import select_by_score
+  from decern_jax.strategies.decern import select_by_score
 
   if address:
     processes.initialize(processes.Address(*address))

@@ -1,16 +1,15 @@
 """Deep active learning for images in JAX."""
 
-from decern_jax.ops.anchors import Anchors
+from decern_jax.ops.anchors import Anchors, class_anchors
+from decern_jax.ops.discrepancy import discrepancy_confusion
 from decern_jax.ops.head import LinearHead
-from decern_jax.ops.kmeans import Clusters
-from decern_jax.strategies.diversity import calibrated_pick, weighted_kmeans
-from decern_jax.strategies.scoring import (
-  class_anchors,
-  discrepancy_confusion,
-  saliency_mask,
+from decern_jax.ops.kmeans import Clusters, weighted_kmeans
+from decern_jax.ops.saliency import saliency_mask
+from decern_jax.strategies.decern import (
+  calibrated_pick,
+  select_decern,
   uncertainty_threshold,
 )
-from decern_jax.strategies.selection import select_decern
 
 __all__ = [
   "Anchors",

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import decern_jax
-from decern_jax import ops
+from decern_jax.ops import discrepancy
+from decern_jax.ops import head as linear
 from decern_jax.ops.head import LinearHead
 from tests.table import each
 
@@ -149,11 +150,11 @@ class TestStrictness:
   def test_annotations_are_checked_while_tests_run(self):
     head = LinearHead(jnp.ones((3, 2)), jnp.ones(2))
     with pytest.raises(jaxtyping.TypeCheckError, match="logits"):
-      ops.head.logits(head, jnp.arange(3))
+      linear.logits(head, jnp.arange(3))
     with pytest.raises(jaxtyping.TypeCheckError, match="split_bins"):
-      ops.fusion.split_bins(jnp.ones(3), 2)
+      discrepancy.split_bins(jnp.ones(3), 2)
     with pytest.raises(jaxtyping.TypeCheckError, match="class_anchors"):
-      ops.anchors.class_anchors(
+      decern_jax.class_anchors(
         jnp.ones((3, 2)), jnp.ones((4, 2)), jnp.zeros(3, int), num_classes=2
       )
 

@@ -1,6 +1,7 @@
-"""The functions against the golden vectors, which lie beside the checkout."""
+"""The functions against the golden vectors; see `tests/golden/README.md`."""
 
 import functools
+import pathlib
 
 import jax
 import numpy as np
@@ -10,18 +11,27 @@ import decern_jax
 from decern_jax import Anchors, Clusters, LinearHead
 from tests import oracle
 
-NAMES = (
-  "dinov2_dings",
-  "narrow",
-  "odd_width",
-  "resnet50_pets",
-  "saturated",
-  "vits_flowers",
-)
+FOLDER = pathlib.Path(__file__).parent / "golden"
+IN_REPOSITORY = ("narrow", "odd_width")
+# These lie beside the checkout.
+OTHERS = ("dinov2_dings", "resnet50_pets", "saturated", "vits_flowers")
+
+
+def files(*names: str) -> list:
+  """Marks the files of the repository as precise, and the others as slow."""
+  return [
+    pytest.param(
+      name,
+      marks=pytest.mark.as_shipped
+      if name in IN_REPOSITORY
+      else pytest.mark.slow,
+    )
+    for name in names
+  ]
 
 
 class Golden:
-  """One file, and what the functions are given of it."""
+  """One file, and what the functions compute from it."""
 
   def __init__(self, path):
     with np.load(path) as arrays:
@@ -42,13 +52,16 @@ class Golden:
 
 
 @functools.cache
-def read(folder, name: str) -> Golden:
-  return Golden(folder / "golden" / f"decern_{name}.npz")
+def read(path: pathlib.Path) -> Golden:
+  return Golden(path)
 
 
-@pytest.fixture(params=NAMES)
-def golden(request, shared_dir) -> Golden:
-  return read(shared_dir, request.param)
+@pytest.fixture(params=files(*IN_REPOSITORY, *OTHERS))
+def golden(request) -> Golden:
+  folder = FOLDER
+  if request.param in OTHERS:
+    folder = request.getfixturevalue("shared_dir") / "golden"
+  return read(folder / f"decern_{request.param}.npz")
 
 
 def error_of(scores, golden: Golden) -> float:
@@ -57,12 +70,22 @@ def error_of(scores, golden: Golden) -> float:
   return np.max(np.abs(scores - golden["scores"]) / np.abs(golden["scores"]))
 
 
-class TestGolden:
-  def test_covers_every_file(self, shared_dir):
-    found = {path.name for path in (shared_dir / "golden").glob("*.npz")}
-    assert found == {f"decern_{name}.npz" for name in NAMES}
+class TestFiles:
+  def test_are_those_of_the_repository(self):
+    found = {path.name for path in FOLDER.glob("*.npz")}
+    assert found == {f"decern_{name}.npz" for name in IN_REPOSITORY}
 
-  def test_anchors_match(self, golden):
+  @pytest.mark.slow
+  def test_are_equal_to_those_beside_the_checkout(self, shared_dir):
+    found = {path.name: path for path in (shared_dir / "golden").glob("*.npz")}
+    names = (*IN_REPOSITORY, *OTHERS)
+    assert set(found) == {f"decern_{name}.npz" for name in names}
+    for path in FOLDER.glob("*.npz"):
+      assert path.read_bytes() == found[path.name].read_bytes()
+
+
+class TestGolden:
+  def test_anchors_match_and_so_do_their_scores(self, golden):
     found = decern_jax.class_anchors(
       golden["labeled_features"],
       golden["labeled_probs"],
@@ -71,6 +94,8 @@ class TestGolden:
     )
     for anchors, expected in zip(found, golden.anchors, strict=True):
       np.testing.assert_allclose(anchors, expected, rtol=1e-5, atol=1e-6)
+    scores = decern_jax.discrepancy_confusion(*golden.pool, found, golden.head)
+    assert error_of(np.asarray(scores), golden) <= 1e-5
 
   def test_masks_are_equal(self, golden):
     mask = decern_jax.saliency_mask(*golden.pool, golden.head)
@@ -78,18 +103,6 @@ class TestGolden:
 
   def test_scores_match_in_every_row(self, golden):
     assert error_of(golden.scores, golden) <= 1e-5
-
-  def test_scores_from_labels_match_in_every_row(self, golden):
-    anchors = decern_jax.class_anchors(
-      golden["labeled_features"],
-      golden["labeled_probs"],
-      golden["labels"],
-      num_classes=len(golden["bias"]),
-    )
-    scores = decern_jax.discrepancy_confusion(
-      *golden.pool, anchors, golden.head
-    )
-    assert error_of(np.asarray(scores), golden) <= 1e-5
 
   def test_the_oracle_of_the_tests_matches(self, golden):
     problem = oracle.Problem(
@@ -102,13 +115,10 @@ class TestGolden:
     )
     assert error_of(oracle.discrepancy_confusion(problem), golden) <= 1e-6
 
-  def test_thresholds_match(self, golden):
-    threshold = decern_jax.uncertainty_threshold(golden.scores)
-    np.testing.assert_allclose(threshold, golden["threshold"], rtol=1e-5)
-
-  def test_candidates_are_equal(self, golden):
+  def test_thresholds_match_and_candidates_are_equal(self, golden):
     scores = golden.scores
     threshold = decern_jax.uncertainty_threshold(scores)
+    np.testing.assert_allclose(threshold, golden["threshold"], rtol=1e-5)
     found = np.flatnonzero(scores > np.asarray(threshold))
     if len(found) < golden.budget:
       found = np.argsort(-scores)[: golden.budget]
@@ -129,7 +139,7 @@ class TestGolden:
 
   # Where there are more candidates than the budget.
   @pytest.mark.parametrize(
-    "golden", ["narrow", "odd_width", "saturated"], indirect=True
+    "golden", files("narrow", "odd_width", "saturated"), indirect=True
   )
   def test_the_best_of_five_starts_is_as_tight_as_scikit_learn(self, golden):
     rows = golden["candidates"]
@@ -145,7 +155,9 @@ class TestGolden:
     ]
     assert min(inertia) <= 1.01 * golden["cluster_inertia"]
 
-  @pytest.mark.parametrize("golden", ["narrow", "resnet50_pets"], indirect=True)
+  @pytest.mark.parametrize(
+    "golden", files("narrow", "resnet50_pets"), indirect=True
+  )
   def test_selects_among_the_candidates(self, golden, key):
     selected = np.asarray(
       decern_jax.select_decern(
@@ -155,10 +167,10 @@ class TestGolden:
     assert len(np.unique(selected)) == golden.budget
     assert np.isin(selected, golden["candidates"]).all()
 
+  @pytest.mark.parametrize("golden", files("saturated"), indirect=True)
   def test_the_official_float32_code_is_far_off_where_it_saturates(
-    self, shared_dir
+    self, golden
   ):
-    golden = read(shared_dir, "saturated")
     ours = error_of(golden.scores, golden)
     official = error_of(golden["official_float32_scores"], golden)
     assert official > 0.1

@@ -17,8 +17,8 @@ from decern_jax.distributed.sharding import take_replicated, to_host
 from decern_jax.features import embedding
 from decern_jax.io import storage
 from decern_jax.ops import keys
+from decern_jax.ops.distances import cosine_similarity
 from decern_jax.ops.multilabel_metrics import THRESHOLD
-from decern_jax.ops.similarity import cosine_similarity
 from decern_jax.report.statistics import bootstrap_macro_f1
 from decern_jax.runs import experiment, records
 from decern_jax.training import rounds

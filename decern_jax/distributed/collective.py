@@ -1,8 +1,8 @@
-"""One function for one device or many: collectives that know their absence.
+"""Collectives that also work on one device.
 
-Every function takes `axis_name`: the mesh axes that the rows of the pool are
-split over inside `jax.shard_map`, or None outside of it, where the local rows
-are all rows.
+Every function takes `axis_name`. Inside of `jax.shard_map` it names the mesh
+axes that the rows of the pool are split over. Outside it is None: the local
+rows are all rows, and nothing is communicated.
 """
 
 from collections.abc import Sequence
@@ -44,10 +44,10 @@ def gather_rows(rows: Array, axis_name: AxisName) -> Array:
 
 
 def varying(tree, axis_name: AxisName):
-  """Marks arrays that are made equal on every shard as different by shard.
+  """Marks arrays that are equal on every shard as different between shards.
 
-  The first carry of a loop over local rows must be marked, as the carries
-  that follow differ.
+  A loop over local rows needs this for its initial carry, because the carries
+  that follow differ between shards.
   """
   if axis_name is None:
     return tree
@@ -57,19 +57,19 @@ def varying(tree, axis_name: AxisName):
 
 
 def row_offset(num_rows: int, axis_name: AxisName) -> int | Int[Array, ""]:
-  """Returns the position in the whole pool of this shard's first row."""
+  """Returns the index in the whole pool of this shard's first row."""
   if axis_name is None:
     return 0
   return jax.lax.axis_index(axis_name) * num_rows
 
 
 def take_rows(
-  rows: Rows, positions: Int[Array, " count"], axis_name: AxisName
+  rows: Rows, indices: Int[Array, " count"], axis_name: AxisName
 ) -> Array:
-  """Returns the rows at positions in the whole pool, on every shard."""
+  """Returns the rows with indices in the whole pool, on every shard."""
   if axis_name is None:
-    return rows[positions]
-  local = positions - row_offset(len(rows), axis_name)
+    return rows[indices]
+  local = indices - row_offset(len(rows), axis_name)
   mine = (local >= 0) & (local < len(rows))
   found = rows[jnp.clip(local, 0, len(rows) - 1)]
   kept = mine.reshape(-1, *[1] * (found.ndim - 1))
@@ -79,15 +79,15 @@ def take_rows(
 def top_rows(
   values: Float[Array, " rows"], count: int, axis_name: AxisName
 ) -> tuple[Float[Array, " count"], Int[Array, " count"]]:
-  """Returns the largest values of the pool and their positions in it.
+  """Returns the largest values of the pool and their indices in it.
 
-  Only `count` candidates of each shard travel, never the pool. Among equal
-  values the lowest position comes first.
+  Each shard sends only `count` values. Among equal values the lowest index
+  comes first.
   """
   local = min(count, len(values))
-  best, where = jax.lax.top_k(values, local)
-  where = where + row_offset(len(values), axis_name)
+  best, indices = jax.lax.top_k(values, local)
+  indices = indices + row_offset(len(values), axis_name)
   best = gather_rows(best, axis_name)
-  where = gather_rows(where, axis_name)
+  indices = gather_rows(indices, axis_name)
   best, order = jax.lax.top_k(best, count)
-  return best, where[order]
+  return best, indices[order]

@@ -1,8 +1,8 @@
 """Rows of a pool that stay outside of the devices, read block by block.
 
 The functions of `ops` go through a pool in blocks of rows. `HostRows` takes the
-place of the array [rows, dim]: a block is then copied from the host when its
-turn comes, and what is computed is the same to the bit.
+place of the array [rows, dim]. Each block is then copied from the host when it
+is needed, and the results are the same to the bit.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import numpy as np
 
 @runtime_checkable
 class Source(Protocol):
-  """Where the rows are: in memory, on a disk, in another library's store.
+  """A store of rows: in memory, on a disk, or in another library's format.
 
   Attributes:
     shape: (rows, dim).
@@ -25,11 +25,11 @@ class Source(Protocol):
 
   shape: tuple[int, int]
 
-  def take(self, positions: np.ndarray) -> np.ndarray:
-    """Reads rows, maybe from several threads at once.
+  def take(self, indices: np.ndarray) -> np.ndarray:
+    """Reads rows. Several threads may call this at once.
 
     Args:
-      positions: int32 [count], each in [0, rows).
+      indices: int32 [count], each in [0, rows).
 
     Returns:
       float32 [count, dim].
@@ -44,20 +44,20 @@ class InMemory:
   """
 
   def __init__(self, rows: np.ndarray):
-    """Takes the rows; a memory-mapped file is one kind of array.
+    """Keeps the rows.
 
     Args:
-      rows: float32 [rows, dim].
+      rows: float32 [rows, dim], which may be a memory-mapped file.
     """
     self._rows = rows
     self.shape = rows.shape
 
-  def take(self, positions: np.ndarray) -> np.ndarray:
+  def take(self, indices: np.ndarray) -> np.ndarray:
     """Reads rows, as `Source.take`."""
-    if len(positions) and np.all(np.diff(positions) == 1):
-      # A view: nothing is copied twice.
-      return self._rows[positions[0] : positions[-1] + 1]
-    return self._rows[positions]
+    if len(indices) and np.all(np.diff(indices) == 1):
+      # A view, which saves one copy of the rows.
+      return self._rows[indices[0] : indices[-1] + 1]
+    return self._rows[indices]
 
 
 @jax.tree_util.register_dataclass
@@ -65,17 +65,17 @@ class InMemory:
 class HostRows:
   """Rows [rows, dim] on the host, as an argument of jitted functions.
 
-  Every process needs the rows of its own devices alone.
+  Every process needs only the rows of its own devices.
 
   Attributes:
-    positions: int32 [rows], where each row is in the source; -1: a row of
-      zeros. Split over the mesh as the rows would be.
-    source: Where the rows are. A function compiles anew for another source.
+    indices: int32 [rows], the index of each row in the source, or -1 for a row
+      of zeros. Split over the mesh as the rows would be.
+    source: Where the rows are. A function compiles again for another source.
     transform: Function of rows [count, dim] that is applied to each block after
-      it is read, such as `ops.similarity.normalize`; None: rows as they are.
+      it is read, such as `ops.distances.normalize`. None leaves rows unchanged.
   """
 
-  positions: jax.Array
+  indices: jax.Array
   source: Source = dataclasses.field(metadata={"static": True})
   transform: Callable[[Array], Array] | None = dataclasses.field(
     default=None, metadata={"static": True}
@@ -84,7 +84,7 @@ class HostRows:
   @property
   def shape(self) -> tuple[int, int]:
     """The shape (rows, dim) of the array that these rows stand for."""
-    return (len(self.positions), self.source.shape[1])
+    return (len(self.indices), self.source.shape[1])
 
   @property
   def dtype(self) -> np.dtype:
@@ -92,38 +92,38 @@ class HostRows:
     return np.dtype(np.float32)
 
   def __len__(self) -> int:
-    return len(self.positions)
+    return len(self.indices)
 
   def __getitem__(self, where: Int[Array, " count"]) -> Array:
-    """Reads the rows at positions of this pool: float32 [count, dim]."""
-    return self._read(self.positions[where])
+    """Reads the rows with these indices in this pool: float32 [count, dim]."""
+    return self._read(self.indices[where])
 
   def block(self, start: Int[Array, ""], size: int) -> Array:
     """Reads the rows `start ... start + size - 1`: float32 [size, dim]."""
-    return self._read(jax.lax.dynamic_slice_in_dim(self.positions, start, size))
+    return self._read(jax.lax.dynamic_slice_in_dim(self.indices, start, size))
 
   def reorder(self, order: Int[Array, " rows"]) -> "HostRows":
-    """Returns the same rows in another order, read when their turn comes."""
-    return dataclasses.replace(self, positions=self.positions[order])
+    """Returns the same rows in another order, without reading them."""
+    return dataclasses.replace(self, indices=self.indices[order])
 
-  def _read(self, positions: Int[Array, " count"]) -> Array:
+  def _read(self, indices: Int[Array, " count"]) -> Array:
     shape = jax.ShapeDtypeStruct(
-      (len(positions), self.source.shape[1]), jnp.float32
+      (len(indices), self.source.shape[1]), jnp.float32
     )
-    rows = jax.pure_callback(self._take, shape, positions)
-    # Inside of `shard_map`, what a callback returns differs by shard as its
-    # arguments do, which JAX does not conclude by itself.
-    axes = tuple(jax.typeof(positions).manual_axis_type.varying)
+    rows = jax.pure_callback(self._take, shape, indices)
+    # Inside of `shard_map`, JAX does not conclude that the result of a callback
+    # differs between shards if its arguments do.
+    axes = tuple(jax.typeof(indices).manual_axis_type.varying)
     rows = jax.lax.pcast(rows, axes, to="varying") if axes else rows
     return rows if self.transform is None else self.transform(rows)
 
-  def _take(self, positions) -> np.ndarray:
-    positions = np.asarray(positions)
-    is_row = positions >= 0
+  def _take(self, indices) -> np.ndarray:
+    indices = np.asarray(indices)
+    is_row = indices >= 0
     if is_row.all():
-      # All blocks but the last: a copy less.
-      return self.source.take(positions)
-    rows = self.source.take(np.maximum(positions, 0))
+      # True for all blocks but the last, and saves one copy of the rows.
+      return self.source.take(indices)
+    rows = self.source.take(np.maximum(indices, 0))
     return np.where(is_row[:, None], rows, np.float32(0.0))
 
 
@@ -136,10 +136,10 @@ def in_order(rows: Rows, order: Int[Array, " rows"]) -> Rows:
 
   Args:
     rows: The rows.
-    order: Positions in them.
+    order: Indices into the rows.
 
   Returns:
-    The rows: on the devices a copy, on the host a view.
+    The rows, a copy if they are on the devices and a view if on the host.
   """
   if isinstance(rows, HostRows):
     return rows.reorder(order)

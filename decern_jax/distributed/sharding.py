@@ -1,4 +1,4 @@
-"""The mesh of a run, and how a pool lies on it."""
+"""The mesh of a run, arrays that are split over it, and functions of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import os
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
@@ -27,17 +27,18 @@ POOL_AXIS = "pool"
 SPLIT = True
 WHOLE = False
 
-# Of the memory of a device: what the features of a pool may take. Selection
-# holds them, a copy that is sorted and scaled, and what it computes of them.
+# The share of a device's memory that the features of a pool may take. Selection
+# holds them, a sorted and scaled copy, and its own results.
 LARGEST_SHARE = 0.25
 
-# Floats of a block of the pool: on a CPU what the caches of a core hold, on an
-# accelerator enough to fill it. Measured with `benchmarks.scoring`.
+# Floats in a block of the pool. On a CPU a block fits the caches of a core, on
+# an accelerator it keeps all units busy. Measured with `benchmarks.scoring`.
 CPU_BLOCK_FLOATS = 2**19
 ACCELERATOR_BLOCK_FLOATS = 2**25
 
 
-class Layout(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Layout:
   """How the rows of a pool are split.
 
   Attributes:
@@ -104,7 +105,7 @@ def _make_mesh(devices: list[jax.Device]) -> Mesh:
 
 
 def is_shared(mesh: Mesh) -> bool:
-  """Says whether other processes have devices in a mesh."""
+  """Returns whether other processes have devices in a mesh."""
   return mesh.is_multi_process
 
 
@@ -112,8 +113,8 @@ def place_pool(array: np.ndarray, mesh: Mesh) -> jax.Array:
   """Splits the rows of an array over the mesh, padding them to equal shards.
 
   Args:
-    array: [pool, ...], equal in every process. It must not be changed later:
-      on a CPU the shards may share its memory.
+    array: [pool, ...], equal in every process. It must not be changed later,
+      because on a CPU the shards may share its memory.
     mesh: A mesh with the axis `pool`.
 
   Returns:
@@ -128,7 +129,7 @@ def place_rows(
   shape: tuple[int, ...],
   mesh: Mesh,
 ) -> jax.Array:
-  """Splits rows over the mesh, of which each process reads its own alone.
+  """Splits rows over the mesh. Each process reads only its own rows.
 
   Args:
     read: Returns the rows from a start to a stop, [stop - start, ...].
@@ -154,16 +155,16 @@ def place_rows(
 
 
 def place_on_host(source: Source, mesh: Mesh) -> HostRows:
-  """Splits rows over the mesh that stay on the host until they are read.
+  """Splits rows over the mesh that stay on the host until they are needed.
 
   Args:
-    source: The rows; every process reads those of its own devices alone.
+    source: The rows. Every process reads only those of its own devices.
     mesh: A mesh with the axis `pool`.
 
   Returns:
     The rows, padded as by `place_pool`.
   """
-  # One above, as padding is zero.
+  # One higher, because padding is zero and stands for -1.
   numbers = np.arange(1, source.shape[0] + 1, dtype=np.int32)
   return HostRows(place_pool(numbers, mesh) - 1, source)
 
@@ -176,7 +177,7 @@ def local_rows(num_rows: int, mesh: Mesh) -> np.ndarray:
     mesh: A mesh with the axis `pool`.
 
   Returns:
-    int [local rows], ascending positions.
+    int [local rows], ascending indices.
   """
   padded = num_rows + -num_rows % mesh.size
   sharding = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
@@ -189,11 +190,11 @@ def local_rows(num_rows: int, mesh: Mesh) -> np.ndarray:
 def place_local(
   rows: np.ndarray, where: np.ndarray, num_rows: int, mesh: Mesh
 ) -> jax.Array:
-  """Splits rows over the mesh, of which each process has its own alone.
+  """Splits rows over the mesh. Each process has only its own rows.
 
   Args:
     rows: [local rows, ...].
-    where: int [local rows], what `local_rows(num_rows, mesh)` returned.
+    where: int [local rows], the result of `local_rows(num_rows, mesh)`.
     num_rows: Rows of all processes, a multiple of the devices.
     mesh: A mesh with the axis `pool`.
 
@@ -220,12 +221,12 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
   everywhere = NamedSharding(mesh, PartitionSpec())
   if not is_shared(mesh):
     return jax.device_put(tree, everywhere)
-  # `device_put` reaches the devices of this process alone.
+  # `device_put` reaches only the devices of this process.
   return jax.jit(lambda leaves: leaves, out_shardings=everywhere)(tree)
 
 
 def to_host(array: jax.typing.ArrayLike) -> np.ndarray:
-  """Returns the whole of an array; all processes must call it together.
+  """Returns a whole array. All processes must call this together.
 
   Args:
     array: The array, small enough for the host.
@@ -241,33 +242,33 @@ def to_host(array: jax.typing.ArrayLike) -> np.ndarray:
 
 
 def take(
-  array: jax.Array | HostRows, positions: jax.typing.ArrayLike
+  array: jax.Array | HostRows, indices: jax.typing.ArrayLike
 ) -> jax.Array:
   """Returns rows of an array that may be split over devices.
 
   Args:
     array: Numbers [pool, ...].
-    positions: int [count].
+    indices: int [count].
 
   Returns:
     [count, ...], on every device that the array is split over.
   """
-  return _take(array, positions)
+  return _take(array, indices)
 
 
 def take_replicated(
-  array: jax.Array | HostRows, positions: jax.typing.ArrayLike
+  array: jax.Array | HostRows, indices: jax.typing.ArrayLike
 ) -> np.ndarray:
   """Returns rows of an array that may be split over processes.
 
   Args:
     array: As in `take`.
-    positions: As in `take`.
+    indices: As in `take`.
 
   Returns:
     [count, ...], on the host of each process.
   """
-  return np.asarray(take(array, positions))
+  return np.asarray(take(array, indices))
 
 
 def pool_layout(array: object) -> Layout | None:
@@ -281,7 +282,7 @@ def pool_layout(array: object) -> Layout | None:
     The layout, or None where one device, or each device, holds all rows.
   """
   if isinstance(array, HostRows):
-    return pool_layout(array.positions)
+    return pool_layout(array.indices)
   is_array = isinstance(array, jax.Array | jax.ShapeDtypeStruct)
   if not is_array or isinstance(array, jax.core.Tracer):
     return None
@@ -479,12 +480,12 @@ def shard_rows(
 
 
 @shard_rows(rows=("array",))
-def _take(array, positions, *, axis_name: AxisName = None):
-  return take_rows(array, positions, axis_name)
+def _take(array, indices, *, axis_name: AxisName = None):
+  return take_rows(array, indices, axis_name)
 
 
 def is_too_large(shape: tuple[int, int], mesh: Mesh) -> bool:
-  """Says whether features had better stay on the host.
+  """Returns whether features should stay on the host.
 
   Args:
     shape: (rows, dim) of float32 features.
@@ -515,5 +516,10 @@ def platform() -> str:
 
 
 def block_floats() -> int:
-  """Returns how many floats of a pool's block this backend works on at once."""
+  """Returns how many floats of a pool this backend works on at once."""
   return CPU_BLOCK_FLOATS if platform() == "cpu" else ACCELERATOR_BLOCK_FLOATS
+
+
+def block_rows(dim: int) -> int:
+  """Returns how many rows of `dim` floats this backend works on at once."""
+  return max(64, block_floats() // dim)

@@ -1,4 +1,4 @@
-"""Class anchors: what the labeled examples of a class have in common."""
+"""Class anchors, the means of the labeled examples of each class."""
 
 from typing import NamedTuple
 
@@ -8,6 +8,13 @@ from jaxtyping import Array, Float, Int
 
 from decern_jax.distributed.collective import AxisName, psum, varying
 from decern_jax.distributed.rows import HostRows, Rows
+from decern_jax.distributed.sharding import shard_rows
+from decern_jax.io.validation import (
+  as_float32,
+  as_int32,
+  check_integer,
+  check_shapes,
+)
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
 
 # Labeled rows that are read from the host at once.
@@ -27,12 +34,11 @@ class Anchors(NamedTuple):
 
 
 def class_anchors(
-  features: Rows,
-  probs: Float[Array, "rows classes"],
-  labels: Int[Array, " rows"],
+  features: Float[jax.typing.ArrayLike, "rows dim"] | HostRows,
+  probs: Float[jax.typing.ArrayLike, "rows classes"],
+  labels: Int[jax.typing.ArrayLike, " rows"],
   *,
   num_classes: int,
-  axis_name: AxisName = None,
 ) -> Anchors:
   """Returns the mean feature and mean prediction of every class.
 
@@ -40,16 +46,50 @@ def class_anchors(
   for both anchors.
 
   Args:
-    features: Features [rows, dim], as the classifier head consumes them.
+    features: Features of labeled examples, as the head consumes them.
     probs: Predicted class probabilities of the same examples.
-    labels: Class of each example in [0, num_classes); a row with another
-      value (-1: no label yet) counts for nothing.
+    labels: Class of each example in [0, num_classes). Rows with another value,
+      such as -1 for no label yet, are left out.
     num_classes: Number of classes.
-    axis_name: Mesh axes that the rows are split over, inside `shard_map`.
 
   Returns:
-    The anchors, equal on every shard; zeros where there is no label at all.
+    `Anchors(features [classes, dim], probs [classes, classes])`.
+
+  Raises:
+    ValueError: If shapes do not fit.
+
+  References:
+    Jin and Yang, "Combining Discrepancy-Confusion Uncertainty and Calibration
+    Diversity for Active Fine-Grained Image Classification", ECCV 2026,
+    https://arxiv.org/abs/2509.24181.
   """
+  num_classes = check_integer("num_classes", num_classes, low=1)
+  check_shapes(
+    {"classes": num_classes},
+    probs=(probs, ("rows", "classes")),
+    features=(features, ("rows", "dim")),
+    labels=(labels, ("rows",)),
+  )
+  return _class_anchors(
+    as_float32(features),
+    as_float32(probs),
+    # A narrow type cannot count the classes: 256 is 0 in uint8.
+    as_int32(labels),
+    num_classes=num_classes,
+  )
+
+
+@shard_rows(
+  rows=("features", "probs", "labels"), static_argnames=("num_classes",)
+)
+def _class_anchors(
+  features: Rows,
+  probs: Float[Array, "rows classes"],
+  labels: Int[Array, " rows"],
+  *,
+  num_classes: int,
+  axis_name: AxisName = None,
+) -> Anchors:
   member = jax.nn.one_hot(labels, num_classes, dtype=probs.dtype)
   counts = psum(member.sum(0), axis_name)
 

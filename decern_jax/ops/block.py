@@ -1,10 +1,10 @@
-"""Loops over blocks of rows whose number is known only at run time."""
+"""Loops over blocks of rows, orders of rows, and sums."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from decern_jax.distributed.rows import HostRows, Rows
 
@@ -20,9 +20,9 @@ def fold_blocks(
   """Folds `step` over blocks of the rows 0 ... num_rows - 1.
 
   The arrays keep their static length `max_rows`, and the loop runs only over
-  the blocks that hold rows: a pool that shrinks costs less without a new
-  compilation. The last block is moved back to fit, so a row may be visited
-  twice; `fresh` is True the first time only.
+  the blocks that hold rows. A pool that shrinks then costs less and compiles
+  nothing new. The last block is moved back to fit into the array, so that a row
+  may be visited twice. `fresh` is True only at the first visit.
 
   Args:
     step: Maps `(carry, start, fresh)` to the next carry, where `fresh` is a
@@ -59,10 +59,35 @@ def set_rows_at(array: Array, rows: Array, start: Int[Array, ""]) -> Array:
 
 
 def slots_of(order: Int[Array, " rows"]) -> Int[Array, " rows"]:
-  """Returns where an order puts each row: its inverse."""
+  """Returns the place of each row in an order, its inverse permutation."""
   return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
 def compaction(keep: Bool[Array, " rows"]) -> Int[Array, " rows"]:
-  """Returns the order that puts the rows to keep first, else unchanged."""
+  """Returns the order that moves the rows to keep to the front.
+
+  Among the rows to keep, and among the others, the order stays the same.
+
+  Args:
+    keep: True at the rows to keep.
+  """
   return jnp.argsort(~keep, stable=True)
+
+
+def pairwise_sum(values: Float[Array, "rows ..."]) -> Float[Array, "..."]:
+  """Returns the sum over rows, halves first.
+
+  The rounding error grows with the logarithm of the number of rows. Sums of one
+  pool agree to a few units in the last place for any number of shards. A
+  running sum of a million rows differs by thousands of them.
+
+  Args:
+    values: The values.
+  """
+  size = 1 << (len(values) - 1).bit_length()
+  padding = [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)
+  values = jnp.pad(values, padding)
+  while len(values) > 1:
+    half = len(values) // 2
+    values = values[:half] + values[half:]
+  return values[0]

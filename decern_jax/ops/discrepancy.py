@@ -1,5 +1,16 @@
 """Discrepancy-confusion uncertainty of a pool, in blocks.
 
+Local feature fusion moves the salient part of a feature x to a class anchor a:
+
+  m = x + s · lam · (a - x),   s = 1 inside the saliency mask, 0 outside.
+
+The head is linear and the mask is constant on bins, so the logits of m are
+
+  z + lam · (sum over the top bins k of A[k] - (s · x) W),
+
+where A[k] = (a restricted to bin k) W is the same for the whole pool. No fused
+feature is ever formed.
+
 All arrays of a block are class-major, [classes, rows]: the sums over classes
 then run over whole vectors of rows.
 """
@@ -10,27 +21,45 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+import numpy as np
 
 from decern_jax.distributed.collective import AxisName, varying
-from decern_jax.distributed.rows import Rows
+from decern_jax.distributed.rows import HostRows, Rows
+from decern_jax.distributed.sharding import SPLIT, block_floats, shard_rows
+from decern_jax.io.validation import (
+  as_float32,
+  check_integer,
+  check_pool,
+  float32_tree,
+)
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.block import compaction, fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.fusion import anchor_shifts, fusion_ratio, split_bins
+from decern_jax.ops.distances import cosine_similarity
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.ops.saliency import top_bins, upsampling_bins
-from decern_jax.ops.similarity import cosine_similarity
+from decern_jax.ops.saliency import (
+  NUM_BINS,
+  NUM_TOP_BINS,
+  check_bins,
+  top_bins,
+  upsampling_bins,
+)
 
 # The floor inside the logarithm of a probability (official code).
 EPSILON = 1e-10
 
-# The sums over classes are cut in so many interleaved parts. XLA then fuses
-# exp and log into the sums and writes no array of [anchors, classes, rows]
-# but the product itself: 12 % less time on a CPU.
+# The range of the fusion ratio lam: an anchor never replaces the whole feature
+# and never leaves it unchanged (official code).
+MIN_RATIO = 1 / 64
+MAX_RATIO = 63 / 64
+
+# Sums over classes are split into this many interleaved parts. XLA then fuses
+# exp and log into the sums, and the product is the only array of [anchors,
+# classes, rows] that it writes. This saves 12 % of the time on a CPU.
 NUM_PARTS = 4
 
-# Rows whose products with the head and the anchors are held at once. With two
-# CPU devices on two cores, XLA (jaxlib 0.10.2) begins the loop over blocks
-# before the products of more rows than these are complete: a test shows it.
+# Rows whose products with the head and the anchors are held at once. With more
+# rows, and two CPU devices on two cores, XLA (jaxlib 0.10.2) begins the loop
+# over blocks before these products are complete, as a slow test shows.
 CHUNK_ROWS = 4096
 
 
@@ -58,7 +87,7 @@ class _Tile(NamedTuple):
   """Some of the anchors.
 
   Attributes:
-    shifts: [anchors · classes, bins], `fusion.anchor_shifts`, flattened.
+    shifts: [anchors · classes, bins], `anchor_shifts`, flattened.
     probs: [anchors, classes], the probability anchors q; 0 in padding.
     first: [], the class of the first anchor.
     fresh: [anchors], False at anchors that an earlier tile has counted.
@@ -71,6 +100,83 @@ class _Tile(NamedTuple):
 
 
 def discrepancy_confusion(
+  features: Float[jax.typing.ArrayLike, "pool dim"] | HostRows,
+  probs: Float[jax.typing.ArrayLike, "pool classes"],
+  anchors: Anchors,
+  head: LinearHead,
+  *,
+  valid: Bool[jax.typing.ArrayLike, " pool"] | None = None,
+  num_bins: int = NUM_BINS,
+  num_top_bins: int = NUM_TOP_BINS,
+  block_size: int | None = None,
+) -> Float[Array, " pool"]:
+  """Scores how uncertain the classification of each example of a pool is.
+
+  Each example is fused with each class anchor, and P, the prediction on the
+  fused feature, is compared with mixtures u of the example's and the anchor's
+  predictions: score = mean over anchors of
+
+    (1 - rho) (CE(p, P)^d + conf) + rho (CE(whole, P)^d + conf)
+      + (CE(part, P)^d + conf),
+
+  with whole = (1 - lam) p + lam q, part = (1 - rho lam) p + rho lam q,
+  conf = H(P)^(1 - d), CE(u, P) = -sum u log(P + 1e-10), and d the cosine
+  distance (1 - cos) / 2 of example and anchor. The cost is that of the valid
+  rows, and memory beyond the inputs stays linear in the pool.
+
+  Args:
+    features: Features of the pool, as the head consumes them.
+    probs: Predicted class probabilities of the pool.
+    anchors: Class anchors, of `class_anchors`.
+    head: The linear head, of two classes or more.
+    valid: True at the rows that exist; None: all.
+    num_bins: Bins of the saliency mask, at least 1.
+    num_top_bins: Salient bins, in [1, num_bins].
+    block_size: Rows of the pool to work on at once; None: a number that
+      suits the backend.
+
+  Returns:
+    The scores, at least 0; 0 where `valid` is False.
+
+  Raises:
+    ValueError: If shapes do not fit or an option is out of range.
+
+  References:
+    Jin and Yang, ECCV 2026, https://arxiv.org/abs/2509.24181,
+    discrepancy-confusion uncertainty.
+  """
+  sizes = check_pool(features, probs, head, anchors=anchors, valid=valid)
+  num_bins, num_top_bins = check_bins(num_bins, num_top_bins)
+  block_size, tile_size = _block_sizes(sizes["classes"], block_size)
+  return _discrepancy_confusion(
+    as_float32(features),
+    as_float32(probs),
+    float32_tree(anchors),
+    float32_tree(head),
+    valid,
+    num_bins=num_bins,
+    num_top_bins=num_top_bins,
+    block_size=block_size,
+    tile_size=tile_size,
+  )
+
+
+def _block_sizes(num_classes: int, block_size: object) -> tuple[int, int]:
+  """Returns the rows and the anchors to work on at once."""
+  floats = block_floats()
+  if block_size is None:
+    block_size = max(64, min(4096, floats // num_classes**2))
+  block_size = check_integer("block_size", block_size, low=1)
+  tile_size = floats // (num_classes * block_size)
+  return block_size, max(1, min(num_classes, tile_size))
+
+
+@shard_rows(
+  rows=("features", "probs", "valid"),
+  out=SPLIT,
+  static_argnames=("num_bins", "num_top_bins", "block_size", "tile_size"),
+)
+def _discrepancy_confusion(
   features: Rows,
   probs: Float[Array, "pool classes"],
   anchors: Anchors,
@@ -83,46 +189,15 @@ def discrepancy_confusion(
   tile_size: int,
   axis_name: AxisName = None,
 ) -> Float[Array, " pool"]:
-  """Scores how much the pool's examples are torn between the classes.
+  """Scores a pool in blocks of rows and tiles of anchors.
 
-  Each example is fused with each class anchor (`ops.fusion`), and P, the
-  prediction on the fused feature, is compared with mixtures u of the example's
-  and the anchor's predictions: score = mean over anchors of
-
-    (1 - rho) (CE(p, P)^d + conf) + rho (CE(whole, P)^d + conf)
-      + (CE(part, P)^d + conf),
-
-  with whole = (1 - lam) p + lam q, part = (1 - rho lam) p + rho lam q,
-  conf = H(P)^(1 - d), CE(u, P) = -sum u log(P + 1e-10), and d the cosine
-  distance (1 - cos) / 2 of example and anchor.
-
-  Args:
-    features: Features x [pool, dim] of the pool, as the head consumes them.
-    probs: Their predicted probabilities p.
-    anchors: Feature anchors a and probability anchors q.
-    head: The linear head.
-    valid: True at the rows that exist; None: all do. Only blocks that hold
-      valid rows are computed.
-    num_bins: Bins of the saliency mask.
-    num_top_bins: Salient bins.
-    block_size: Rows of the pool in a block.
-    tile_size: Anchors in a tile; `tile_size · classes · block_size` floats are
-      held at once.
-    axis_name: Mesh axes that the pool is split over, inside `shard_map`.
-
-  Returns:
-    The score of each row, at least 0; 0 where `valid` is False.
-
-  References:
-    Jin and Yang, "Combining Discrepancy-Confusion Uncertainty and Calibration
-    Diversity for Active Fine-Grained Image Classification", ECCV 2026,
-    https://arxiv.org/abs/2509.24181.
+  At once, `tile_size · classes · block_size` floats are held.
   """
   pool = len(features)
   num_rows = pool if valid is None else jnp.sum(valid)
   num_chunks = -(-pool // CHUNK_ROWS)
-  # One size for all pools of more than a chunk: a row's products are then
-  # rounded alike wherever it lies, and ties of bins do not turn.
+  # One size for all pools of more than a chunk. The products of a row are then
+  # rounded in the same way in every place, and equal bins keep their order.
   chunk_size = min(pool, CHUNK_ROWS)
   order = None if valid is None else compaction(valid)
   if num_chunks > 1:
@@ -274,9 +349,9 @@ def _cross_entropies(
 ) -> tuple[Array, Array, Array]:
   """Returns H(P), CE(p, P) and CE(q, P), each [anchors, rows].
 
-  The log-probability of the largest class is -log1p(sum of the others), the
-  sum taken without it: nothing cancels when the softmax saturates. The others
-  are at most 1/2, where log(P + epsilon) loses nothing.
+  The log-probability of the largest class is -log1p(sum of the others), so that
+  nothing cancels when the softmax saturates. The other probabilities are at
+  most 1/2, where log(P + epsilon) loses no digits.
   """
   fused = _fused_logits(block, tile, ratio)
   top = functools.reduce(jnp.maximum, fused).max(axis=1)[:, None]
@@ -322,3 +397,53 @@ def _parts(array: Array, axis: int) -> list[Array]:
     jax.lax.index_in_dim(array, part, axis + 1, keepdims=False)
     for part in range(NUM_PARTS)
   ]
+
+
+def fusion_ratio(
+  probs: Float[Array, "*batch classes"],
+) -> Float[Array, "*batch classes"]:
+  """Returns how far fusion moves an example to each anchor: 1/64 to 63/64."""
+  return jnp.clip(probs, MIN_RATIO, MAX_RATIO)
+
+
+def split_bins(
+  rows: Float[Array, "rows dim"], num_bins: int
+) -> Float[Array, "bins rows width"]:
+  """Splits coordinates by upsampling bin, padding every bin with zeros.
+
+  Args:
+    rows: Features, or the columns of a head's kernel.
+    num_bins: Number of bins.
+
+  Returns:
+    For each bin, the coordinates of each row that belong to it.
+  """
+  bins = upsampling_bins(rows.shape[-1], num_bins)
+  counts = np.bincount(bins, minlength=num_bins)
+  first = np.cumsum(counts) - counts
+  width = np.arange(counts.max())
+  inside = width < counts[:, None]
+  where = np.where(inside, first[:, None] + width, 0)
+  return jnp.where(inside[:, None], rows[:, where].swapaxes(0, 1), 0.0)
+
+
+def anchor_shifts(
+  anchor_bins: Float[Array, "bins anchors width"],
+  kernel_bins: Float[Array, "bins classes width"],
+) -> Float[Array, "anchors classes bins"]:
+  """Returns A: what each bin of each anchor adds to the logits.
+
+  Args:
+    anchor_bins: The feature anchors, split by `split_bins`.
+    kernel_bins: The transposed kernel of the head, split in the same way.
+
+  Returns:
+    A[i, c, k] = sum over the coordinates j of bin k of a[i, j] W[j, c].
+  """
+  shifts = jnp.einsum(
+    "kiw,kcw->kic",
+    anchor_bins,
+    kernel_bins,
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return jnp.moveaxis(shifts, 0, -1)

@@ -1,16 +1,17 @@
-"""Random keys of a run: one for each seed, purpose and round."""
+"""Random keys, one for each seed, purpose and round, and draws for rows."""
 
 import zlib
 
 import jax
+from jaxtyping import Array, Float, Int, Key
 
 
 def seed_key(seed: int, purpose: str) -> jax.Array:
   """Returns the key of one source of randomness in a run.
 
-  Sources are independent: another way of drawing for one purpose leaves the
-  draws for all others as they were, and runs of several strategies with one
-  seed share all but the strategy's own.
+  Sources are independent. A change of how one purpose draws leaves the draws of
+  all others as they are. Runs of several strategies with one seed share all
+  draws except those of the strategies.
 
   Args:
     seed: Seed of the run.
@@ -49,3 +50,22 @@ def host_seed(seed: int, purpose: str, round_num: int) -> tuple[int, ...]:
     appended.
   """
   return (seed, zlib.crc32(purpose.encode()), round_num)
+
+
+def uniform_at(
+  key: Key[Array, ""], indices: Int[Array, " rows"]
+) -> Float[Array, " rows"]:
+  """Returns a uniform draw in [0, 1) for each row of a pool.
+
+  The draw of a row depends only on the key and its index, not on the padding of
+  the pool or the number of shards.
+
+  Args:
+    key: Random key.
+    indices: Indices of the rows in the whole pool.
+
+  Returns:
+    One draw per row.
+  """
+  keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+  return jax.vmap(jax.random.uniform)(keys)

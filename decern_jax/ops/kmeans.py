@@ -13,20 +13,41 @@ from decern_jax.distributed.collective import (
   top_rows,
   varying,
 )
-from decern_jax.distributed.rows import Rows
-from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
+from decern_jax.distributed.rows import HostRows, Rows, in_order
+from decern_jax.distributed.sharding import (
+  SPLIT,
+  WHOLE,
+  block_rows,
+  shard_rows,
+)
+from decern_jax.io.validation import (
+  as_float32,
+  check_integer,
+  check_number,
+  check_shapes,
+)
+from decern_jax.ops.block import (
+  compaction,
+  fold_blocks,
+  rows_at,
+  set_rows_at,
+  slots_of,
+)
 from decern_jax.ops.seeding import greedy_centers
 
-# A point this near to its center, by its length, lies on it: the mean of equal
-# points may differ from them by as much.
+# A point that is nearer to its center than this share of its length lies on it.
+# The mean of equal points may differ from them by as much.
 ROUNDING = 1e-5
+
+MAX_STEPS = 300
+TOLERANCE = 1e-4
 
 
 class Clusters(NamedTuple):
   """The result of a clustering.
 
   Attributes:
-    centers: The (weighted) mean of each cluster, as it is: not normalised.
+    centers: The weighted mean of each cluster, not normalised.
     assignments: The cluster of each point, the nearest center's.
     inertia: Weighted sum of the squared distances to the nearest center.
     num_steps: Steps that Lloyd's algorithm took.
@@ -56,18 +77,103 @@ class _Assignment(NamedTuple):
 
 def weighted_kmeans(
   key: Key[Array, ""],
+  points: Float[jax.typing.ArrayLike, "points dim"] | HostRows,
+  weights: Float[jax.typing.ArrayLike, " points"],
+  *,
+  num_clusters: int,
+  max_steps: int = MAX_STEPS,
+  tolerance: float = TOLERANCE,
+) -> Clusters:
+  """Clusters weighted points by k-means.
+
+  A greedy k-means++ start, then Lloyd's steps; a cluster that falls empty is
+  moved to the point farthest from its center. A point of weight zero is
+  assigned to its nearest center in the end, and has no other effect.
+
+  Args:
+    key: Random key.
+    points: The points.
+    weights: Weight of each point, at least 0.
+    num_clusters: Number of clusters, in [1, points].
+    max_steps: Largest number of Lloyd's steps, at least 1.
+    tolerance: Times the mean variance of the coordinates, the squared shift of
+      all centers at which the steps end (scikit-learn's rule).
+
+  Returns:
+    `Clusters(centers [k, dim], assignments [points], inertia [], num_steps
+    [])`; the centers are the weighted means.
+
+  Raises:
+    ValueError: If shapes do not fit or an option is out of range.
+
+  References:
+    Arthur and Vassilvitskii, "k-means++: The advantages of careful seeding",
+    SODA 2007. Lloyd, "Least squares quantization in PCM", 1982.
+  """
+  sizes = check_shapes(
+    {}, points=(points, ("points", "dim")), weights=(weights, ("points",))
+  )
+  return _weighted_kmeans(
+    key,
+    as_float32(points),
+    as_float32(weights),
+    num_clusters=check_integer(
+      "num_clusters", num_clusters, low=1, high=sizes["points"]
+    ),
+    max_steps=check_integer("max_steps", max_steps, low=1),
+    tolerance=check_number("tolerance", tolerance, low=0.0),
+    block_size=block_rows(sizes["dim"]),
+  )
+
+
+@shard_rows(
+  rows=("points", "weights"),
+  out=Clusters(WHOLE, SPLIT, WHOLE, WHOLE),
+  static_argnames=("num_clusters", "max_steps", "block_size"),
+)
+def _weighted_kmeans(
+  key: Key[Array, ""],
+  points: Rows,
+  weights: Float[Array, " points"],
+  *,
+  num_clusters: int,
+  max_steps: int,
+  tolerance: float | Float[Array, ""],
+  block_size: int,
+  axis_name: AxisName = None,
+) -> Clusters:
+  order = compaction(weights > 0.0)
+  clusters = cluster_first_rows(
+    key,
+    in_order(points, order),
+    weights[order],
+    num_points=jnp.sum(weights > 0.0),
+    num_clusters=num_clusters,
+    max_steps=max_steps,
+    tolerance=tolerance,
+    block_size=block_size,
+    slots=slots_of(order),
+    axis_name=axis_name,
+  )
+  assignments = jnp.zeros_like(clusters.assignments)
+  assignments = assignments.at[order].set(clusters.assignments)
+  return clusters._replace(assignments=assignments)
+
+
+def cluster_first_rows(
+  key: Key[Array, ""],
   points: Rows,
   weights: Float[Array, " points"],
   *,
   num_points: int | Int[Array, ""],
   num_clusters: int,
-  max_steps: int,
+  max_steps: int | Int[Array, ""],
   tolerance: float | Float[Array, ""],
   block_size: int,
   slots: Int[Array, " points"] | None = None,
   axis_name: AxisName = None,
 ) -> Clusters:
-  """Clusters the first `num_points` points.
+  """Clusters the first `num_points` points, inside of `jit` or `shard_map`.
 
   Starts from `seeding.greedy_centers`. A cluster that falls empty is moved to
   the point that lies farthest from its center. Ends when no assignment
@@ -85,9 +191,9 @@ def weighted_kmeans(
     max_steps: Largest number of steps.
     tolerance: Relative bound of the shift.
     block_size: Points whose products with the centers are held at once.
-    slots: Where in `points` each row of the pool is, `block.slots_of` the order
-      that they were brought to: the start is then drawn alike however many
-      shards there are. None: in the order of the pool.
+    slots: The place in `points` of each row of the pool, `block.slots_of` the
+      order of the points. The start is then the same for any number of shards.
+      None: the points are in the order of the pool.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
   Returns:
@@ -156,7 +262,7 @@ def _assign(
     member = jax.nn.one_hot(nearest, len(centers), dtype=rows.dtype)
     weight = jnp.where(fresh, rows_at(weights, start, size), 0.0)
     member = member * weight[:, None]
-    # |x|^2 cancels digits, which only the order of far points would notice.
+    # |x|^2 cancels digits. Only the order of far points depends on them.
     distance = jnp.sum(rows**2, axis=-1) - 2.0 * jnp.max(score, axis=-1)
     return _Assignment(
       set_rows_at(found.assignments, nearest.astype(jnp.int32), start),
@@ -225,14 +331,14 @@ def _new_centers(points, weights, centers, found, axis_name):
 def _relocate(points, weights, centers, found, sums, totals, axis_name):
   """Gives the r-th empty cluster the r-th farthest point of the others.
 
-  A cluster gives a point away only while other points stay with it, so that
-  filling one cluster never empties another. A point that lies on its center
-  stays there: two centers in one place would trade their points for ever.
+  A cluster gives a point away only if other points stay in it, so that filling
+  one cluster never empties another. A point that lies on its center stays
+  there, because two centers in one place would exchange their points for ever.
   """
   num_clusters = len(totals)
-  _, position = top_rows(found.distances, num_clusters, axis_name)
+  _, farthest = top_rows(found.distances, num_clusters, axis_name)
   rows, weight, owner = (
-    take_rows(array, position, axis_name)
+    take_rows(array, farthest, axis_name)
     for array in (points, weights, found.assignments)
   )
   square = jnp.sum((rows - centers[owner]) ** 2, axis=-1)
@@ -243,7 +349,7 @@ def _relocate(points, weights, centers, found, sums, totals, axis_name):
     sums, totals = state
     empty = jnp.argmin(totals)
     old = owner[donor]
-    # A weight that is the cluster's whole weight is its last point's.
+    # If the weight of a point is that of its cluster, it is the last point.
     is_spare = totals[old] > weight[donor] * (1.0 + 1e-6)
     gives = (totals[empty] == 0.0) & is_apart[donor] & is_spare
     mass = jnp.where(gives, weight[donor], 0.0)

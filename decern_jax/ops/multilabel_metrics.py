@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 THRESHOLD = 0.5
-"""The probability from which on a label counts as predicted."""
+"""The lowest probability at which a label counts as predicted."""
 
 RAREST_SHARE = 1 / 3
-"""How many of the labels, rounded up, are the rarest ones."""
+"""The share of the labels, rounded up, that are the rarest ones."""
 
 
 def summarize(
@@ -19,26 +19,27 @@ def summarize(
   valid: np.ndarray | None = None,
   train_counts: np.ndarray,
 ) -> dict[str, Any]:
-  """Returns the metrics of a part of the data.
+  """Returns the metrics of a data split.
 
-  Computed on the host in float64, from counts: ranking needs the whole part in
-  one place, and a sort of it is nothing beside the prediction.
+  They are computed on the host in float64, because ranking needs the whole
+  split in one place. Sorting it takes little time compared with the
+  predictions.
 
-  A label without a positive in the part has no recall, so neither an F1 nor an
-  average precision: both are None, and the means over labels leave it out. The
-  means are those of scikit-learn with `labels` set to the others and so, unlike
-  scikit-learn's own, over the same labels whatever the model predicts. Of the
-  label's false positives, micro F1, micro average precision and the Hamming
-  loss still tell. An example without any label, or with all, has no pair to
-  rank and adds 0 to the ranking loss, as in scikit-learn.
+  A label without a positive in the split has no recall, and therefore no F1 and
+  no average precision. Both are None, and the means over labels leave the label
+  out. These means are those of scikit-learn with `labels` set to the other
+  labels. Unlike scikit-learn's default, they are over the same labels for every
+  prediction. Micro F1, micro average precision and the Hamming loss still count
+  the false positives of the label. An example with no label or with all labels
+  has no pair to rank, and adds 0 to the ranking loss, as in scikit-learn.
 
   Args:
     probs: Float [rows, classes], the probability of each label.
     labels: [rows, classes], 0 or 1.
     valid: bool [rows], True at the rows that exist; None: all. The others may
       hold anything.
-    train_counts: Int [classes], training examples that carry each label; the
-      rarest third is told by it.
+    train_counts: Int [classes], training examples that have each label. They
+      determine the rarest third.
 
   Returns:
     Floats, each in [0, 1] or None where it is undefined: "macro_f1" and
@@ -113,8 +114,8 @@ def micro_f1_score(predicted: np.ndarray, labels: np.ndarray) -> float | None:
 def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float | None:
   """Returns the sum over thresholds of precision times growth of recall.
 
-  Every distinct score is one threshold, so that equal scores have no order.
-  Nothing is interpolated.
+  Every distinct score is one threshold, so that the order of equal scores does
+  not matter. Nothing is interpolated.
 
   Args:
     scores: Float [rows], the higher the likelier.
@@ -127,7 +128,7 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float | None:
   scores, hits = scores[order], np.cumsum(relevant[order])
   if not hits[-1]:
     return None
-  # The last row of each score: there the threshold has passed all equal ones.
+  # The last row of each score, after all rows with an equal score.
   ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
   precision = hits[ends] / (ends + 1)
   growth = np.diff(hits[ends], prepend=0)
@@ -135,11 +136,11 @@ def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float | None:
 
 
 def ranking_loss(scores: np.ndarray, labels: np.ndarray) -> float:
-  """Returns how often a label of an example ranks no higher than a wrong one.
+  """Returns how often a label of an example does not rank above a wrong one.
 
-  Of all pairs of a label that the example has and one that it has not, the
-  share in which the first has no higher score; averaged over the examples. An
-  example without such a pair counts as 0.
+  A pair is a label that the example has and one that it does not have. The loss
+  of an example is the share of its pairs in which the first label does not have
+  the higher score, and 0 without a pair. The losses are averaged.
 
   Args:
     scores: Float [rows, classes].
@@ -151,7 +152,7 @@ def ranking_loss(scores: np.ndarray, labels: np.ndarray) -> float:
   num_labels = np.sum(labels, axis=1)
   num_pairs = num_labels * (labels.shape[1] - num_labels)
   wrong = np.zeros(len(labels), np.int64)
-  # By label: all pairs at once would be an array of rows times classes squared.
+  # One label at a time: all pairs would be an array of rows · classes².
   for score, is_label in zip(scores.T, labels.T, strict=True):
     is_above = ~labels & (scores >= score[:, None])
     wrong += np.where(is_label, np.sum(is_above, axis=1), 0)
@@ -159,13 +160,13 @@ def ranking_loss(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def rarest_labels(train_counts: np.ndarray) -> np.ndarray:
-  """Returns the positions of the third of the labels with the fewest examples.
+  """Returns the third of the labels with the fewest examples.
 
   Args:
-    train_counts: Int [classes], training examples that carry each label.
+    train_counts: Int [classes], training examples that have each label.
 
   Returns:
-    The positions, from the rarest on, a third of them rounded up; of equally
+    Indices of labels from the rarest on, a third of all rounded up. Of equally
     rare labels the first come first.
   """
   count = int(np.ceil(RAREST_SHARE * len(train_counts)))
@@ -173,7 +174,7 @@ def rarest_labels(train_counts: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-  """Averages the values that are defined; None where none is."""
+  """Returns the mean of the values that are not None, or None without any."""
   defined = [value for value in values if value is not None]
   return float(np.mean(defined)) if defined else None
 
@@ -181,7 +182,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _valid_rows(
   probs: np.ndarray, labels: np.ndarray, valid: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the rows that exist, labels as bool, after all checks."""
+  """Checks the arrays and returns the rows that exist, with labels as bool."""
   probs, labels = np.asarray(probs), np.asarray(labels)
   if probs.ndim != 2 or probs.shape != labels.shape or 0 in probs.shape:
     raise ValueError(

@@ -14,20 +14,20 @@ def mirrored_ranking_loss(
 ) -> Float[Array, ""]:
   """Returns how far predicted losses are from ranking pairs of a batch.
 
-  The first example makes a pair with the last, the second with the one before
-  it, and so on; the middle one of an odd batch has none. A pair with losses l,
-  l' and predictions s, s' costs
+  The first example is paired with the last, the second with the last but one,
+  and so on. The middle one of an odd batch has no pair. The cost of a pair with
+  losses l, l' and predictions s, s' is
 
     max(0, margin - sign (s - s')),   sign = 1 where l > l', else -1,
 
-  and the costs are averaged. Nothing flows back into the losses, which are the
-  module's target.
+  and the costs are averaged. No gradient flows into the losses, which are the
+  target of the module.
 
   Args:
     predicted: Predicted loss s of each example, on any scale.
     losses: Its loss l.
-    margin: What the predictions of a pair should differ by, above 0.
-    num_rows: How many examples, from the first on, are the batch; None: all.
+    margin: Difference that the predictions of a pair should have, above 0.
+    num_rows: Number of examples in the batch, from the first on; None: all.
 
   Returns:
     The mean cost, at least 0; 0 for a batch without a pair.

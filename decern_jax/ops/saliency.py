@@ -1,8 +1,8 @@
-"""Which coordinates of a feature the classifier's decision hangs on.
+"""The coordinates of a feature that the decision of the classifier depends on.
 
 The saliency of an example is the gradient of its cross-entropy with respect to
-its feature. The head is linear, so that gradient is W r, with r the residual
-of the softmax: no backward pass is needed, and pooling the gradient to bins is
+its feature. The head is linear, so that this gradient is W r, where r is the
+residual of the softmax. It needs no backward pass, and pooling it to bins is
 one product with the pooled kernel.
 """
 
@@ -11,6 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
+from decern_jax.distributed.collective import AxisName
+from decern_jax.distributed.sharding import SPLIT, shard_rows
+from decern_jax.io.validation import (
+  as_float32,
+  check_integer,
+  check_pool,
+  float32_tree,
+)
 from decern_jax.ops.head import LinearHead, logits
 
 NUM_BINS = 100
@@ -59,18 +67,19 @@ def upsampling_bins(dim: int, num_bins: int) -> np.ndarray:
 def residuals(
   logits: Float[Array, "rows classes"], targets: Int[Array, " rows"]
 ) -> Float[Array, "rows classes"]:
-  """Returns softmax(logits) - onehot(target), up to a positive factor a row.
+  """Returns softmax(logits) - onehot(target), times a positive factor per row.
 
-  The factor makes the target's entry -1 and leaves the softmax over the other
-  classes elsewhere. Subtracting would lose every digit where the softmax
+  The factor makes the entry of the target -1, and the other entries the softmax
+  over the other classes. A subtraction would lose all digits where the softmax
   saturates.
 
   Args:
     logits: Logits of each example, at least two classes.
-    targets: Class whose cross-entropy is meant.
+    targets: Target class of the cross-entropy of each example.
 
   Returns:
-    The direction of the gradient of cross-entropy by the logits.
+    The direction of the gradient of the cross-entropy with respect to the
+    logits.
   """
   classes = jnp.arange(logits.shape[-1])
   is_target = classes[None] == targets[:, None]
@@ -88,12 +97,12 @@ def top_bins(
 ) -> Bool[Array, "rows bins"]:
   """Marks the bins with the largest pooled gradient of each example.
 
-  The gradient's shift, scale and batch average, which the official code
-  computes, cannot change the answer and are left out.
+  The official code also shifts, scales and averages the gradient. This cannot
+  change the result and is left out.
 
   Args:
     logits: Logits of the head on each example.
-    probs: Predicted probabilities; their largest is the target.
+    probs: Predicted probabilities; the class with the largest is the target.
     head: The linear head.
     num_bins: Bins that the coordinates are pooled to.
     num_top_bins: Bins to mark, in [1, num_bins].
@@ -111,29 +120,61 @@ def top_bins(
 
 
 def saliency_mask(
+  features: Float[jax.typing.ArrayLike, "rows dim"],
+  probs: Float[jax.typing.ArrayLike, "rows classes"],
+  head: LinearHead,
+  *,
+  num_bins: int = NUM_BINS,
+  num_top_bins: int = NUM_TOP_BINS,
+) -> Bool[Array, "rows dim"]:
+  """Marks the coordinates of each feature that its prediction depends on.
+
+  These are the coordinates in the bins with the largest mean gradient of
+  cross-entropy(head(x), argmax p) with respect to x.
+
+  Args:
+    features: Features x, as the head consumes them.
+    probs: Predicted class probabilities p of the same examples.
+    head: The linear head, of two classes or more.
+    num_bins: Bins that the coordinates are pooled to, at least 1.
+    num_top_bins: Bins to mark, in [1, num_bins].
+
+  Returns:
+    The mask, True at salient coordinates.
+
+  Raises:
+    ValueError: If shapes do not fit or an option is out of range.
+
+  References:
+    Jin and Yang, ECCV 2026, https://arxiv.org/abs/2509.24181, local feature
+    fusion.
+  """
+  check_pool(features, probs, head)
+  num_bins, num_top_bins = check_bins(num_bins, num_top_bins)
+  return _saliency_mask(
+    as_float32(features),
+    as_float32(probs),
+    float32_tree(head),
+    num_bins=num_bins,
+    num_top_bins=num_top_bins,
+  )
+
+
+@shard_rows(
+  rows=("features", "probs"),
+  out=SPLIT,
+  static_argnames=("num_bins", "num_top_bins"),
+)
+def _saliency_mask(
   features: Float[Array, "rows dim"],
   probs: Float[Array, "rows classes"],
   head: LinearHead,
   *,
   num_bins: int,
   num_top_bins: int,
+  axis_name: AxisName = None,
 ) -> Bool[Array, "rows dim"]:
-  """Marks the salient coordinates of each feature.
-
-  Args:
-    features: Features, as the head consumes them.
-    probs: Predicted probabilities of the same examples.
-    head: The linear head.
-    num_bins: Bins that the gradient is pooled to.
-    num_top_bins: Bins that are salient, in [1, num_bins].
-
-  Returns:
-    True at the coordinates of the top bins.
-
-  References:
-    Jin and Yang, ECCV 2026, https://arxiv.org/abs/2509.24181, local feature
-    fusion.
-  """
+  del axis_name
   bins = top_bins(
     logits(head, features),
     probs,
@@ -142,3 +183,19 @@ def saliency_mask(
     num_top_bins=num_top_bins,
   )
   return bins[:, upsampling_bins(features.shape[-1], num_bins)]
+
+
+def check_bins(num_bins: object, num_top_bins: object) -> tuple[int, int]:
+  """Returns the options of the saliency mask as ints.
+
+  Args:
+    num_bins: Bins that the coordinates are pooled to.
+    num_top_bins: Salient bins.
+
+  Raises:
+    ValueError: If not 1 <= `num_top_bins` <= `num_bins`.
+  """
+  num_bins = check_integer("num_bins", num_bins, low=1)
+  return num_bins, check_integer(
+    "num_top_bins", num_top_bins, low=1, high=num_bins
+  )

@@ -1,4 +1,4 @@
-"""Greedy k-means++: where a clustering starts."""
+"""Greedy k-means++, the initial centers of a clustering."""
 
 import functools
 import math
@@ -17,11 +17,15 @@ from decern_jax.distributed.collective import (
   varying,
 )
 from decern_jax.distributed.rows import Rows
-from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.statistics import pairwise_sum
+from decern_jax.ops.block import (
+  fold_blocks,
+  pairwise_sum,
+  rows_at,
+  set_rows_at,
+)
 
-# Children of a node of the tree that rows are drawn by, and the bits of their
-# weights: a sum of them is a 32-bit number.
+# Children of a node in the tree that rows are drawn with, and the bits of their
+# weights. The sum over the children of a node fits into 32 bits.
 RADIX = 256
 _BITS = 22
 
@@ -34,26 +38,27 @@ def sample_rows(
   slots: Int[Array, " rows"] | None = None,
   axis_name: AxisName = None,
 ) -> Int[Array, " count"]:
-  """Draws positions with replacement, with probability in proportion to mass.
+  """Draws rows with replacement, with probability in proportion to mass.
 
-  Goes down a tree of sums whose leaves are the rows of the pool: at each node,
-  one of `RADIX` children is drawn. The sums are whole numbers, of the masses in
-  steps of 2^-22 of the largest, and so do not depend on the order of adding:
-  however many shards there are, the same rows are drawn, and a row whose mass
-  differs in its last digits moves the borders of its own node alone. One sum
-  over the whole pool would move all borders, by more than a row of a million.
+  The leaves of a tree of sums are the rows of the pool. From the root down, one
+  of the `RADIX` children of a node is drawn. The masses are rounded to whole
+  numbers, in steps of 2^-22 of the largest, so that their sums do not depend on
+  the order of addition. Any number of shards therefore draws the same rows. A
+  row whose mass differs in the last digits moves only the borders in its own
+  node. Cumulative sums over the whole pool would move all borders, which for a
+  million rows is more than a row.
 
   Args:
     key: Random key.
     mass: Mass of each row, at least 0.
     count: Number of draws.
-    slots: Where in `mass` each row of this shard is, in the order of the pool;
-      None: in that order.
+    slots: The place in `mass` of each row of this shard, in the order of the
+      pool. None: the rows are in that order.
     axis_name: Mesh axes that the rows are split over, inside `shard_map`.
 
   Returns:
-    Positions in the whole of `mass`, equal on every shard. Where the total mass
-    is zero, that of the first row of the pool.
+    Indices into the whole of `mass`, equal on every shard. If the total mass is
+    zero, the index of the first row of the pool.
   """
   leaves = _in_steps(mass, axis_name)
   if slots is not None:
@@ -86,12 +91,12 @@ def _in_steps(mass, axis_name) -> Int[Array, " rows"]:
 def _sum_tree(leaves, start, axis_name) -> list[Int[Array, " nodes"]]:
   """Returns the sums of `RADIX` rows, of `RADIX` of these, up to one node.
 
-  Every level is padded to whole nodes of the one above, and is scaled down to
-  22 bits where its sums are larger, so that no sum overflows.
+  Every level is padded to whole nodes of the level above. Sums of more than 22
+  bits are scaled down, so that no sum overflows.
   """
   num_rows = len(leaves) * num_shards(axis_name)
   first, within = start // RADIX, start % RADIX
-  # The shard's rows, from the beginning of the node that its first one is in.
+  # The rows of the shard, after those of other shards in the same first node.
   length = -(-(len(leaves) + RADIX - 1) // RADIX) * RADIX
   row = jax.lax.dynamic_update_slice_in_dim(
     varying(jnp.zeros(length, jnp.int32), axis_name), leaves, within, 0
@@ -153,7 +158,7 @@ def greedy_centers(
     num_points: Points that count, on this shard.
     num_clusters: Number of centers.
     block_size: Points whose products are held at once.
-    slots: Where in `points` each row of the pool is; see `sample_rows`.
+    slots: The place in `points` of each row of the pool; see `sample_rows`.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
   Returns:
@@ -187,9 +192,9 @@ def greedy_centers(
 
   def add(index, state):
     centers, distances = state
-    # Where a point does not count, its distance may have overflowed.
+    # The distance of a point that does not count may be infinite.
     mass = jnp.where(weights > 0, weights * distances, 0.0)
-    # Once the centers cover every point, any point of positive weight will do.
+    # If the centers cover all points, any point of positive weight is drawn.
     is_covered = pmax(jnp.max(mass), axis_name) == 0.0
     mass = jnp.where(is_covered, weights, mass)
     drawn = sample(jax.random.fold_in(key, index), mass, num_trials)

@@ -1,7 +1,7 @@
-"""Uncertainty of a prediction, from its class probabilities alone.
+"""Uncertainty of a prediction, computed from its class probabilities.
 
-Where an example has several labels, each is a prediction of its own between
-yes and no: the functions named `binary_...` take such probabilities.
+If an example has several labels, each label is a separate prediction of yes or
+no. The functions named `binary_...` take such probabilities.
 """
 
 import jax
@@ -48,7 +48,7 @@ def margin(
 def least_confidence(
   probs: Float[Array, "*batch classes"],
 ) -> Float[Array, "*batch"]:
-  """Returns 1 - max p, what the likeliest class leaves to the others.
+  """Returns 1 - max p, the probability of all classes but the likeliest.
 
   Args:
     probs: Class probabilities p.

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from decern_jax.ops.block import compaction
-from decern_jax.ops.chance import uniform_at
-from decern_jax.ops.nearest import nearest_distinct
-from decern_jax.ops.similarity import normalize
+from decern_jax.ops.distances import nearest_distinct, normalize
+from decern_jax.ops.keys import uniform_at
 from decern_jax.strategies.pool import Pool, Selection, take_highest
 
 TEMPERATURE = 0.07

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from decern_jax.ops import head as linear
-from decern_jax.ops.nearest import square_distances
-from decern_jax.ops.similarity import normalize
+from decern_jax.ops.distances import normalize, square_distances
 from decern_jax.strategies.pool import Pool, Selection
 from decern_jax.strategies.shortlist import pick_diverse
 

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from decern_jax.ops.nearest import squares_by_products
+from decern_jax.ops.distances import squares_by_products
 from decern_jax.ops.seeding import sample_rows
 from decern_jax.strategies.pool import Pool, Selection
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from decern_jax.distributed.sharding import take
 from decern_jax.io.validation import check_integer
-from decern_jax.ops.nearest import ROUNDING
-from decern_jax.strategies.diversity import weighted_kmeans
+from decern_jax.ops.distances import ROUNDING
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.pool import Pool, Selection, take_highest
 
 PICKS = ("most_uncertain", "nearest_center")

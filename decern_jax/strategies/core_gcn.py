@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decern_jax.ops.kcenter import greedy_k_center
-from decern_jax.ops.similarity import normalize
+from decern_jax.ops.distances import greedy_k_center, normalize
 from decern_jax.strategies.pool import Pool, Selection
 
 HIDDEN = 128

@@ -4,7 +4,7 @@ import functools
 
 import jax
 
-from decern_jax.ops.kcenter import greedy_k_center
+from decern_jax.ops.distances import greedy_k_center
 from decern_jax.strategies.pool import Pool, Selection
 
 _greedy_k_center = functools.partial(jax.jit, static_argnames="budget")(

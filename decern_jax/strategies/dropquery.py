@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from decern_jax.distributed.collective import AxisName, row_offset
-from decern_jax.distributed.sharding import SPLIT, shard_rows
+from decern_jax.distributed.sharding import SPLIT, block_rows, shard_rows
 from decern_jax.ops import head as linear
-from decern_jax.strategies.diversity import block_rows
 from decern_jax.strategies.pool import Pool, Selection
 from decern_jax.strategies.shortlist import pick_diverse
 

@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from decern_jax.ops.nearest import nearest_distinct
-from decern_jax.strategies.diversity import weighted_kmeans
+from decern_jax.ops.distances import nearest_distinct
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.pool import Pool, Selection
 
 _nearest_distinct = functools.partial(jax.jit, static_argnames="budget")(

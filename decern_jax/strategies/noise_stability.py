@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from decern_jax.ops import head as linear
-from decern_jax.ops.kcenter import greedy_k_center
+from decern_jax.ops.distances import greedy_k_center
 from decern_jax.strategies.pool import Pool, Selection
 
 NUM_NOISES = 30

@@ -6,7 +6,7 @@ import inspect
 import jax
 import jax.numpy as jnp
 
-from decern_jax.ops.chance import uniform_at
+from decern_jax.ops.keys import uniform_at
 from decern_jax.strategies.pool import Pool, Selection, take_highest
 
 # Stands for a score of 0 in the logarithm, and for a draw of 0.

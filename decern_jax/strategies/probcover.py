@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
-from decern_jax.ops.chance import uniform_at
-from decern_jax.ops.nearest import covered_distances, square_distances
-from decern_jax.ops.similarity import normalize
-from decern_jax.strategies.diversity import weighted_kmeans
+from decern_jax.ops.distances import (
+  covered_distances,
+  normalize,
+  square_distances,
+)
+from decern_jax.ops.keys import uniform_at
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.pool import Pool, Selection
 
 # Of 100 balls around examples, those that must hold one pseudo-class only.

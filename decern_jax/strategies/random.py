@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from decern_jax.ops.chance import uniform_at
+from decern_jax.ops.keys import uniform_at
 from decern_jax.strategies.pool import Pool, Selection, take_highest
 
 

@@ -5,10 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from decern_jax.ops.chance import uniform_at
-from decern_jax.ops.nearest import nearest_distinct
-from decern_jax.ops.similarity import normalize
-from decern_jax.strategies.diversity import weighted_kmeans
+from decern_jax.ops.distances import nearest_distinct, normalize
+from decern_jax.ops.keys import uniform_at
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.pool import take_highest
 
 

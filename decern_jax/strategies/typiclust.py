@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
-from decern_jax.ops.nearest import square_distances
-from decern_jax.strategies.diversity import weighted_kmeans
+from decern_jax.ops.distances import square_distances
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.pool import Pool, Selection
 
 MAX_CLUSTERS = 500

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests import tiny
 
 SCRIPT = """
@@ -11,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import decern_jax
-from decern_jax import sharding
+from decern_jax.distributed import sharding
 
 rows, dim, classes = 20_000, 512, 100
 rng = np.random.default_rng(0)
@@ -32,6 +34,7 @@ for _ in range(2):
 """
 
 
+@pytest.mark.slow
 def test_scores_on_two_devices_are_those_on_one():
   """Chunks of 8,192 rows gave hundreds of wrong scores, differing each time."""
   flag = "--xla_force_host_platform_device_count=2"

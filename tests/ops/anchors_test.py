@@ -1,57 +1,73 @@
 """Tests of decern_jax/ops/anchors.py."""
 
-import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from decern_jax.ops import anchors
+from decern_jax.distributed.sharding import make_mesh, place_pool
+from decern_jax.ops.anchors import Anchors, class_anchors
 from tests import oracle
+from tests.table import each
 
-LABELS = np.array([0, 2, 2, 0, 4, 2, 4, 4], np.int32)
+PROBLEM = oracle.make_problem()
+FEATURES, PROBS = PROBLEM.labeled_features, PROBLEM.labeled_probs
+# Class 3 has no label.
+LABELS = np.where(PROBLEM.labels == 3, 0, PROBLEM.labels).astype(np.int32)
 
 
-def rows_of(labels: np.ndarray) -> tuple[jnp.ndarray, jnp.ndarray]:
-  rng = np.random.default_rng(0)
-  features = rng.normal(size=(len(labels), 6))
-  probs = oracle.softmax(rng.normal(size=(len(labels), 5)))
-  return jnp.asarray(features, jnp.float32), jnp.asarray(probs, jnp.float32)
+def anchors(features=FEATURES, probs=PROBS, labels=LABELS, **options):
+  return class_anchors(features, probs, labels, **{"num_classes": 5, **options})
+
+
+def assert_matches(found: Anchors, expected) -> None:
+  for actual, naive in zip(found, expected, strict=True):
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, naive, rtol=1e-5, atol=1e-6)
 
 
 class TestClassAnchors:
-  def test_matches_naive_loop_with_classes_without_label(self):
-    features, probs = rows_of(LABELS)
-    actual = anchors.class_anchors(
-      features, probs, jnp.asarray(LABELS), num_classes=5
-    )
+  @each("hidden", [(), (1, 4), range(3, 12)])
+  def test_matches_naive_loop_over_the_rows_that_have_a_label(self, hidden):
+    labels = LABELS.copy()
+    labels[list(hidden)] = -1
+    seen = labels >= 0
     expected = oracle.class_anchors(
-      np.asarray(features), np.asarray(probs), LABELS, num_classes=5
+      FEATURES[seen], PROBS[seen], labels[seen], num_classes=5
     )
-    np.testing.assert_allclose(actual.features, expected[0], atol=1e-6)
-    np.testing.assert_allclose(actual.probs, expected[1], atol=1e-6)
+    assert_matches(anchors(labels=labels), expected)
 
-  def test_rows_without_label_count_for_nothing(self):
-    features, probs = rows_of(LABELS)
-    hidden = LABELS.copy()
-    hidden[[1, 4]] = -1
-    seen = hidden >= 0
-    actual = anchors.class_anchors(
-      features, probs, jnp.asarray(hidden), num_classes=5
-    )
-    expected = anchors.class_anchors(
-      features[seen], probs[seen], jnp.asarray(LABELS[seen]), num_classes=5
-    )
-    for found, wanted in zip(actual, expected, strict=True):
-      np.testing.assert_allclose(found, wanted, atol=1e-6)
+  def test_gives_zeros_without_any_label(self):
+    found = anchors(labels=np.full_like(LABELS, -1))
+    assert not any(np.asarray(mean).any() for mean in found)
 
-  def test_no_label_at_all_gives_zeros(self):
-    features, probs = rows_of(LABELS)
-    none = jnp.full(len(LABELS), -1)
-    found = anchors.class_anchors(features, probs, none, num_classes=5)
-    assert not np.any(found.features)
-    assert not np.any(found.probs)
+  def test_is_independent_of_shard_count(self):
+    mesh = make_mesh(8)
+    labels = np.append(LABELS, np.full(4, -1, np.int32))
+    placed = (place_pool(array, mesh) for array in (FEATURES, PROBS, labels))
+    expected = oracle.class_anchors(FEATURES, PROBS, LABELS, num_classes=5)
+    assert_matches(anchors(*placed), expected)
 
-  def test_probability_anchors_sum_to_one(self):
-    features, probs = rows_of(LABELS)
-    found = anchors.class_anchors(
-      features, probs, jnp.asarray(LABELS), num_classes=5
-    )
-    np.testing.assert_allclose(found.probs.sum(axis=1), 1.0, atol=1e-6)
+  @pytest.mark.usefixtures("unannotated")
+  @each("dtype", [np.uint8, np.int8, np.int64])
+  def test_accepts_any_integer_type_of_labels(self, dtype):
+    found = anchors(labels=LABELS.astype(dtype))
+    np.testing.assert_array_equal(found.features, anchors().features)
+
+  @pytest.mark.usefixtures("unannotated")
+  @each("dtype", [np.uint8, np.int8])
+  def test_classes_beyond_the_range_of_the_labels_type_stay_empty(self, dtype):
+    rows = np.eye(4, dtype=np.float32)
+    probs = np.full((4, 300), 1 / 300, np.float32)
+    found = anchors(rows, probs, np.arange(4, dtype=dtype), num_classes=300)
+    np.testing.assert_array_equal(found.features[:4], rows)
+    np.testing.assert_allclose(found.features[4:], 0.25)
+
+  @pytest.mark.usefixtures("unannotated")
+  def test_rejects_what_does_not_fit(self):
+    with pytest.raises(ValueError, match=r"`labels` .* \[12\], got \(3,\)"):
+      anchors(labels=np.zeros(3, int))
+    with pytest.raises(ValueError, match=r"`probs` .* 4\], got \(12, 5\)"):
+      anchors(num_classes=4)
+    with pytest.raises(ValueError, match="1 <= `num_classes`, got 0"):
+      anchors(num_classes=0)
+    with pytest.raises(ValueError, match=r"`num_classes`, got 5\.0"):
+      anchors(num_classes=5.0)

@@ -55,3 +55,17 @@ class TestCompaction:
   def test_keeps_the_order_on_both_sides(self):
     keep = jnp.array([False, True, True, False, True])
     np.testing.assert_array_equal(block.compaction(keep), [1, 2, 4, 0, 3])
+
+
+class TestPairwiseSum:
+  @each("rows", [1, 2, 5, 8])
+  def test_adds_all_rows(self, rows):
+    values = np.arange(2.0 * rows, dtype=np.float32).reshape(rows, 2)
+    found = block.pairwise_sum(jnp.asarray(values))
+    np.testing.assert_array_equal(found, values.sum(axis=0))
+
+
+class TestSlotsOf:
+  def test_is_the_inverse_of_an_order(self):
+    order = jnp.array([2, 0, 3, 1])
+    np.testing.assert_array_equal(block.slots_of(order)[order], np.arange(4))

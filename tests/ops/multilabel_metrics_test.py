@@ -15,7 +15,7 @@ ROWS, CLASSES = 61, 7
 COUNTS = np.arange(CLASSES) + 5
 
 
-def make_part(seed: int, *, num_levels: int | None = None):
+def make_split(seed: int, *, num_levels: int | None = None):
   """Probabilities, of `num_levels` values if given, and labels that follow."""
   rng = np.random.default_rng(seed)
   probs = rng.random((ROWS, CLASSES), np.float32)
@@ -25,12 +25,12 @@ def make_part(seed: int, *, num_levels: int | None = None):
   return probs, labels
 
 
-PARTS = [
-  pytest.param(make_part(0), id="distinct"),
-  pytest.param(make_part(1, num_levels=8), id="ties"),
-  pytest.param(make_part(2, num_levels=1), id="zeros and ones"),
-  pytest.param(make_part(3, num_levels=2), id="many at the threshold"),
-]
+SPLITS = {
+  "distinct": make_split(0),
+  "ties": make_split(1, num_levels=8),
+  "zeros and ones": make_split(2, num_levels=1),
+  "many at the threshold": make_split(3, num_levels=2),
+}
 
 
 def naive_average_precision(scores, relevant) -> float:
@@ -54,9 +54,9 @@ def naive_ranking_loss(scores, labels) -> float:
 
 
 class TestSummarize:
-  @each("part", PARTS)
-  def test_matches_sklearn(self, part):
-    probs, labels = part
+  @each("name", SPLITS)
+  def test_matches_sklearn(self, name):
+    probs, labels = SPLITS[name]
     found = summarize(probs, labels, train_counts=COUNTS)
     guess = (probs >= 0.5).astype(np.int32)
     expected = {
@@ -80,9 +80,9 @@ class TestSummarize:
     for name, value in expected.items():
       assert found[name] == pytest.approx(value, rel=1e-12), name
 
-  @each("part", PARTS)
-  def test_matches_naive_thresholds_and_pairs(self, part):
-    probs, labels = part
+  @each("name", SPLITS)
+  def test_matches_naive_thresholds_and_pairs(self, name):
+    probs, labels = SPLITS[name]
     found = summarize(probs, labels, train_counts=COUNTS)
     columns = zip(probs.T, labels.T, strict=True)
     expected = [naive_average_precision(*column) for column in columns]
@@ -92,7 +92,7 @@ class TestSummarize:
 
   @each("garbage", [np.nan, -7.0, 0.7])
   def test_is_exact_whatever_the_padding(self, garbage):
-    probs, labels = make_part(0)
+    probs, labels = make_split(0)
     expected = summarize(probs, labels, train_counts=COUNTS)
     padded = np.full((2 * ROWS, CLASSES), garbage, np.float32)
     padded_labels = np.full(padded.shape, -1, np.int32)
@@ -102,7 +102,7 @@ class TestSummarize:
     assert found == expected
 
   def test_label_without_positive_is_left_out_of_the_means(self):
-    probs, labels = make_part(0)
+    probs, labels = make_split(0)
     labels[:, 2] = 0
     assert (probs[:, 2] >= 0.5).any()
     found = summarize(probs, labels, train_counts=COUNTS)
@@ -124,7 +124,7 @@ class TestSummarize:
 
   def test_without_any_positive_nothing_but_losses_is_defined(self):
     found = summarize(
-      make_part(0)[0], np.zeros((ROWS, CLASSES), int), train_counts=COUNTS
+      make_split(0)[0], np.zeros((ROWS, CLASSES), int), train_counts=COUNTS
     )
     assert found["ranking_loss"] == 0.0
     assert found["hamming_loss"] > 0.0
@@ -138,7 +138,7 @@ class TestSummarize:
     }
 
   def test_all_positive_is_precise_at_every_threshold(self):
-    probs = make_part(0)[0]
+    probs = make_split(0)[0]
     found = summarize(probs, np.ones((ROWS, CLASSES), int), train_counts=COUNTS)
     assert found["macro_ap"] == found["micro_ap"] == 1.0
     assert found["ranking_loss"] == 0.0
@@ -146,7 +146,7 @@ class TestSummarize:
     assert found["micro_f1"] == pytest.approx(2 * recall / (1 + recall))
 
   def test_constant_scores_have_the_frequency_for_precision(self):
-    labels = make_part(0)[1]
+    labels = make_split(0)[1]
     probs = np.full((ROWS, CLASSES), 0.25, np.float32)
     found = summarize(probs, labels, train_counts=COUNTS)
     assert found["class_ap"] == pytest.approx(labels.mean(axis=0).tolist())
@@ -166,13 +166,13 @@ class TestSummarize:
     assert found["rarest_f1"] is None
 
   def test_perfect_predictions_are_perfect(self):
-    labels = make_part(0)[1]
+    labels = make_split(0)[1]
     found = summarize(np.float32(labels), labels, train_counts=COUNTS)
     assert found["macro_f1"] == found["micro_ap"] == found["rarest_f1"] == 1.0
     assert found["hamming_loss"] == found["ranking_loss"] == 0.0
 
   def test_permuting_labels_permutes_their_scores_alone(self):
-    probs, labels = make_part(1, num_levels=8)
+    probs, labels = make_split(1, num_levels=8)
     order = np.random.default_rng(0).permutation(CLASSES)
     found = summarize(
       probs[:, order], labels[:, order], train_counts=COUNTS[order]
@@ -184,7 +184,7 @@ class TestSummarize:
       assert found[name] == pytest.approx(value)
 
   def test_is_written_as_json(self):
-    probs, labels = make_part(0)
+    probs, labels = make_split(0)
     found = summarize(probs, labels, train_counts=COUNTS)
     assert json.loads(json.dumps(found)) == found
 
@@ -203,7 +203,7 @@ class TestSummarize:
     ],
   )
   def test_rejects_what_does_not_fit(self, change, match):
-    probs, labels = make_part(0)
+    probs, labels = make_split(0)
     arguments = {"probs": probs, "labels": labels, "train_counts": COUNTS}
     with pytest.raises(ValueError, match=match):
       summarize(**(arguments | change))

@@ -15,38 +15,42 @@ from tests.table import each
 MASS = np.float32([0, 0, 3, 1, 0, 5, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0])
 
 
-def draw(mass, count, *, seed=0) -> np.ndarray:
-  mass = jnp.asarray(mass)
-  return np.asarray(seeding.sample_rows(jax.random.key(seed), mass, count))
+# Under `jax.jit`, with one number of draws, so that it is compiled once.
+DRAWS = 4000
+jitted_sample = jax.jit(lambda key, mass: seeding.sample_rows(key, mass, DRAWS))
+
+
+def draw(mass, *, seed=0) -> np.ndarray:
+  return np.asarray(jitted_sample(jax.random.key(seed), np.float32(mass)))
 
 
 class TestSampleRows:
   def test_draws_in_proportion_to_mass(self):
-    counts = np.bincount(draw(MASS, 4000), minlength=len(MASS))
+    counts = np.bincount(draw(MASS), minlength=len(MASS))
     assert not counts[MASS == 0].any()
-    expected = 4000 * MASS[MASS > 0] / MASS.sum()
+    expected = DRAWS * MASS[MASS > 0] / MASS.sum()
     assert stats.chisquare(counts[MASS > 0], expected).pvalue > 0.01
 
   def test_finds_the_only_mass(self):
     mass = np.zeros(16, np.float32)
     mass[11] = 1e-20
-    np.testing.assert_array_equal(draw(mass, 50), 11)
+    np.testing.assert_array_equal(draw(mass), 11)
 
   def test_no_mass_gives_the_first_row(self):
-    np.testing.assert_array_equal(draw(np.zeros(16, np.float32), 5), 0)
+    np.testing.assert_array_equal(draw(np.zeros(16)), 0)
 
   def test_is_exact_over_many_magnitudes(self):
-    mass = np.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, 0.0])
-    np.testing.assert_array_equal(draw(mass, 1000), 2)
+    mass = np.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, *[0.0] * 11])
+    np.testing.assert_array_equal(draw(mass), 2)
 
-  @each("num_devices", [1, 2, 4, 8])
+  @each("num_devices", [1, 2, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     def sample(mass):
       key = jax.random.key(0)
-      return seeding.sample_rows(key, mass, 200, axis_name="pool")
+      return seeding.sample_rows(key, mass, DRAWS, axis_name="pool")
 
     drawn = oracle.on_shards(sample, num_devices, MASS)
-    np.testing.assert_array_equal(drawn, draw(MASS, 200))
+    np.testing.assert_array_equal(drawn, draw(MASS))
 
 
 @functools.partial(jax.jit, static_argnames=("num_clusters", "block_size"))
@@ -67,19 +71,20 @@ def greedy_centers(points, weights, num_clusters, *, seed=0, block_size=64):
   )
 
 
+jitted_trials = jax.jit(seeding.sample_rows, static_argnums=2)
+
+
 def naive_centers(points, weights, num_clusters, *, seed=0):
   """Greedy k-means++ with all distances at hand, and the same draws."""
   key = jax.random.key(seed)
   first_key, key = jax.random.split(key)
-  first = seeding.sample_rows(first_key, jnp.asarray(weights), 1)[0]
+  first = jitted_trials(first_key, weights, 1)[0]
   centers = [points[first]]
   nearest = ((points - centers[0]) ** 2).sum(axis=1)
   for index in range(1, num_clusters):
-    mass = jnp.asarray(weights * nearest, jnp.float32)
+    mass = np.float32(weights * nearest)
     num_trials = 2 + int(np.log(num_clusters))
-    drawn = seeding.sample_rows(
-      jax.random.fold_in(key, index), mass, num_trials
-    )
+    drawn = jitted_trials(jax.random.fold_in(key, index), mass, num_trials)
     trials = [
       np.minimum(nearest, ((points - points[row]) ** 2).sum(axis=1))
       for row in np.asarray(drawn)

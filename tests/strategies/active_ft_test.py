@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from decern_jax.ops.chance import uniform_at
+from decern_jax.ops.keys import uniform_at
 from decern_jax.strategies import active_ft
 from tests import oracle
 from tests.strategies import random_pools

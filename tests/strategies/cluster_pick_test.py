@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies import (
   Pool,
   Selection,
@@ -22,7 +23,6 @@ from decern_jax.strategies.cluster_pick import (
   clustered,
   pick_from_clusters,
 )
-from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import label_pools, random_pools
 from tests.table import each
 

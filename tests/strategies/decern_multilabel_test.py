@@ -1,90 +1,270 @@
 """Tests of decern_jax/strategies/decern_multilabel.py."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from decern_jax.distributed.sharding import make_mesh
+from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.anchors import Anchors
-from decern_jax.ops.head import LinearHead
-from decern_jax.strategies import decern_multilabel
-from decern_jax.strategies.selection import select_by_score
-from tests.strategies import label_oracle, label_pools, random_pools
+from decern_jax.ops.head import LinearHead, logits
+from decern_jax.strategies import Pool, decern_multilabel
+from decern_jax.strategies.decern import select_by_score
+from decern_jax.strategies.decern_multilabel import (
+  label_anchors,
+  label_discrepancy_confusion,
+  select_multi_label,
+)
+from tests.strategies import label_oracle
 from tests.table import each
 
-GAMMAS = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
-LABELS = np.random.default_rng(4).integers(0, 2, label_pools.PROBS.shape)
-LABELS = np.where(random_pools.LABELED[:, None], LABELS, -1).astype(np.int32)
-KERNEL, BIAS = random_pools.PROBLEM.kernel, random_pools.PROBLEM.bias
+# No multiple of a number of shards.
+POOL, DIM, CLASSES, BUDGET = 43, 137, 5, 9
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(size=(POOL, DIM)).astype(np.float32)
+KERNEL = np.float32(0.2 * RNG.normal(size=(DIM, CLASSES)))
+BIAS = np.float32(0.1 * RNG.normal(size=CLASSES))
+HEAD = LinearHead(KERNEL, BIAS)
 
 
-def make_pool(**options):
-  pool = label_pools.make_pool(**options)
-  mesh = make_mesh(options.get("num_devices", 1))
-  return pool._replace(labels=random_pools.place_padded_labels(LABELS, mesh))
+def predict(features) -> np.ndarray:
+  return np.float32(label_oracle.sigmoid(np.float64(features) @ KERNEL + BIAS))
 
 
-def naive_scores() -> np.ndarray:
-  features, probs = label_pools.FEATURES, label_pools.PROBS
-  anchors = label_oracle.label_anchors(features, probs, LABELS)
-  scores = label_oracle.discrepancy_confusion(
+PROBS = predict(FEATURES)
+LABELED = np.arange(POOL) % 3 == 0
+LABELS = RNG.integers(0, 2, (POOL, CLASSES))
+LABELS = np.where(LABELED[:, None], LABELS, -1).astype(np.int32)
+# Some rows are neither labeled nor candidates.
+CANDIDATES = ~LABELED & (np.arange(POOL) % 7 != 1)
+ALL = np.ones(POOL, bool)
+
+
+def naive_anchors(features=FEATURES, probs=PROBS, labels=LABELS) -> Anchors:
+  found = label_oracle.label_anchors(features, probs, labels)
+  return Anchors(*map(np.float32, found))
+
+
+ANCHORS = naive_anchors()
+
+
+def place(num_devices: int, *arrays) -> list[jax.Array]:
+  return [place_pool(array, make_mesh(num_devices)) for array in arrays]
+
+
+def score(
+  features=FEATURES,
+  probs=PROBS,
+  anchors=ANCHORS,
+  head=HEAD,
+  *,
+  valid=ALL,
+  block_size=16,
+) -> jax.Array:
+  return label_discrepancy_confusion(
+    features,
+    probs,
+    anchors,
+    head,
+    valid,
+    num_bins=100,
+    num_top_bins=10,
+    block_size=block_size,
+  )
+
+
+def naive_score(features=FEATURES, probs=PROBS, anchors=ANCHORS) -> np.ndarray:
+  return label_oracle.discrepancy_confusion(
     features, probs, anchors, KERNEL, BIAS
   )
-  return np.where(label_pools.CANDIDATES, scores, 0.0)
+
+
+class TestLabelAnchors:
+  @each("num_devices", [1, 8])
+  def test_matches_naive_means(self, num_devices):
+    labels = np.pad(LABELS, ((0, -POOL % num_devices), (0, 0)))
+    labels[POOL:] = -1
+    found = label_anchors(*place(num_devices, FEATURES, PROBS, labels))
+    for mean, naive in zip(found, ANCHORS, strict=True):
+      np.testing.assert_allclose(mean, naive, rtol=1e-5, atol=1e-6)
+
+  def test_label_without_positive_takes_the_mean_of_all_labeled(self):
+    labels = np.where(LABELS == 1, [[1, 1, 0, 1, 1]], LABELS).astype(np.int32)
+    found = label_anchors(FEATURES, PROBS, labels)
+    np.testing.assert_allclose(
+      found.features[2], FEATURES[LABELED].mean(axis=0), atol=1e-6
+    )
+    np.testing.assert_allclose(
+      found.probs[2], PROBS[LABELED].mean(axis=0), rtol=1e-5
+    )
+
+  def test_nothing_labeled_gives_zeros(self):
+    found = label_anchors(FEATURES, PROBS, np.full_like(LABELS, -1))
+    assert not any(np.asarray(mean).any() for mean in found)
+
+
+class TestLabelTopBins:
+  def top(self, features, head=HEAD, num_bins=100) -> np.ndarray:
+    outputs = np.float32(features @ head.kernel + head.bias)
+    function = jax.jit(
+      functools.partial(
+        decern_multilabel.label_top_bins, num_bins=num_bins, num_top_bins=10
+      )
+    )
+    return np.asarray(function(outputs, head))
+
+  def test_matches_the_gradient_of_a_pass_backwards(self):
+    def loss(x):
+      outputs = logits(HEAD, x)
+      truth = (outputs >= 0.0).astype(outputs.dtype)
+      return optax.sigmoid_binary_cross_entropy(outputs, truth).sum()
+
+    gradient = jax.jit(jax.vmap(jax.grad(loss)))(FEATURES)
+    naive = label_oracle.gradients(FEATURES, KERNEL, BIAS)
+    np.testing.assert_allclose(gradient, naive, rtol=1e-4, atol=1e-6)
+    # As many bins as coordinates: the mask is that of the coordinates.
+    found = self.top(FEATURES, num_bins=DIM)
+    largest = np.argsort(-naive, axis=1)[:, :10]
+    expected = np.zeros((POOL, DIM), bool)
+    np.put_along_axis(expected, largest, True, axis=1)
+    np.testing.assert_array_equal(found, expected)
+
+  def test_saturated_sigmoids_keep_their_direction(self):
+    # All residuals are below the smallest float32, but their order is there.
+    features = np.float32(40.0 * FEATURES)
+    outputs = np.float64(features) @ KERNEL + BIAS
+    size = np.abs(outputs)
+    residual = -np.sign(outputs) * np.exp(size.min(1, keepdims=True) - size)
+    pooled = [
+      (residual @ np.float64(KERNEL).T)[
+        :, k * DIM // 100 : -(-(k + 1) * DIM // 100)
+      ].mean(axis=1)
+      for k in range(100)
+    ]
+    largest = np.argsort(-np.array(pooled).T, axis=1)[:, :10]
+    found = self.top(features)
+    for row in np.flatnonzero(size.min(axis=1) > 10.0):
+      assert set(np.flatnonzero(found[row])) == set(largest[row])
+    assert (size.min(axis=1) > 10.0).sum() > 5
+
+
+class TestLabelDiscrepancyConfusion:
+  @each("block_size", [1, 16, 64])
+  def test_matches_naive_loop(self, block_size):
+    expected = naive_score()
+    found = score(block_size=block_size)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(expected) > 0.1
+
+  @each("scale", [0.01, 10.0, 100.0])
+  def test_matches_naive_loop_whatever_the_scale(self, scale):
+    features = np.float32(scale * FEATURES)
+    probs = predict(features)
+    anchors = naive_anchors(features, probs)
+    np.testing.assert_allclose(
+      score(features, probs, anchors),
+      naive_score(features, probs, anchors),
+      rtol=2e-5,
+    )
+
+  @each("num_devices", [1, 8])
+  def test_invalid_rows_score_nothing_and_change_nothing(self, num_devices):
+    garbage = np.where(CANDIDATES[:, None], FEATURES, np.float32(1e15))
+    features, probs, valid = place(num_devices, garbage, PROBS, CANDIDATES)
+    found = score(features, probs, valid=valid)
+    expected = np.where(CANDIDATES, naive_score(), 0.0)
+    np.testing.assert_allclose(found[:POOL], expected, rtol=1e-5)
+    np.testing.assert_array_equal(found[POOL:], 0.0)
+    assert found.sharding.is_equivalent_to(valid.sharding, 1)
+
+  def test_permuting_labels_changes_no_score(self):
+    order = np.random.default_rng(1).permutation(CLASSES)
+    found = score(
+      FEATURES,
+      PROBS[:, order],
+      Anchors(ANCHORS.features[order], ANCHORS.probs[order][:, order]),
+      LinearHead(KERNEL[:, order], BIAS[order]),
+    )
+    np.testing.assert_allclose(found, score(), rtol=1e-5)
+
+  def test_an_anchor_like_the_example_leaves_its_confusion(self):
+    # All anchors are the first example: there d = 0, so discrepancies are 1,
+    # and the fused feature is the feature.
+    anchors = Anchors(
+      np.tile(FEATURES[:1], (CLASSES, 1)), np.tile(PROBS[:1], (CLASSES, 1))
+    )
+    found = score(anchors=anchors)
+    p = np.float64(PROBS[:1])
+    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum()
+    np.testing.assert_allclose(found[0], 2.0 + 2.0 * entropy, rtol=1e-4)
+
+  def test_holds_no_array_of_pool_labels_and_coordinates(self):
+    pool, dim, classes = 512, 64, 12
+    shapes = (
+      jnp.zeros((pool, dim)),
+      jnp.zeros((pool, classes)),
+      Anchors(jnp.zeros((classes, dim)), jnp.zeros((classes, classes))),
+      LinearHead(jnp.zeros((dim, classes)), jnp.zeros(classes)),
+    )
+    lowered = label_discrepancy_confusion.lower(
+      *shapes,
+      jnp.ones(pool, bool),
+      num_bins=100,
+      num_top_bins=10,
+      block_size=16,
+    )
+    memory = lowered.compile().memory_analysis()
+    assert memory.temp_size_in_bytes / 4 < pool * classes * dim / 4
 
 
 class TestSelectMultiLabel:
-  @each("num_devices", [1, 2, 4, 8])
-  def test_matches_naive_scores_beside_rows_that_do_not_count(
-    self, key, num_devices
+  def select(self, *, num_devices=1, budget=BUDGET, **changes):
+    arrays = {"features": FEATURES, "probs": PROBS, **changes}
+    labels = np.pad(LABELS, ((0, -POOL % num_devices), (0, 0)))
+    labels[POOL:] = -1
+    features, probs, labels, candidates = place(
+      num_devices, arrays["features"], arrays["probs"], labels, CANDIDATES
+    )
+    pool = Pool(
+      candidates=candidates,
+      features=features,
+      probs=probs,
+      labels=labels,
+      head=HEAD,
+    )
+    options = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
+    key = jax.random.key(0)
+    found, scores = select_multi_label(key, pool, budget=budget, **options)
+    found = np.asarray(found)
+    assert found.shape == (budget,)
+    assert len(np.unique(found)) == budget
+    assert CANDIDATES[found].all()
+    return found, np.asarray(scores)
+
+  @each("num_devices", [1, 8])
+  def test_selects_by_the_naive_scores_whatever_other_rows_hold(
+    self, num_devices
   ):
-    pool = make_pool(num_devices=num_devices, garbage=random_pools.GARBAGE)
-    found = decern_multilabel.select_multi_label(key, pool, budget=9, **GAMMAS)
-    expected = naive_scores()
-    scores = np.asarray(found.scores)[: label_pools.ROWS]
-    np.testing.assert_allclose(scores, expected, rtol=2e-5)
-    features, probs = label_pools.FEATURES, label_pools.PROBS
-    anchors = label_oracle.label_anchors(features, probs, LABELS)
-    positions = select_by_score(
-      key,
-      features,
+    outside = ~CANDIDATES & ~LABELED
+    garbage = np.where(outside[:, None], np.float32(1e15), FEATURES)
+    found, scores = self.select(num_devices=num_devices, features=garbage)
+    expected = np.where(CANDIDATES, naive_score(), 0.0)
+    np.testing.assert_allclose(scores[:POOL], expected, rtol=2e-5)
+    np.testing.assert_array_equal(scores[POOL:], 0.0)
+    indices = select_by_score(
+      jax.random.key(0),
+      FEATURES,
       np.float32(expected),
-      Anchors(*map(np.float32, anchors)),
-      budget=9,
-      valid=label_pools.CANDIDATES,
-      **GAMMAS,
+      ANCHORS,
+      budget=BUDGET,
+      valid=CANDIDATES,
     )
-    np.testing.assert_array_equal(found.positions, positions)
-    random_pools.assert_distinct_candidates(found.positions)
+    np.testing.assert_array_equal(found, indices)
 
-  @each("budget", [1, int(label_pools.CANDIDATES.sum())])
-  def test_gives_exactly_the_budget(self, key, budget):
-    pool = make_pool(num_devices=8)
-    found = decern_multilabel.select_multi_label(
-      key, pool, budget=budget, **GAMMAS
-    )
-    assert found.positions.shape == (budget,)
-    random_pools.assert_distinct_candidates(found.positions)
+  def test_gives_all_candidates_if_the_budget_is_as_large(self):
+    self.select(budget=int(CANDIDATES.sum()))
 
-  def test_permuting_labels_changes_nothing(self, key):
-    pool = make_pool()
-    order = np.random.default_rng(1).permutation(label_pools.CLASSES)
-    permuted = pool._replace(
-      probs=pool.probs[:, order],
-      labels=pool.labels[:, order],
-      head=LinearHead(pool.head.kernel[:, order], pool.head.bias[order]),
-    )
-    found, expected = (
-      decern_multilabel.select_multi_label(key, p, budget=9, **GAMMAS)
-      for p in (permuted, pool)
-    )
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
-    np.testing.assert_array_equal(found.positions, expected.positions)
-
-  def test_equal_examples_give_distinct_candidates(self, key):
-    pool = make_pool()
-    pool = pool._replace(
-      features=jnp.ones_like(pool.features),
-      probs=jnp.full_like(pool.probs, 0.5),
-    )
-    found = decern_multilabel.select_multi_label(key, pool, budget=9, **GAMMAS)
-    random_pools.assert_distinct_candidates(found.positions)
+  def test_equal_examples_give_distinct_candidates(self):
+    self.select(features=np.ones_like(FEATURES), probs=np.full_like(PROBS, 0.5))

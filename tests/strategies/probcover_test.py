@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax.ops.chance import uniform_at
+from decern_jax.ops.keys import uniform_at
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies import Pool, Selection, probcover
-from decern_jax.strategies.diversity import weighted_kmeans
 from tests import oracle
 from tests.strategies import random_pools
 from tests.table import each

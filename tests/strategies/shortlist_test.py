@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
-from decern_jax.strategies.diversity import weighted_kmeans
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.shortlist import pick_diverse
 from tests import oracle
 from tests.strategies import random_pools

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies import Pool, typiclust
-from decern_jax.strategies.diversity import weighted_kmeans
 from tests.strategies import pools, random_pools
 from tests.table import each
 
