@@ -1,6 +1,7 @@
 """One run in several processes: how they connect, agree and stop."""
 
 from collections.abc import Callable
+import itertools
 import os
 import signal
 import sys
@@ -19,6 +20,11 @@ HEARTBEAT_SECONDS = 15
 # Exit status of a run that SIGTERM stopped; the same command continues it.
 # EX_TEMPFAIL of sysexits.h, "temporary failure; the user is invited to retry".
 PREEMPTED = 75
+
+# The signals that asked to stop. Not an event, whose lock a second signal would
+# wait for while the handler of the first holds it.
+_stop_signals: list[int] = []
+_num_checks = itertools.count(1)
 
 _Result = TypeVar("_Result")
 
@@ -185,22 +191,6 @@ def process_zero_first(work: Callable[[], _Result]) -> _Result:
   return results[0] if results else work()
 
 
-class _StopRequest:
-  """Whether SIGTERM has asked this process to stop."""
-
-  def __init__(self):
-    self.is_set = False
-    self.num_checks = 0
-
-  def set(self, signum: int, frame: Any) -> None:
-    """Handles the signal."""
-    del signum, frame
-    self.is_set = True
-
-
-_stop_request = _StopRequest()
-
-
 def stop_on_sigterm() -> None:
   """Makes SIGTERM a request: the run saves its state, then ends.
 
@@ -209,7 +199,9 @@ def stop_on_sigterm() -> None:
   if not are_several() and (
     threading.current_thread() is threading.main_thread()
   ):
-    signal.signal(signal.SIGTERM, _stop_request.set)
+    signal.signal(
+      signal.SIGTERM, lambda number, _: _stop_signals.append(number)
+    )
 
 
 def is_stopping() -> bool:
@@ -218,9 +210,9 @@ def is_stopping() -> bool:
   All processes must call it at the same places.
   """
   if not are_several():
-    return _stop_request.is_set
-  _stop_request.num_checks += 1
-  return multihost_utils.reached_preemption_sync_point(_stop_request.num_checks)
+    return bool(_stop_signals)
+  # JAX wants a number that grows, and is the same in all processes.
+  return multihost_utils.reached_preemption_sync_point(next(_num_checks))
 
 
 def end_if_stopping() -> None:

@@ -117,7 +117,7 @@ class TestLabel:
     call(workdir)
     assert signal.getsignal(signal.SIGTERM) == before
     assert "Ended: 0 of 6 images" in capsys.readouterr().out
-    assert label.LOCK_FILE in os.listdir(workdir / "answers")
+    assert os.listdir(workdir / "answers") == [label.LOCK_FILE]
 
 
 class TestRefusals:

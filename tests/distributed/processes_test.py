@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import signal
@@ -106,7 +107,7 @@ class TestOneProcess:
       processes.on_process_zero(lambda: 1 / 0)
 
   def test_sigterm_is_a_request(self, monkeypatch):
-    monkeypatch.setattr(processes, "_stop_request", processes._StopRequest())
+    monkeypatch.setattr(processes, "_stop_signals", [])
     before = signal.getsignal(signal.SIGTERM)
     try:
       processes.stop_on_sigterm()
@@ -269,7 +270,7 @@ class TestStoppingOfSeveral:
     world = World(1)
     world.install(monkeypatch)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(processes, "_stop_request", processes._StopRequest())
+    monkeypatch.setattr(processes, "_num_checks", itertools.count(1))
     (found,) = world.run(lambda _: [processes.is_stopping() for _ in range(3)])
     assert found == [False, True, False]
     assert world.places == [1, 2, 3]

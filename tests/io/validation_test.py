@@ -190,4 +190,5 @@ class TestShorten:
     assert shorten(iter("abcdefghij")) == "a, b, c, d, e, f, g, h, i, j"
 
   def test_of_many_the_rest_is_counted(self):
+    assert shorten("abcdefghijk") == "a, b, c, d, e, f, g, h, i, j and 1 more"
     assert shorten("abcdefghijkl") == "a, b, c, d, e, f, g, h, i, j and 2 more"

@@ -64,6 +64,15 @@ class TestLoadAddress:
     path.chmod(mode)
     assert load_address(path).token != KEPT.token
 
+  def test_trusts_all_files_where_users_have_no_numbers(
+    self, path, monkeypatch
+  ):
+    """As on Windows."""
+    save_address(path, KEPT)
+    path.chmod(0o644)
+    monkeypatch.delattr(os, "getuid")
+    assert load_address(path) == KEPT
+
   @each(
     "content",
     [
