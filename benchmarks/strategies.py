@@ -53,7 +53,6 @@ def run_ours(name: str, file: str, budget: int) -> dict:
   import jax
   import jax.numpy as jnp
 
-  from configs import common
   from decern_jax.distributed.sharding import make_mesh, place_pool
   from decern_jax.features import embedding
   from decern_jax.ops.head import LinearHead
@@ -74,13 +73,12 @@ def run_ours(name: str, file: str, budget: int) -> dict:
   )
   jax.block_until_ready(pool)
   strategy = STRATEGIES[name]
-  selection = common.get_config().selection
-  options = {option: selection[option] for option in strategy.options}
+  options = strategy.choose_options({})
 
   def select() -> float:
     start = time.perf_counter()
     found = strategy.select(jax.random.key(0), pool, budget=budget, **options)
-    positions = np.asarray(found.positions)
+    positions = np.asarray(found.indices)
     seconds = time.perf_counter() - start
     if len(set(positions.tolist())) != budget:
       raise AssertionError(f"{name} selected an example twice.")

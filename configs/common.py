@@ -6,6 +6,8 @@ paper's settings, and changes values; it adds no field.
 
 from ml_collections import config_dict
 
+from decern_jax import strategies
+
 # What the comparison of strategies for several labels per image compares.
 MULTILABEL_STRATEGIES = (
   "decern_multilabel",
@@ -145,22 +147,10 @@ def get_config() -> config_dict.ConfigDict:
   # Unlabeled examples, drawn anew in every round, that a selection chooses
   # from; None: all.
   selection.num_candidates = config_dict.placeholder(int)
-  # Factor of the skew in DECERN's uncertainty threshold.
-  selection.uncertainty_gamma = 0.5
-  # DECERN's weight of nearness to the cluster center, in [0, 1].
-  selection.diversity_gamma = 0.8
-  # BALD: passes with other features dropped, and the rate at which they are.
-  selection.num_dropout_passes = 10
-  selection.dropout_rate = 0.5
-  # power_*: how little chance there is in the ranking, positive.
-  selection.power_beta = 1.0
-  # *_clustered: so many times the budget are clustered, the most uncertain, and
-  # "most_uncertain" or "nearest_center" of each cluster is selected.
-  selection.shortlist_factor = 4
-  selection.cluster_pick = "most_uncertain"
-  # ProbCover: radius of the balls, in (0, 2]; 0: the largest at which 95 % of
-  # them are pure.
-  selection.cover_delta = 0.0
+  # Options of the strategies, with the defaults that each declares in its own
+  # file in decern_jax/strategies, next to its meaning and range. For example,
+  # --config.selection.options.power_beta=2.0.
+  selection.options = config_dict.ConfigDict(strategies.default_options())
 
   # What cannot change a result beyond rounding: not part of a run's identity.
   config.system = system = config_dict.ConfigDict()

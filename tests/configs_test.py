@@ -58,8 +58,8 @@ class TestCommon:
       "warmup_learning_rate": 1e-6,
       "final_learning_rate": 1e-5,
     }
-    assert COMMON["selection.uncertainty_gamma"] == 0.5
-    assert COMMON["selection.diversity_gamma"] == 0.8
+    assert COMMON["selection.options.uncertainty_gamma"] == 0.5
+    assert COMMON["selection.options.diversity_gamma"] == 0.8
 
   def test_each_call_makes_a_new_one(self):
     common.get_config().train.num_epochs = 1

@@ -9,7 +9,6 @@ import json
 import jax
 import numpy as np
 
-from configs import common
 from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.runs.round import Task, draw_first_state, run_round
@@ -30,7 +29,6 @@ RECIPE = Recipe(
   warmup_learning_rate=1e-3,
   final_learning_rate=1e-3,
 )
-OPTIONS = common.get_config().selection
 
 # One of each kind; the table's own test has them all.
 SOME_STRATEGIES = ("coreset", "margin", "random")
@@ -76,7 +74,7 @@ def make_parts(
 
 
 def make_learner(
-  task, parts, *, seed: int = 1, recipe=RECIPE, predicts_losses=False
+  task, parts, *, seed: int = 1, recipe=RECIPE, auxiliary=None
 ) -> learner.Learner:
   return frozen.make_learner(
     {"params": {}},
@@ -85,7 +83,7 @@ def make_learner(
     capacity=task.capacity,
     seed=seed,
     recipe=recipe,
-    predicts_losses=predicts_losses,
+    auxiliary=auxiliary,
   )
 
 
@@ -93,7 +91,7 @@ def make_advance(
   task, parts, strategy="decern", *, seed=1, recipe=RECIPE, **options
 ):
   row = STRATEGIES[strategy]
-  select_options = {name: OPTIONS[name] for name in row.options}
+  select_options = row.choose_options({})
   return functools.partial(
     run_round,
     task,
@@ -103,7 +101,7 @@ def make_advance(
       parts,
       seed=seed,
       recipe=recipe,
-      predicts_losses="predicted_losses" in row.needs,
+      auxiliary=row.auxiliary,
     ),
     select=functools.partial(row.select, **select_options),
     needs=row.needs,

@@ -120,7 +120,8 @@ def _write(
 ) -> None:
   """Writes the report of finished runs."""
   runs = comparison.collect(
-    folders, options={name: STRATEGIES[name].options for name in STRATEGIES}
+    folders,
+    options={name: row.option_names for name, row in STRATEGIES.items()},
   )
   page = document.write(runs, report, pool=pool)
   processes.say(f"Report in {page}.")

@@ -47,7 +47,7 @@ def report(
   """
   if not folders:
     raise ValueError("Expected folders of runs, got none.")
-  options = {name: entry.options for name, entry in STRATEGIES.items()}
+  options = {name: entry.option_names for name, entry in STRATEGIES.items()}
   runs = comparison.collect(folders, options=options)
   full = comparison.collect(full_data, options=options) if full_data else None
   for line in runs.unfinished:

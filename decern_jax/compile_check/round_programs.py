@@ -178,6 +178,7 @@ def _train_step(
     use_batch_statistics=use_batch_statistics,
     in_chunks=mesh.size == 1,
     recipe=recipe,
+    auxiliary=None,
   )
 
 

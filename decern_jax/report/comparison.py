@@ -236,7 +236,9 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
 
 def _check_same(found: Sequence[Run], options: Options) -> dict[str, Any]:
   """Returns the settings that the runs share; raises where others differ."""
-  own = {f"selection.{name}" for names in options.values() for name in names}
+  own = {
+    f"selection.options.{name}" for names in options.values() for name in names
+  }
   own |= {STRATEGY, SEED}
 
   def traits(run: Run) -> dict[str, dict[str, Any]]:
@@ -281,7 +283,7 @@ def _names(found: Sequence[Run], options: Options) -> list[str]:
   for run in found:
     strategy = run.settings[STRATEGY]
     values = {
-      option: repr(run.settings.get(f"selection.{option}"))
+      option: repr(run.settings.get(f"selection.options.{option}"))
       for option in options.get(strategy, ())
     }
     chosen.append((strategy, values))

@@ -22,7 +22,7 @@ from decern_jax.runs.config import (
   Range,
   Section,
 )
-from decern_jax.strategies import STRATEGIES
+from decern_jax.strategies import STRATEGIES, declared_options
 
 _NAMES_OF_TYPES = {bool: "True or False", str: "text"}
 
@@ -188,10 +188,16 @@ def _check_stores(config: Config) -> None:
       storage.check_reachable(path)
 
 
+def _check_options(config: Config) -> None:
+  for name, option in declared_options().items():
+    option.check(config.selection.options[name])
+
+
 _RULES = (
   lambda config: check_dataset(config.dataset),
   _check_learning_rates,
   _check_initial_strategy,
+  _check_options,
   # Last, as it may wait for an answer.
   _check_stores,
 )

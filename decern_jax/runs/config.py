@@ -12,7 +12,6 @@ from typing import Annotated, Any, Protocol
 
 from decern_jax import models, strategies
 from decern_jax.data import sources, transforms
-from decern_jax.strategies import cluster_pick
 from decern_jax.training.recipe import OPTIMIZERS
 
 LARGEST_SEED = 2**32 - 1
@@ -113,6 +112,10 @@ class Train(Section, Protocol):
   final_learning_rate: Annotated[float, Range(low=0.0)]
 
 
+class Options(Section, Protocol):
+  """The section `selection.options`, whose fields the strategies declare."""
+
+
 class Selection(Section, Protocol):
   """The section `selection`."""
 
@@ -122,14 +125,7 @@ class Selection(Section, Protocol):
   budget_per_class: Count
   initial_strategy: str
   num_candidates: Annotated[int | None, Range(low=1)]
-  uncertainty_gamma: Annotated[float, Range(low=-1e9)]
-  diversity_gamma: Annotated[float, Range(low=0.0, high=1.0)]
-  num_dropout_passes: Annotated[int, Range(low=2)]
-  dropout_rate: Annotated[float, Range(low=1e-6, high=1 - 1e-6)]
-  power_beta: Annotated[float, Range(low=1e-6)]
-  shortlist_factor: Count
-  cluster_pick: Annotated[str, OneOf("cluster_pick", cluster_pick.PICKS)]
-  cover_delta: Annotated[float, Range(low=0.0, high=2.0)]
+  options: Options
 
 
 class System(Section, Protocol):

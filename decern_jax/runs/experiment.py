@@ -46,7 +46,7 @@ from decern_jax.runs.round import (
   select_first_state,
 )
 from decern_jax.strategies import STRATEGIES
-from decern_jax.training import finetune, frozen, learner, loss_module
+from decern_jax.training import auxiliary, finetune, frozen, learner
 from decern_jax.training.recipe import Recipe
 from decern_jax.training.rounds import RoundState
 
@@ -492,7 +492,8 @@ def _embed_parts(
     assets: The data, and the model that computes the features.
     variables: Variables of that model.
     wanted: bool [train].
-    has_predictions: Whether a column of predicted losses follows the features.
+    has_predictions: Whether the last column holds the predictions of the
+      strategy's auxiliary module, after the features.
 
   Returns:
     The features of each split, by name.
@@ -510,9 +511,7 @@ def _embed_parts(
       parts[name] = learner.place(rows[:, :dim], split, assets.mesh)
       if has_predictions:
         predicted = place_pool(rows[:, dim], assets.mesh)
-        parts[name] = dataclasses.replace(
-          parts[name], predicted_losses=predicted
-        )
+        parts[name] = dataclasses.replace(parts[name], auxiliary=predicted)
   return parts
 
 
@@ -547,7 +546,9 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
   strategy = STRATEGIES[name]
   return functools.partial(
     strategy.form(is_multi_label=is_multi_label),
-    **{option: config.selection[option] for option in strategy.options},
+    **strategy.choose_options(
+      {name: config.selection.options[name] for name in strategy.option_names}
+    ),
   )
 
 
@@ -566,8 +567,7 @@ def _make_learner(
 ) -> learner.Learner:
   """Returns the learner that the scope and the augmentation call for."""
   num_classes = len(assets.dataset.class_names)
-  needs = STRATEGIES[config.selection.strategy].needs
-  predicts_losses = "predicted_losses" in needs
+  module = STRATEGIES[config.selection.strategy].auxiliary
   is_fixed = assets.parts is not None
   if is_fixed and not config.train.augment:
     return frozen.make_learner(
@@ -577,7 +577,7 @@ def _make_learner(
       capacity=assets.task.capacity,
       seed=seed,
       recipe=make_recipe(config),
-      predicts_losses=predicts_losses,
+      auxiliary=module,
     )
   backbone = assets.backbone
   setup = finetune.Setup(
@@ -592,7 +592,7 @@ def _make_learner(
     mesh=assets.mesh,
     num_workers=assets.num_workers,
     checkpoint_seconds=config.system.checkpoint_seconds,
-    predicts_losses=predicts_losses,
+    auxiliary=module,
   )
   return finetune.make_learner(
     setup, _make_embed(config, assets), seed=seed, workdir=workdir
@@ -604,24 +604,25 @@ def _make_embed(
 ) -> Callable[..., dict[str, learner.PlacedSplit]]:
   """Returns what a learner of whole models embeds the data with."""
   # Made once: programs are found again by the identity of this function.
+  module = STRATEGIES[config.selection.strategy].auxiliary
   append = functools.partial(
-    loss_module.append_predictions, assets.backbone.stage_apply
+    auxiliary.append_predictions, module, assets.backbone.stage_apply
   )
-  scored = dataclasses.replace(
+  with_module = dataclasses.replace(
     assets, backbone=assets.backbone._replace(apply=append)
   )
 
   def embed(
     variables: Any,
     wanted: np.ndarray,
-    module: loss_module.LossModule | None = None,
+    params: Any = None,
   ) -> dict[str, learner.PlacedSplit]:
     if assets.parts is not None:
-      return learner.with_predictions(assets.parts, module)
+      return learner.with_predictions(assets.parts, module, params)
     if module is None:
       return _embed_parts(config, assets, variables, wanted)
     return _embed_parts(
-      config, scored, (variables, module), wanted, has_predictions=True
+      config, with_module, (variables, params), wanted, has_predictions=True
     )
 
   return embed

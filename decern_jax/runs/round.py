@@ -94,7 +94,7 @@ def select_first_state(
   )
   key = keys.seed_key(seed, "initial")
   selection = select(key, pool, budget=task.initial_budget)
-  return make_first_state(size, to_host(selection.positions))
+  return make_first_state(size, to_host(selection.indices))
 
 
 def run_round(
@@ -162,10 +162,11 @@ def run_round(
     pool = _make_pool(parts, model.head, state, candidates, needs)
     if previous is not None:
       before = learner.embed(previous, wanted)["train"]
-      pool = pool._replace(previous_probs=_predict(previous.head, before))
+      probs = _predict(previous.head, before)
+      pool = dataclasses.replace(pool, previous_probs=probs)
     key = keys.round_key(seed, "query", round_num)
     selection = select(key, pool, budget=task.budget)
-    selected = to_host(selection.positions)
+    selected = to_host(selection.indices)
     if selection.scores is not None:
       scores = take_replicated(selection.scores, selected).tolist()
   clock.lap("select")
@@ -229,18 +230,20 @@ def _make_pool(
   """Returns what a strategy needs of the training examples."""
   mesh = next(iter(parts.values())).valid.sharding.mesh
   train = parts.get("train")
-  pool = Pool(candidates=place_pool(candidates, mesh))
+  fields: dict[str, Any] = {"candidates": place_pool(candidates, mesh)}
   if "labels" in needs:
     labeled = place_pool(state.labeled, mesh)
     labeled = labeled.reshape(-1, *[1] * (train.labels.ndim - 1))
-    pool = pool._replace(labels=jnp.where(labeled, train.labels, -1))
+    fields["labels"] = jnp.where(labeled, train.labels, -1)
   if "features" in needs:
-    pool = pool._replace(features=train.features)
+    fields["features"] = train.features
   if "probs" in needs:
-    pool = pool._replace(probs=_predict(head, train))
-  if "predicted_losses" in needs:
-    pool = pool._replace(predicted_losses=train.predicted_losses)
-  return pool._replace(head=head) if "head" in needs else pool
+    fields["probs"] = _predict(head, train)
+  if "auxiliary" in needs:
+    fields["auxiliary"] = train.auxiliary
+  if "head" in needs:
+    fields["head"] = head
+  return Pool(**fields)
 
 
 def _predict(head: LinearHead, part: PlacedSplit) -> jax.Array:

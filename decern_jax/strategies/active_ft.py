@@ -4,32 +4,37 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 import optax
 
 from decern_jax.ops.block import compaction
 from decern_jax.ops.distances import nearest_distinct, normalize
-from decern_jax.ops.keys import uniform_at
-from decern_jax.strategies.pool import Pool, Selection, take_highest
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
+from decern_jax.strategies.pick import (
+  draw_uniform,
+  take_highest,
+  unit_features,
+)
 
 TEMPERATURE = 0.07
 NUM_STEPS = 300
 LEARNING_RATE = 1e-3
-# Examples of a step; of a larger pool they are drawn anew in every step.
+# Examples of a step. From a larger pool, each step draws its own sample.
 BATCH_SIZE = 8192
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects the examples nearest to centers that spread over the candidates.
 
-  Centers c_1 … c_b of length 1 start at random candidates, and 300 steps of
-  Adam minimise over the features x of the candidates, scaled to length 1,
+  Centers c_1 … c_b of length 1 start at random candidates. With x the features
+  of the candidates, scaled to length 1, 300 steps of Adam minimise
 
     -mean over x of max over j of x · c_j / T
     + mean over j of log sum over k ≠ j of exp(c_j · c_k / T),  T = 0.07.
 
-  Then each center in turn takes the nearest candidate not taken yet. What is
-  labeled already has no part in it. Of a pool of more than 8192 examples, each
-  step sees as many candidates, drawn with replacement.
+  Then each center in turn takes the nearest candidate that is not taken yet.
+  Labeled examples play no role. In a pool of more than 8192 examples, each step
+  uses 8192 candidates, drawn with replacement.
 
   Args:
     key: Random key of the start and of the batches.
@@ -45,11 +50,10 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
     https://arxiv.org/abs/2303.14382.
   """
   start_key, batch_key = jax.random.split(key)
-  directions = _directions(pool.features, pool.candidates)
-  start = take_highest(
-    _chance(start_key, pool.candidates), pool.candidates, budget=budget
-  )
-  positions = _select(
+  directions = unit_features(pool.features, pool.candidates)
+  noise = draw_uniform(start_key, pool.candidates)
+  start = take_highest(noise, pool.candidates, budget=budget)
+  indices = _select(
     batch_key,
     directions,
     pool.candidates,
@@ -57,17 +61,7 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
     budget=budget,
     batch_size=BATCH_SIZE,
   )
-  return Selection(positions, None)
-
-
-@jax.jit
-def _directions(features, candidates):
-  return normalize(jnp.where(candidates[:, None], features, 0.0))
-
-
-@jax.jit
-def _chance(key, candidates):
-  return uniform_at(key, jnp.arange(len(candidates)))
+  return Selection(indices, None)
 
 
 @functools.partial(jax.jit, static_argnames=("budget", "batch_size"))
@@ -78,13 +72,13 @@ def _select(key, directions, candidates, start, *, budget, batch_size):
   def step(index, state):
     centers, opt_state = state
     gradient = jax.grad(loss)(centers, *batch_of(index))
-    # Adam in optax raises a float to the power of an integer.
-    with jax.numpy_dtype_promotion("standard"):
-      update, opt_state = optimizer.update(gradient, opt_state)
+    update, opt_state = optimizer.update(gradient, opt_state)
     return optax.apply_updates(centers, update), opt_state
 
   centers = directions[start]
-  state = (centers, optimizer.init(centers))
+  # The step count as a float: optax computes float ** count.
+  opt_state = optax.tree.cast(optimizer.init(centers), centers.dtype)
+  state = (centers, opt_state)
   centers, _ = jax.lax.fori_loop(0, NUM_STEPS, step, state)
   return nearest_distinct(
     directions, normalize(centers), candidates, budget=budget
@@ -92,7 +86,7 @@ def _select(key, directions, candidates, start, *, budget, batch_size):
 
 
 def _sampler(key, directions, candidates, batch_size):
-  """Returns a function of the step to the rows it sees, and their weights."""
+  """Returns a function from the step to its rows and their weights."""
   weights = candidates.astype(directions.dtype)
   if len(directions) <= batch_size:
     return lambda index: (directions, weights)
@@ -108,21 +102,25 @@ def _sampler(key, directions, candidates, batch_size):
   return draw
 
 
-def loss(centers: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns how badly centers cover the rows, and how near they are.
+def loss(
+  centers: Float[Array, "centers dim"],
+  rows: Float[Array, "rows dim"],
+  weights: Float[Array, " rows"],
+) -> Float[Array, ""]:
+  """Returns the loss: distance of the rows from centers, and nearness of those.
 
   Args:
-    centers: [centers, dim], of any length but 0.
-    rows: [rows, dim], of length 1.
-    weights: [rows], 1 where a row counts, else 0.
+    centers: Centers of any length but 0.
+    rows: Features of length 1.
+    weights: 1 where a row counts, else 0.
 
   Returns:
-    The loss; of one center without the second term.
+    The loss; for one center, without the second term.
   """
   highest = jax.lax.Precision.HIGHEST
   centers = normalize(centers)
-  # Only the nearest center of a row has a gradient: no need to go back through
-  # the products with all others.
+  # Only the nearest center of a row has a gradient, so the products with the
+  # others need no backward pass.
   fixed = jax.lax.stop_gradient(centers)
   nearest = jnp.argmax(jnp.matmul(rows, fixed.T, precision=highest), axis=-1)
   similarity = jnp.sum(rows * centers[nearest], axis=-1)
@@ -133,3 +131,6 @@ def loss(centers: jax.Array, rows: jax.Array, weights: jax.Array) -> jax.Array:
   is_self = jnp.eye(len(centers), dtype=bool)
   between = jnp.where(is_self, -jnp.inf, between)
   return jnp.mean(jax.nn.logsumexp(between, axis=-1)) - pull
+
+
+register(Strategy("active_ft", select, select, needs=("features",)))

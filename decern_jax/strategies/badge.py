@@ -5,24 +5,25 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from decern_jax.ops.distances import squares_by_products
 from decern_jax.ops.seeding import sample_rows
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects examples whose gradients are large and unlike each other.
 
-  With the likeliest class as the label, the gradient of the cross-entropy by
+  With the most likely class as the label, the gradient of the cross-entropy by
   the head's kernel is g = h outer r, with r = p - onehot(argmax p). The first
-  example has the largest |g|; each next one is drawn with probability in
-  proportion to the squared distance of its g to the nearest selected one. The
-  products that distances are made of are those of the factors,
+  example has the largest |g|. Each further one is drawn with a probability
+  proportional to the squared distance of its g to the nearest selected one.
+  Distances follow from the products of the factors,
 
     g · g' = (h · h') (r · r'),
 
-  so that no gradient is ever held.
+  so no gradient is stored.
 
   Args:
     key: Random key.
@@ -40,18 +41,20 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
   return _select(
     key,
     pool.features,
-    _likeliest_residuals(pool.probs),
+    _top_residuals(pool.probs),
     pool.candidates,
     budget=budget,
   )
 
 
-def select_multi_label(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
-  """Selects likewise by the binary cross-entropy: r = p - [p >= 1/2].
+def select_multi_label(
+  key: Key[Array, ""], pool: Pool, *, budget: int
+) -> Selection:
+  """Selects by the gradient of the binary cross-entropy: r = p - [p >= 1/2].
 
   Args:
     key: Random key.
-    pool: The pool; its probabilities are those of single labels.
+    pool: The pool.
     budget: Examples to select, at most the candidates.
 
   Returns:
@@ -67,9 +70,9 @@ def select_multi_label(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
 
 
 @jax.jit
-def _likeliest_residuals(probs):
-  likeliest = jnp.argmax(probs, axis=-1)
-  return probs - jax.nn.one_hot(likeliest, probs.shape[-1], dtype=probs.dtype)
+def _top_residuals(probs):
+  top = jnp.argmax(probs, axis=-1)
+  return probs - jax.nn.one_hot(top, probs.shape[-1], dtype=probs.dtype)
 
 
 @jax.jit
@@ -83,16 +86,16 @@ def _select(key, features, residuals, candidates, *, budget) -> Selection:
   norms = math.prod(jnp.sum(factor**2, axis=-1) for factor in factors)
   norms = jnp.where(candidates, norms, 0.0)
 
-  def take(index, state):
-    distances, free, taken, position = state
-    taken = taken.at[index].set(position)
-    free = free & (jnp.arange(len(free)) != position)
-    row = position[None]
+  def take(step, state):
+    distances, free, taken, index = state
+    taken = taken.at[step].set(index)
+    free = free & (jnp.arange(len(free)) != index)
+    row = index[None]
     products = math.prod(_products_with(factor, row) for factor in factors)
     squares = squares_by_products(products, norms[:, None], norms[row][None])
     distances = jnp.minimum(distances, squares[:, 0])
-    position = _draw(jax.random.fold_in(key, index), distances, free)
-    return distances, free, taken, position
+    index = _draw(jax.random.fold_in(key, step), distances, free)
+    return distances, free, taken, index
 
   first = jnp.argmax(jnp.where(candidates, norms, -1.0)).astype(jnp.int32)
   start = (
@@ -105,14 +108,19 @@ def _select(key, features, residuals, candidates, *, budget) -> Selection:
   return Selection(taken, jnp.sqrt(norms))
 
 
-def _products_with(rows, position) -> jax.Array:
+def _products_with(rows, index) -> jax.Array:
   """Returns the inner products of all rows with one, [pool, 1]."""
-  return jnp.matmul(rows, rows[position].T, precision=jax.lax.Precision.HIGHEST)
+  return jnp.matmul(rows, rows[index].T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _draw(key, distances, free) -> jax.Array:
-  """Draws a free position in proportion to the squared distances."""
+  """Draws a free index with probability proportional to the squares."""
   mass = jnp.where(free, distances, 0.0)
-  # Where only equal gradients are left, any of them will do.
+  # If all gradients that are left equal a selected one, draw uniformly.
   mass = jnp.where(jnp.sum(mass) > 0.0, mass, free.astype(mass.dtype))
   return sample_rows(key, mass, 1)[0].astype(jnp.int32)
+
+
+register(
+  Strategy("badge", select, select_multi_label, needs=("features", "probs"))
+)

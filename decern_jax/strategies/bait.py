@@ -5,50 +5,51 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
 
-# Times the identity, added to the information of what is labeled.
+# Added to the information of the labeled examples, times the identity.
 REGULARIZER = 1.0
-# Times the budget, what the forward steps take.
+# Number of forward steps, as a multiple of the budget.
 OVERSAMPLING = 2
 # Labeled examples whose information is added at once.
 BLOCK_ROWS = 64
-# The least 1 - vᵀ A v of an example that is taken away: less is rounding.
+# The least 1 - vᵀ A v of an example that is removed: less is rounding.
 MIN_REMAINDER = 1e-6
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Covariance(NamedTuple):
-  """The inverse of the information M of a set, and what it leaves of the pool.
+  """The inverse of a set's information M, and what it leaves of the pool's.
 
   Attributes:
-    inverse: [dim, dim], A = M⁻¹.
-    sandwich: [dim, dim], B = A F A, with the information F of the pool.
+    inverse: A = M⁻¹.
+    sandwich: B = A F A, with the information F of the pool.
   """
 
-  inverse: jax.Array
-  sandwich: jax.Array
+  inverse: Float[Array, "dim dim"]
+  sandwich: Float[Array, "dim dim"]
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects by the Fisher information of the batch, forward and backward.
 
   The information of an example with features x and prediction p is v vᵀ, where
   v = sqrt(w) x and w = sum over classes of p (1 - p): the sum over the classes
   of the diagonal blocks of the exact one, (diag p - p pᵀ) ⊗ x xᵀ, which has
   (classes · dim)² entries. With F the mean of v vᵀ over all examples and M the
-  sum over what is labeled and selected, plus the identity, the objective is
+  sum over the labeled and selected ones, plus the identity, the objective is
 
     tr(M⁻¹ F).
 
-  Forward, the example that lowers it the most is added, until there are twice
-  the budget; backward, the one whose loss raises it the least is taken away,
-  until there is the budget. Both change M by one rank, so M⁻¹, vᵀ M⁻¹ v and
-  vᵀ M⁻¹ F M⁻¹ v follow by the formula of Woodbury: a forward step is one
-  product of the features with two vectors.
+  Forward steps add the example that lowers it the most, until there are twice
+  the budget. Backward steps remove the example whose removal raises it the
+  least, until the budget is left. Each step changes M by rank one, so M⁻¹,
+  vᵀ M⁻¹ v and vᵀ M⁻¹ F M⁻¹ v are updated by Woodbury's formula: a step costs
+  one product of the features with two vectors.
 
   Args:
     key: Unused: nothing is drawn.
@@ -93,7 +94,7 @@ def _select(pool, weights, *, budget):
 
 
 def _start(vectors, labeled, count) -> Covariance:
-  """Returns the covariance of what is labeled."""
+  """Returns the covariance of the labeled examples."""
   inverse = _labeled_inverse(vectors, labeled)
   fisher = jnp.matmul(vectors.T, vectors, precision=_HIGHEST) / count
   half = jnp.matmul(inverse, fisher, precision=_HIGHEST)
@@ -101,10 +102,10 @@ def _start(vectors, labeled, count) -> Covariance:
 
 
 def _labeled_inverse(vectors, labeled) -> jax.Array:
-  """Returns the inverse of the information of what is labeled.
+  """Returns the inverse of the information of the labeled examples.
 
-  Grown in blocks from the inverse of the regulariser alone, which keeps the
-  directions that nothing covers exact; inverting the sum would not.
+  It is updated block by block, from the inverse of the regulariser. This keeps
+  directions that no example covers exact, which inverting the sum would not.
   """
   order = compaction(labeled)
   identity = jnp.eye(BLOCK_ROWS, dtype=vectors.dtype)
@@ -138,7 +139,7 @@ def _forms(vectors, covariance) -> tuple[jax.Array, jax.Array]:
 
 
 def _change(vectors, covariance, forms, vector, sign):
-  """Adds (sign 1) or takes away (sign -1) one example's information.
+  """Adds (sign 1) or removes (sign -1) the information of one example.
 
   With u = A v, t = B v and c = vᵀ A v + sign, M + sign · v vᵀ has
 
@@ -146,7 +147,7 @@ def _change(vectors, covariance, forms, vector, sign):
   """
   u = jnp.matmul(covariance.inverse, vector, precision=_HIGHEST)
   t = jnp.matmul(covariance.sandwich, vector, precision=_HIGHEST)
-  # In absolute value at least that of a remainder.
+  # Bounded away from 0, as in `_backward`.
   c = sign * jnp.maximum(sign * jnp.sum(vector * u) + 1.0, MIN_REMAINDER)
   u = u / c
   stretch = jnp.sum(vector * t)
@@ -170,8 +171,8 @@ def _forward(vectors, candidates, covariance, *, num_steps):
   """Takes the examples that lower the objective the most, one by one.
 
   Returns:
-    The covariance with them, their positions [num_steps], and a mask of those
-    that are there: with fewer candidates than steps, the last are none.
+    The covariance with them, their indices [num_steps], and a mask: False at
+    steps for which no candidate was left.
   """
 
   def take(step, state):
@@ -199,10 +200,10 @@ def _forward(vectors, candidates, covariance, *, num_steps):
 
 
 def _backward(vectors, is_taken, covariance, *, budget) -> jax.Array:
-  """Takes away the examples whose loss raises the objective the least.
+  """Removes the examples whose removal raises the objective the least.
 
   Returns:
-    [budget], which rows of `vectors` stay, in order.
+    [budget], the rows of `vectors` that stay, in order.
   """
 
   def drop(_, state):
@@ -219,3 +220,13 @@ def _backward(vectors, is_taken, covariance, *, budget) -> jax.Array:
   num_drops = jnp.sum(is_taken) - budget
   kept = jax.lax.fori_loop(0, num_drops, drop, start)[2]
   return compaction(kept)[:budget]
+
+
+register(
+  Strategy(
+    "bait",
+    select,
+    select_multi_label,
+    needs=("features", "probs", "labels"),
+  )
+)

@@ -1,18 +1,39 @@
-"""BALD: the examples that draws of the model disagree about the most."""
+"""BALD: the examples about which draws of the model disagree the most."""
 
 from collections.abc import Callable
 import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from decern_jax.ops import uncertainty
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.strategies.pool import Pool, Selection, take_highest
+from decern_jax.strategies.base import (
+  Option,
+  Pool,
+  Selection,
+  Strategy,
+  register,
+)
+from decern_jax.strategies.pick import POWER_BETA, power, take_highest
+
+OPTIONS = (
+  Option(
+    "num_dropout_passes", 10, "BALD: passes, each with its own dropout.", low=2
+  ),
+  Option(
+    "dropout_rate",
+    0.5,
+    "BALD: probability of dropping a feature in a pass.",
+    low=1e-6,
+    high=1 - 1e-6,
+  ),
+)
 
 
 def select(
-  key: jax.Array,
+  key: Key[Array, ""],
   pool: Pool,
   *,
   budget: int,
@@ -26,8 +47,8 @@ def select(
     H(mean over k of p_k) - mean over k of H(p_k).
 
   The dropout acts on the features before the head. A pass drops the same
-  features of all examples: it is one draw of the head's parameters, which all
-  examples share, as in the derivation of the score.
+  features for all examples: it is one draw of the head's parameters, as in the
+  derivation of the score.
 
   Args:
     key: Random key of the passes.
@@ -58,7 +79,7 @@ def select(
 
 
 def select_multi_label(
-  key: jax.Array,
+  key: Key[Array, ""],
   pool: Pool,
   *,
   budget: int,
@@ -93,16 +114,16 @@ def select_multi_label(
   jax.jit, static_argnames=("num_passes", "predict", "entropy")
 )
 def _mutual_information(
-  key: jax.Array,
-  features: jax.Array,
+  key: Key[Array, ""],
+  features: Float[Array, "pool dim"],
   head: LinearHead,
   rate: float,
   *,
   num_passes: int,
   predict: Callable[[jax.Array], jax.Array],
   entropy: Callable[[jax.Array], jax.Array],
-) -> jax.Array:
-  """Returns H(mean of the passes) - mean of H(pass), [pool], at least 0."""
+) -> Float[Array, " pool"]:
+  """Returns H(mean of the passes) - mean of H(pass), at least 0."""
 
   def add_pass(index, sums):
     thinned = _drop_features(jax.random.fold_in(key, index), head, rate)
@@ -112,12 +133,32 @@ def _mutual_information(
   pool, classes = len(features), len(head.bias)
   zeros = (jnp.zeros((pool, classes)), jnp.zeros(pool))
   probs, entropies = jax.lax.fori_loop(0, num_passes, add_pass, zeros)
-  # Rounding may leave less than nothing where all passes agree.
+  # Rounding may make it negative where all passes agree.
   gain = entropy(probs / num_passes) - entropies / num_passes
   return jnp.maximum(gain, 0.0)
 
 
 def _drop_features(key, head: LinearHead, rate) -> LinearHead:
-  """Returns the head that sees each feature or not, scaled as in training."""
+  """Returns the head with random features dropped, the others scaled up."""
   keeps = jax.random.bernoulli(key, 1.0 - rate, (len(head.kernel), 1))
   return head._replace(kernel=jnp.where(keeps, head.kernel / (1.0 - rate), 0.0))
+
+
+register(
+  Strategy(
+    "bald",
+    select,
+    select_multi_label,
+    needs=("features", "head"),
+    options=OPTIONS,
+  )
+)
+register(
+  Strategy(
+    "power_bald",
+    power(select),
+    power(select_multi_label),
+    needs=("features", "head"),
+    options=(*OPTIONS, POWER_BETA),
+  )
+)

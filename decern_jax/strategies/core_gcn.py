@@ -1,14 +1,15 @@
-"""CoreGCN: k-center on what tells labeled from unlabeled on a graph."""
+"""CoreGCN: k-center on features of a labeled-or-not classifier on a graph."""
 
 import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
 import optax
 
 from decern_jax.ops.distances import greedy_k_center, normalize
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
 
 HIDDEN = 128
 DROPOUT_RATE = 0.3
@@ -23,15 +24,17 @@ class Graph(NamedTuple):
   """A graph of examples, without its adjacency matrix.
 
   Attributes:
-    nodes: [pool, dim], features x of length 1; zero at rows that are none.
-    scale: [pool], 1 / degree of each node; zero at rows that are none.
+    nodes: Features x of length 1; zero at rows that are no nodes.
+    scale: 1 / degree of each node; zero at rows that are no nodes.
   """
 
-  nodes: jax.Array
-  scale: jax.Array
+  nodes: Float[Array, "pool dim"]
+  scale: Float[Array, " pool"]
 
-  def spread(self, values: jax.Array) -> jax.Array:
-    """Multiplies [pool, k] by the adjacency matrix, in linear memory.
+  def spread(
+    self, values: Float[Array, "pool columns"]
+  ) -> Float[Array, "pool columns"]:
+    """Multiplies by the adjacency matrix, in linear memory.
 
     The matrix is A = (X Xᵀ - I) D⁻¹ + I, with the degrees on D's diagonal.
     """
@@ -45,19 +48,19 @@ class Network(NamedTuple):
   """The parameters of the two graph convolutions.
 
   Attributes:
-    kernel: [dim, hidden], of the first one.
-    bias: [hidden].
-    out_kernel: [hidden, 1], of the second one.
-    out_bias: [1].
+    kernel: Kernel of the first one.
+    bias: Its bias.
+    out_kernel: Kernel of the second one.
+    out_bias: Its bias.
   """
 
-  kernel: jax.Array
-  bias: jax.Array
-  out_kernel: jax.Array
-  out_bias: jax.Array
+  kernel: Float[Array, "dim hidden"]
+  bias: Float[Array, " hidden"]
+  out_kernel: Float[Array, "hidden 1"]
+  out_bias: Float[Array, " 1"]
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects by k-center on the hidden features of a graph network.
 
   The nodes of the graph are the labeled examples and the candidates, joined by
@@ -68,16 +71,16 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
     -mean over labeled of log p - 1.2 mean over unlabeled of log(1 - p).
 
   Then the candidate whose hidden features are farthest from those of all
-  labeled and selected ones is selected, again and again. Works likewise where
-  an example has several labels.
+  labeled and selected examples is selected, again and again. The same holds for
+  several labels per example.
 
-  The adjacency matrix is never formed (`Graph`). Time goes into the products
-  of the features with W, 400 times: about pool · dim · 10⁵ operations. The
-  authors draw 10000 unlabeled examples per round to choose from.
+  The adjacency matrix is never formed (`Graph`). Most of the time goes into 400
+  products of the features with W: about pool · dim · 10⁵ operations. The
+  authors choose from 10000 random unlabeled examples per round.
 
   Args:
     key: Random key of the network's start and its dropout.
-    pool: The pool; of its labels only which are there is looked at.
+    pool: The pool; of its labels, only their presence is used.
     budget: Examples to select, at most the candidates.
 
   Returns:
@@ -87,10 +90,10 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
     Caramalau, Bhattarai and Kim, "Sequential Graph Convolutional Network for
     Active Learning", CVPR 2021, https://arxiv.org/abs/2006.10219.
   """
-  positions = _select(
+  indices = _select(
     key, pool.features, pool.labeled, pool.candidates, budget=budget
   )
-  return Selection(positions, None)
+  return Selection(indices, None)
 
 
 @functools.partial(jax.jit, static_argnames="budget")
@@ -102,16 +105,18 @@ def _select(key, features, labeled, candidates, *, budget):
   return greedy_k_center(hidden, labeled, candidates, budget=budget)
 
 
-def make_graph(features: jax.Array, valid: jax.Array) -> Graph:
+def make_graph(
+  features: Float[Array, "pool dim"], valid: Bool[Array, " pool"]
+) -> Graph:
   """Builds the graph of the features.
 
-  The degree of a node is the sum of its cosines with the others. Where cosines
-  may be negative it can vanish; it is at least the root of the sum of their
-  squares, which it always is without negative ones.
+  The degree of a node is the sum of its cosines with the others. Negative
+  cosines could make it vanish, so it is at least the root of the sum of their
+  squares; without negative cosines this changes nothing.
 
   Args:
-    features: [pool, dim].
-    valid: bool [pool], True at the rows that are nodes.
+    features: Features of the pool.
+    valid: True at the rows that are nodes.
 
   Returns:
     The graph.
@@ -127,20 +132,20 @@ def make_graph(features: jax.Array, valid: jax.Array) -> Graph:
 
 
 def train(
-  key: jax.Array,
+  key: Key[Array, ""],
   graph: Graph,
-  inputs: jax.Array,
-  labeled: jax.Array,
-  unlabeled: jax.Array,
+  inputs: Float[Array, "pool dim"],
+  labeled: Bool[Array, " pool"],
+  unlabeled: Bool[Array, " pool"],
 ) -> Network:
   """Trains a network to tell labeled from unlabeled nodes.
 
   Args:
     key: Random key of the start and the dropout.
     graph: The graph.
-    inputs: [pool, dim], the nodes spread over the graph.
-    labeled: bool [pool].
-    unlabeled: bool [pool].
+    inputs: The nodes spread over the graph.
+    labeled: True at labeled nodes.
+    unlabeled: True at the candidates.
 
   Returns:
     The trained network.
@@ -152,25 +157,27 @@ def train(
 
   def step(epoch, state):
     network, opt_state = state
-    # One draw per hidden unit and epoch: those of all nodes would take as long
-    # as the products.
+    # One draw per hidden unit and epoch: a draw per node would take as long as
+    # the products.
     keep = jax.random.bernoulli(
       jax.random.fold_in(dropout_key, epoch), 1.0 - DROPOUT_RATE, (HIDDEN,)
     )
     keep = keep.astype(inputs.dtype) / (1.0 - DROPOUT_RATE)
     gradient = jax.grad(loss)(network, keep, graph, inputs, labeled, unlabeled)
-    # Adam in optax raises a float to the power of an integer.
-    with jax.numpy_dtype_promotion("standard"):
-      update, opt_state = optimizer.update(gradient, opt_state, network)
+    update, opt_state = optimizer.update(gradient, opt_state, network)
     return optax.apply_updates(network, update), opt_state
 
   network = initial_network(start_key, inputs.shape[-1])
-  state = (network, optimizer.init(network))
+  # The step count as a float: optax computes float ** count.
+  opt_state = optax.tree.cast(optimizer.init(network), inputs.dtype)
+  state = (network, opt_state)
   return jax.lax.fori_loop(0, NUM_EPOCHS, step, state)[0]
 
 
-def hidden_features(network: Network, inputs: jax.Array) -> jax.Array:
-  """Returns the output of the first convolution, [pool, hidden]."""
+def hidden_features(
+  network: Network, inputs: Float[Array, "pool dim"]
+) -> Float[Array, "pool hidden"]:
+  """Returns the output of the first convolution."""
   product = jnp.matmul(
     inputs, network.kernel, precision=jax.lax.Precision.HIGHEST
   )
@@ -179,12 +186,12 @@ def hidden_features(network: Network, inputs: jax.Array) -> jax.Array:
 
 def loss(
   network: Network,
-  keep: jax.Array,
+  keep: Float[Array, " hidden"],
   graph: Graph,
-  inputs: jax.Array,
-  labeled: jax.Array,
-  unlabeled: jax.Array,
-) -> jax.Array:
+  inputs: Float[Array, "pool dim"],
+  labeled: Bool[Array, " pool"],
+  unlabeled: Bool[Array, " pool"],
+) -> Float[Array, ""]:
   """Returns the cross-entropy of labeled and unlabeled, both as means."""
   hidden = hidden_features(network, inputs) * keep[None]
   logits = graph.spread(
@@ -201,7 +208,7 @@ def loss(
   return is_labeled + UNLABELED_WEIGHT * is_unlabeled
 
 
-def initial_network(key: jax.Array, dim: int) -> Network:
+def initial_network(key: Key[Array, ""], dim: int) -> Network:
   """Draws the parameters as the authors do, uniform in ± 1 / sqrt(outputs).
 
   Args:
@@ -221,3 +228,6 @@ def initial_network(key: jax.Array, dim: int) -> Network:
       for key, shape in zip(keys, shapes, strict=True)
     )
   )
+
+
+register(Strategy("core_gcn", select, select, needs=("features", "labels")))

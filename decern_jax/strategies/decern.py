@@ -52,10 +52,31 @@ from decern_jax.ops.kmeans import (
   Clusters,
   cluster_first_rows,
 )
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import (
+  Option,
+  Pool,
+  Selection,
+  Strategy,
+  register,
+)
 
 # Keeps the min-max scale of a cluster of equal members finite (official code).
 EPSILON = 1e-10
+
+UNCERTAINTY_GAMMA = Option(
+  "uncertainty_gamma",
+  0.5,
+  "DECERN: factor of the skewness in the uncertainty threshold.",
+  low=-1e9,
+)
+DIVERSITY_GAMMA = Option(
+  "diversity_gamma",
+  0.8,
+  "DECERN: weight of nearness to the cluster center.",
+  low=0.0,
+  high=1.0,
+)
+OPTIONS = (UNCERTAINTY_GAMMA, DIVERSITY_GAMMA)
 
 
 def select(
@@ -588,3 +609,14 @@ def _min_max_scale(values, member, counted, num_clusters, axis_name):
   span = jnp.where(high >= low, high - low, 0.0)
   low = jnp.where(high >= low, low, 0.0)
   return (values - low[member]) / (span[member] + EPSILON)
+
+
+register(
+  Strategy(
+    "decern",
+    select,
+    needs=("features", "probs", "labels", "head"),
+    options=OPTIONS,
+    streams=True,
+  )
+)

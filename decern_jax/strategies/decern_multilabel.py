@@ -60,8 +60,8 @@ from decern_jax.ops.saliency import (
   pooling_weights,
   upsampling_bins,
 )
-from decern_jax.strategies.decern import select_by_score
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
+from decern_jax.strategies.decern import OPTIONS, select_by_score
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -291,3 +291,14 @@ def _scores(fused, probs, anchor_probs, ratio, d, rho) -> Array:
 def _log_probs(logits: Array) -> Array:
   """Returns log(sigmoid + epsilon) without cancellation."""
   return jnp.logaddexp(jax.nn.log_sigmoid(logits), math.log(EPSILON))
+
+
+register(
+  Strategy(
+    "decern_multilabel",
+    None,
+    select_multi_label,
+    needs=("features", "probs", "labels", "head"),
+    options=OPTIONS,
+  )
+)

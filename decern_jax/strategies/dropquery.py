@@ -4,28 +4,29 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
 
 from decern_jax.distributed.collective import AxisName, row_offset
 from decern_jax.distributed.sharding import SPLIT, block_rows, shard_rows
 from decern_jax.ops import head as linear
-from decern_jax.strategies.pool import Pool, Selection
-from decern_jax.strategies.shortlist import pick_diverse
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
+from decern_jax.strategies.pick import pick_diverse
 
 NUM_PASSES = 3
 DROPOUT_RATE = 0.75
-# A shortlist has at least as many times the budget, where it can.
+# The least length of a shortlist, as a multiple of the budget.
 SHORTLIST_FACTOR = 25
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects among the examples whose predicted class changes under dropout.
 
-  The head is applied to the features with three quarters of the coordinates
-  dropped and the others scaled up, three times. Examples whose predicted class
-  changes in two passes of three are shortlisted, and if they are fewer than 25
-  times the budget, those that change in one. Of these, clustered by k-means on
-  features of length 1, the nearest to the centers are selected; a shortlist of
-  fewer than the budget is filled up at random.
+  The head is applied three times to features with three quarters of the
+  coordinates dropped and the others scaled up. Examples whose predicted class
+  changes in at least two passes are shortlisted; if these are fewer than 25
+  times the budget, also those that change in one. The shortlist is clustered by
+  k-means on features of length 1, and the examples nearest to the centers are
+  selected. If it is shorter than the budget, random candidates fill the batch.
 
   Args:
     key: Random key of the dropout, the clustering's start and the fill-up.
@@ -44,8 +45,10 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
   return _select(key, pool, _is_other_class, budget=budget)
 
 
-def select_multi_label(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
-  """Selects likewise where an example has several labels.
+def select_multi_label(
+  key: Key[Array, ""], pool: Pool, *, budget: int
+) -> Selection:
+  """Selects as `select`, for several labels per example.
 
   A pass changes the prediction if it changes the decision on any label.
 
@@ -70,10 +73,10 @@ def _select(key, pool, changes, *, budget) -> Selection:
     block_size=block_rows(pool.features.shape[-1]),
   )
   shortlist, scores = _shortlist(counts, pool.candidates, budget)
-  positions = pick_diverse(
+  indices = pick_diverse(
     pick_key, pool.features, shortlist, pool.candidates, budget=budget
   )
-  return Selection(positions, scores)
+  return Selection(indices, scores)
 
 
 def _is_other_class(logits, dropped):
@@ -86,7 +89,7 @@ def _is_other_decision(logits, dropped):
 
 @jax.jit
 def _shortlist(counts, candidates, budget):
-  """Returns the candidates that change most often, enough of them, and how."""
+  """Returns the candidates that change most often, and all scores."""
   counts = jnp.where(candidates, counts, 0)
   shortlist = counts > 0
   for threshold in range(1, NUM_PASSES // 2 + 1):
@@ -100,28 +103,33 @@ def _shortlist(counts, candidates, budget):
   rows=("features",), out=SPLIT, static_argnames=("changes", "block_size")
 )
 def _num_changes(
-  key: jax.Array,
-  features: jax.Array,
+  key: Key[Array, ""],
+  features: Float[Array, "pool dim"],
   head: linear.LinearHead,
   *,
   changes: Callable,
   block_size: int,
   axis_name: AxisName = None,
-) -> jax.Array:
-  """Returns int32 [pool], how many passes change each prediction.
+) -> Int[Array, " pool"]:
+  """Returns how many passes change each prediction.
 
-  The draws of an example belong to its position in the pool.
+  The draws of an example depend on its index in the pool, not on the shards.
   """
 
   def count_row(row):
-    position, feature = row
+    index, feature = row
     logits = linear.logits(head, feature)
-    row_key = jax.random.fold_in(key, position)
+    row_key = jax.random.fold_in(key, index)
     kept = jax.random.bernoulli(
       row_key, 1.0 - DROPOUT_RATE, (NUM_PASSES, len(feature))
     )
     dropped = jnp.where(kept, feature[None], 0.0) / (1.0 - DROPOUT_RATE)
     return jnp.sum(changes(logits[None], linear.logits(head, dropped)))
 
-  positions = row_offset(len(features), axis_name) + jnp.arange(len(features))
-  return jax.lax.map(count_row, (positions, features), batch_size=block_size)
+  indices = row_offset(len(features), axis_name) + jnp.arange(len(features))
+  return jax.lax.map(count_row, (indices, features), batch_size=block_size)
+
+
+register(
+  Strategy("dropquery", select, select_multi_label, needs=("features", "head"))
+)

@@ -1,20 +1,21 @@
-"""Noise stability: the outputs that noise on the parameters moves the most."""
+"""Noise stability: the outputs that change most under noise on parameters."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
 
 from decern_jax.ops import head as linear
 from decern_jax.ops.distances import greedy_k_center
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
 
 NUM_NOISES = 30
-# Eigenvalues below this, by the largest, are rounding.
+# Eigenvalues below this share of the largest are rounding.
 ROUNDING = 1e-6
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects by the deviations of the logits under noise on the head.
 
   With 30 Gaussian noises E_k of one length on the kernel W, the deviations of
@@ -22,14 +23,13 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
 
     d = [x E_1, …, x E_30] / |z|.
 
-  The candidate with the longest d is selected first, then again and again the
-  one farthest from those selected. The size of the noise, 1/1000 of |W| as
-  published, scales the deviations of a linear head all alike, so it is left
-  out.
+  The candidate with the longest d is selected first, then repeatedly the one
+  farthest from those selected. The size of the noise, published as 1/1000 of
+  |W|, scales all deviations of a linear head by one factor, so it is left out.
 
-  Only the distances between deviations matter, and for E = [E_1, …, E_30]
-  these are the distances between x (E Eᵀ)^½ / |z|: the memory is that of the
-  features, whatever the numbers of noises and classes.
+  Only distances between deviations matter. For E = [E_1, …, E_30] they are the
+  distances between x (E Eᵀ)^½ / |z|, which take as much memory as the features,
+  for any number of noises and classes.
 
   Args:
     key: Random key of the noises.
@@ -44,11 +44,11 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
     Li et al., "Deep Active Learning with Noise Stability", AAAI 2024,
     https://arxiv.org/abs/2205.13340.
   """
-  return Selection(*_select(key, pool, budget=budget))
+  return _select(key, pool, budget=budget)
 
 
 @functools.partial(jax.jit, static_argnames="budget")
-def _select(key, pool, *, budget):
+def _select(key, pool, *, budget) -> Selection:
   root = _root(_noise_products(key, pool.head.kernel))
   features = jnp.where(pool.candidates[:, None], pool.features, 0.0)
   sizes = jnp.linalg.norm(linear.logits(pool.head, features), axis=-1)
@@ -56,14 +56,14 @@ def _select(key, pool, *, budget):
   deviations = deviations / jnp.where(sizes > 0.0, sizes, 1.0)[:, None]
   scores = jnp.linalg.norm(deviations, axis=-1)
   first = jnp.argmax(jnp.where(pool.candidates, scores, -1.0))
-  positions = first.astype(jnp.int32)[None]
+  indices = first.astype(jnp.int32)[None]
   if budget == 1:
-    return positions, scores
+    return Selection(indices, scores)
   is_first = jnp.arange(len(scores)) == first
   others = greedy_k_center(
     deviations, is_first, pool.candidates & ~is_first, budget=budget - 1
   )
-  return jnp.concatenate([positions, others]), scores
+  return Selection(jnp.concatenate([indices, others]), scores)
 
 
 def _noise_products(key, kernel) -> jax.Array:
@@ -80,17 +80,19 @@ def _noise_products(key, kernel) -> jax.Array:
 
 
 def draw_noise(
-  key: jax.Array, index: int | jax.Array, kernel: jax.Array
-) -> jax.Array:
+  key: Key[Array, ""],
+  index: int | Int[Array, ""],
+  kernel: Float[Array, "dim classes"],
+) -> Float[Array, "dim classes"]:
   """Returns a Gaussian noise on a kernel, of length 1.
 
   Args:
     key: Random key of all noises.
     index: Which of them, in [0, 30).
-    kernel: [dim, classes].
+    kernel: The kernel.
 
   Returns:
-    [dim, classes].
+    The noise.
   """
   noise = jax.random.normal(
     jax.random.fold_in(key, index), kernel.shape, kernel.dtype
@@ -103,3 +105,8 @@ def _root(square) -> jax.Array:
   values, vectors = jnp.linalg.eigh(square)
   values = jnp.where(values > ROUNDING * values[-1], values, 0.0)
   return vectors * jnp.sqrt(values)[None]
+
+
+register(
+  Strategy("noise_stability", select, select, needs=("features", "head"))
+)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
 from decern_jax.ops.distances import (
@@ -13,33 +14,48 @@ from decern_jax.ops.distances import (
 )
 from decern_jax.ops.keys import uniform_at
 from decern_jax.ops.kmeans import weighted_kmeans
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import (
+  Option,
+  Pool,
+  Selection,
+  Strategy,
+  register,
+)
 
-# Of 100 balls around examples, those that must hold one pseudo-class only.
+# Percentage of the balls that must hold only one pseudo-class.
 MIN_PURITY_PERCENT = 95
 
-# Balls that the purity is measured on; all of them in a pool no larger.
+# The most balls on which the purity is measured.
 MAX_BALLS = 2048
 
-# Rows whose distances to the pool are held at once: for many rows in one go,
-# and for the few that a step of the cover adds.
+# Rows whose distances to the pool are in memory at once: for many rows, and for
+# the few that a step of the cover adds.
 BLOCK_ROWS = 128
 STEP_ROWS = 32
 
+COVER_DELTA = Option(
+  "cover_delta",
+  0.0,
+  "ProbCover: radius of the balls; 0: the largest at which 95 % are pure.",
+  low=0.0,
+  high=2.0,
+)
+
 
 def select(
-  key: jax.Array, pool: Pool, *, budget: int, cover_delta: float
+  key: Key[Array, ""], pool: Pool, *, budget: int, cover_delta: float
 ) -> Selection:
   """Selects by a greedy cover of the pool with balls.
 
-  An example covers all at a distance below delta, on features of length 1.
-  Each next example is the candidate that covers the most examples that no
-  labeled or selected one covers; ties, and what is left when all are covered,
-  go at random. Neighbors are counted in blocks: no graph is held.
+  On features of length 1, an example covers all examples at a distance below
+  delta. Each step selects the candidate that covers the most examples not
+  covered by labeled or selected ones. Ties are broken at random, also among the
+  candidates left when all examples are covered. Neighbors are counted in
+  blocks, so no graph is stored.
 
   With delta = 0 the distance is estimated: k-means with as many clusters as
-  classes gives pseudo-classes, and delta is the largest for which 95 % of the
-  balls around examples (2,048 at random, or all of fewer) hold one
+  classes gives pseudo-classes, and delta is the largest distance at which 95 %
+  of the balls around examples (at most 2,048, drawn at random) hold only one
   pseudo-class.
 
   Args:
@@ -68,16 +84,16 @@ def select(
     cover_delta = _largest_pure_radius(
       ball_key, features, clusters.assignments, members
     )
-  positions = _cover(
+  indices = _cover(
     key, features, pool.labeled, pool.candidates, cover_delta, budget=budget
   )
-  return Selection(positions, None)
+  return Selection(indices, None)
 
 
 def select_multi_label(
-  key: jax.Array, pool: Pool, *, budget: int, cover_delta: float
+  key: Key[Array, ""], pool: Pool, *, budget: int, cover_delta: float
 ) -> Selection:
-  """Selects likewise with a given distance: several labels make no classes.
+  """Selects as `select`, but delta must be given: there are no classes.
 
   Args:
     key: Random key of the ties.
@@ -104,7 +120,7 @@ _normalize = jax.jit(normalize)
 
 @jax.jit
 def _largest_pure_radius(key, features, classes, members) -> jax.Array:
-  """Returns the largest radius with which enough of the balls are pure.
+  """Returns the largest radius at which enough balls are pure.
 
   A ball is pure up to the distance from its center to the nearest example of
   another class, so the radius is a quantile of these distances.
@@ -137,16 +153,14 @@ def _cover(key, features, labeled, candidates, delta, *, budget) -> jax.Array:
 
   def step(index, state):
     degrees, uncovered, free, taken = state
-    position = _argmax_random(degrees, noise, free)[None]
-    squares = square_distances(
-      features, norms, features[position], norms[position]
-    )
+    best = _argmax_random(degrees, noise, free)[None]
+    squares = square_distances(features, norms, features[best], norms[best])
     gone = uncovered & (squares[:, 0] < reach)
     return (
       degrees - near(gone, block_size=STEP_ROWS),
       uncovered & ~gone,
-      free & (jnp.arange(len(free)) != position),
-      taken.at[index].set(position[0]),
+      free & (jnp.arange(len(free)) != best),
+      taken.at[index].set(best[0]),
     )
 
   is_covered = covered_distances(features, norms, labeled) < reach
@@ -158,7 +172,7 @@ def _cover(key, features, labeled, candidates, delta, *, budget) -> jax.Array:
 
 
 def _count_near(features, norms, mask, *, reach, block_size) -> jax.Array:
-  """Returns how many rows under the mask lie near each row, [pool]."""
+  """Returns [pool], how many rows under the mask lie near each row."""
   order = compaction(mask)
 
   def step(counts, start, fresh):
@@ -177,7 +191,18 @@ def _count_near(features, norms, mask, *, reach, block_size) -> jax.Array:
 
 
 def _argmax_random(degrees, noise, free) -> jax.Array:
-  """Returns a free row of the highest degree, that of the highest noise."""
+  """Returns the free row of the highest degree; noise breaks ties."""
   degrees = jnp.where(free, degrees, -1)
   is_highest = degrees == jnp.max(degrees)
   return jnp.argmax(jnp.where(is_highest, noise, -1.0)).astype(jnp.int32)
+
+
+register(
+  Strategy(
+    "probcover",
+    select,
+    select_multi_label,
+    needs=("features", "labels", "head"),
+    options=(COVER_DELTA,),
+  )
+)

@@ -1,41 +1,42 @@
-"""TypiClust: the most typical example of each cluster without labels."""
+"""TypiClust: the most typical example of each cluster with few labels."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Key
 
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.distances import square_distances
 from decern_jax.ops.kmeans import weighted_kmeans
-from decern_jax.strategies.pool import Pool, Selection
+from decern_jax.strategies.base import Pool, Selection, Strategy, register
 
 MAX_CLUSTERS = 500
 MIN_CLUSTER_SIZE = 5
 MAX_NEIGHBORS = 20
 
-# Added to mean distances, which are 0 among equal examples (official code).
+# Added to mean distances, which are 0 between equal examples (official code).
 EPSILON = 1e-5
 
-# Rows, and neighbors of them, whose distances are held at once.
+# Rows, and possible neighbors, whose distances are in memory at once.
 BLOCK_ROWS = 128
 
 
-def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
+def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects typical examples of the clusters with the fewest labels.
 
   The features of labeled examples and candidates are clustered by k-means into
-  min(labeled + budget, 500) clusters. Those with the fewest labeled examples
-  come first, among them the largest; each gives its candidate of the highest
-  typicality
+  min(labeled + budget, 500) clusters, ordered by rising number of labeled
+  examples, then by falling size. In this order, each gives its candidate of the
+  highest typicality
 
     1 / mean distance to the min(20, n / 2) nearest of the cluster's n
     candidates.
 
-  Clusters of fewer than 5 examples are passed over. When each of the others
-  has had its turn they give their next most typical ones in the same order,
-  and when they hold no more, the small ones follow likewise. Works likewise
-  where an example has several labels.
+  Clusters of fewer than 5 examples are skipped. After a turn of all others,
+  these give their next most typical examples in the same order. When they are
+  exhausted, the small clusters follow by the same rule. The same holds for
+  several labels per example.
 
   Args:
     key: Random key of the clustering's start.
@@ -44,7 +45,7 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
 
   Returns:
     The selection, in the order of the clusters; scores are the typicalities, 0
-    at examples that are not candidates or alone in their cluster.
+    at examples that are not candidates or the only one of their cluster.
 
   References:
     Hacohen, Dekel and Weinshall, "Active Learning on a Budget: Opposite
@@ -70,7 +71,7 @@ def select(key: jax.Array, pool: Pool, *, budget: int) -> Selection:
 
 @functools.partial(jax.jit, static_argnames="budget")
 def _select(features, assignments, labeled, candidates, *, budget) -> Selection:
-  # Candidates in the order of their clusters; the others past all clusters.
+  # Rows that are no candidates get a group after all clusters.
   groups = jnp.where(candidates, assignments, MAX_CLUSTERS)
   typicality = _typicality(features, groups)
   counts = _count(assignments, labeled)
@@ -83,8 +84,8 @@ def _select(features, assignments, labeled, candidates, *, budget) -> Selection:
     sizes[groups] < MIN_CLUSTER_SIZE,
     ~candidates,
   )
-  positions = jnp.lexsort(keys)[:budget].astype(jnp.int32)
-  return Selection(positions, typicality)
+  indices = jnp.lexsort(keys)[:budget].astype(jnp.int32)
+  return Selection(indices, typicality)
 
 
 def _count(groups, mask) -> jax.Array:
@@ -105,8 +106,8 @@ def _turns(groups, typicality) -> jax.Array:
 def _typicality(features, groups) -> jax.Array:
   """Returns the typicality of each candidate in its cluster, else 0.
 
-  The rows are sorted by cluster, so that a block of them is compared only with
-  the stretch of rows that its clusters take up.
+  The rows are sorted by cluster, so that a block of rows is compared only with
+  the range of rows that its clusters occupy.
   """
   norms = jnp.sum(features**2, axis=-1)
   order = jnp.argsort(groups, stable=True)
@@ -116,7 +117,7 @@ def _typicality(features, groups) -> jax.Array:
 
   def score(scores, start, fresh):
     own = rows_at(groups, start, len(fresh))
-    # Rows past the last cluster have no size: they add nothing to the stretch.
+    # Rows after the last cluster have size 0: they do not extend the range.
     begin, end = ends[own[0]] - sizes[own[0]], ends[own[-1]]
     nearest = _nearest_in_group(
       features, norms, order, groups, start, len(fresh), begin, end
@@ -143,15 +144,15 @@ def _nearest_in_group(
   Args:
     features: [pool, dim], in the order of the pool.
     norms: [pool], their squared lengths.
-    order: [pool], positions in the order of the clusters.
-    groups: [pool], the cluster of each in that order.
+    order: [pool], indices in the order of the clusters.
+    groups: [pool], the clusters in that order.
     start: First row of the block, in that order.
     size: Rows of the block.
     begin: First row of the block's clusters.
-    end: The row after their last one.
+    end: The row after their last row.
 
   Returns:
-    [size, MAX_NEIGHBORS], rising; infinite where a cluster has no more.
+    [size, MAX_NEIGHBORS], rising; infinite where a cluster has fewer rows.
   """
   points = rows_at(order, start, size)
   own = rows_at(groups, start, size)
@@ -184,3 +185,6 @@ def _inverse_mean(squares, count) -> jax.Array:
   counts = jnp.arange(squares.shape[1])[None] < count[:, None]
   total = jnp.sum(jnp.where(counts, jnp.sqrt(squares), 0.0), axis=1)
   return 1.0 / (total / count.astype(total.dtype) + EPSILON)
+
+
+register(Strategy("typiclust", select, select, needs=("features", "labels")))

@@ -27,9 +27,10 @@ from decern_jax.io import checkpoint, storage
 from decern_jax.models import Backbone
 from decern_jax.ops import keys
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.training import learner, loss_module, rounds
+from decern_jax.strategies.base import Auxiliary
+from decern_jax.training import auxiliary as auxiliary_lib
+from decern_jax.training import learner, rounds
 from decern_jax.training.head import cross_entropy, example_losses, init_head
-from decern_jax.training.loss_module import LossModule
 from decern_jax.training.recipe import (
   Recipe,
   apply_gradient,
@@ -58,7 +59,7 @@ class TrainState:
     losses: float32 [epochs], the mean loss of each epoch so far.
     epoch: int32 [], completed epochs.
     batch: int32 [], completed batches of the current epoch.
-    loss_module: None; `LossTrainState` has one.
+    auxiliary: None; `AuxiliaryTrainState` has parameters.
   """
 
   backbone: Any
@@ -69,7 +70,7 @@ class TrainState:
   epoch: jax.Array
   batch: jax.Array
   # No field: a state without a module is saved without a place for it.
-  loss_module: ClassVar[LossModule | None] = None
+  auxiliary: ClassVar[Any] = None
 
   @property
   def trained(self) -> tuple[Any, ...]:
@@ -78,19 +79,19 @@ class TrainState:
 
 
 @flax.struct.dataclass
-class LossTrainState(TrainState):
-  """A state with a module that learns to predict losses.
+class AuxiliaryTrainState(TrainState):
+  """A state with a strategy's auxiliary module, which trains with the model.
 
   Attributes:
-    loss_module: The module.
+    auxiliary: The parameters of the module.
   """
 
-  loss_module: LossModule | None = None
+  auxiliary: Any = None
 
   @property
   def trained(self) -> tuple[Any, ...]:
     """All parameters that the optimizer updates."""
-    return (self.backbone, self.head, self.loss_module)
+    return (self.backbone, self.head, self.auxiliary)
 
 
 def partition(params: Params, mask: Params) -> tuple[Params, Params]:
@@ -127,7 +128,7 @@ def create(
   batch_stats: Any,
   *,
   recipe: Recipe,
-  loss_module: LossModule | None = None,
+  auxiliary: Any = None,
 ) -> TrainState:
   """Returns the state before the first epoch, on arrays of its own.
 
@@ -136,17 +137,17 @@ def create(
     head: A fresh head.
     batch_stats: The running statistics that the weights came with, or {}.
     recipe: How to train.
-    loss_module: A fresh module that is to predict losses, or None.
+    auxiliary: Initial parameters of an auxiliary module, or None.
 
   Returns:
-    The state, a `LossTrainState` with a module; it can be donated without
+    The state, an `AuxiliaryTrainState` with a module; it can be donated without
     touching the arguments.
   """
-  backbone, head, batch_stats, loss_module = jax.tree.map(
-    jnp.copy, (backbone, head, batch_stats, loss_module)
+  backbone, head, batch_stats, auxiliary = jax.tree.map(
+    jnp.copy, (backbone, head, batch_stats, auxiliary)
   )
-  has_module = loss_module is not None
-  make = LossTrainState if has_module else TrainState
+  has_module = auxiliary is not None
+  make = AuxiliaryTrainState if has_module else TrainState
   state = make(
     backbone=backbone,
     head=head,
@@ -155,14 +156,20 @@ def create(
     losses=jnp.zeros(recipe.num_epochs, jnp.float32),
     epoch=jnp.zeros((), jnp.int32),
     batch=jnp.zeros((), jnp.int32),
-    **({"loss_module": loss_module} if has_module else {}),
+    **({"auxiliary": auxiliary} if has_module else {}),
   )
   return state.replace(opt_state=make_optimizer(recipe).init(state.trained))
 
 
 @functools.partial(
   jax.jit,
-  static_argnames=("apply", "use_batch_statistics", "in_chunks", "recipe"),
+  static_argnames=(
+    "apply",
+    "use_batch_statistics",
+    "in_chunks",
+    "recipe",
+    "auxiliary",
+  ),
   donate_argnames="state",
 )
 def train_step(
@@ -176,6 +183,7 @@ def train_step(
   use_batch_statistics: bool,
   in_chunks: bool,
   recipe: Recipe,
+  auxiliary: Auxiliary | None = None,
 ) -> tuple[TrainState, jax.Array]:
   """Makes one optimizer step on one batch.
 
@@ -183,9 +191,8 @@ def train_step(
   at the first of them. On inputs that are split over a mesh, the loss, the
   gradients and the batch statistics are those of the whole batch.
 
-  With a loss module, its `ranking_loss` on the batch is added to the loss of
-  the examples, which is its target; the reported loss stays that of the
-  examples. In the first 60 % of the epochs the module trains the backbone too.
+  The loss of an auxiliary module is added to the minimized loss, but not to the
+  reported one.
 
   Args:
     state: The state; donated.
@@ -194,19 +201,22 @@ def train_step(
     labels: int32 [batch], the classes, or [batch, classes], 0 or 1.
     num_batches: float32 [], batches of an epoch.
     apply: With `use_batch_statistics`, a backbone's `train_apply`, otherwise
-      its `apply`. With a loss module, `stage_train_apply` and `stage_apply`.
+      its `apply`. With an auxiliary module, `stage_train_apply` and
+      `stage_apply`.
     use_batch_statistics: Whether batch normalization uses the statistics of the
       batch, and updates the running ones.
     in_chunks: Whether the backbone gets a few images at a time, which is faster
       on one CPU; only where it treats each image by itself.
     recipe: How to train.
+    auxiliary: The strategy's auxiliary module, whose parameters are in the
+      state, or None.
 
   Returns:
     The next state, and the loss of the batch.
   """
 
   def compute_loss(trained):
-    backbone, head, *module = trained
+    backbone, head, *params = trained
     variables = {"params": merge(backbone, fixed)}
     if state.batch_stats:
       variables["batch_stats"] = state.batch_stats
@@ -218,26 +228,26 @@ def train_step(
     else:
       outputs = apply(variables, images)
     counted = jnp.ones(len(labels), bool)
-    if not module:
+    if auxiliary is None:
       loss = cross_entropy(head, outputs, labels, counted)
       return loss, (loss, batch_stats)
     outputs, stages = outputs
     loss = cross_entropy(head, outputs, labels, counted)
-    ranking = loss_module.ranking_loss(
-      *module,
-      loss_module.limit_gradient(
-        stages, state.epoch, num_epochs=recipe.num_epochs
-      ),
+    own = auxiliary.loss(
+      *params,
+      stages,
       example_losses(logits(head, outputs), labels),
+      epoch=state.epoch,
+      num_epochs=recipe.num_epochs,
     )
-    return loss + ranking, (loss, batch_stats)
+    return loss + own, (loss, batch_stats)
 
   trained = state.trained
   (_, (loss, batch_stats)), gradient = jax.value_and_grad(
     compute_loss, has_aux=True
   )(trained)
   rates = learning_rates(recipe, jnp.arange(recipe.num_epochs))
-  (backbone, head, *module), opt_state = apply_gradient(
+  (backbone, head, *params), opt_state = apply_gradient(
     recipe, trained, state.opt_state, gradient, rates[state.epoch]
   )
   following = state.replace(
@@ -247,7 +257,7 @@ def train_step(
     opt_state=opt_state,
     losses=state.losses.at[state.epoch].add(loss / num_batches),
     batch=state.batch + 1,
-    **({"loss_module": module[0]} if module else {}),
+    **({"auxiliary": params[0]} if params else {}),
   )
   return following, loss
 
@@ -269,8 +279,8 @@ class Setup:
     mesh: The mesh that batches are split over.
     num_workers: Threads that decode images.
     checkpoint_seconds: Time between two checkpoints inside a round.
-    predicts_losses: Whether a module learns to predict losses from the outputs
-      of the backbone's stages, together with the model.
+    auxiliary: The module that trains together with the model, on the outputs of
+      the backbone's stages, if any.
   """
 
   backbone: Backbone
@@ -283,13 +293,13 @@ class Setup:
   mesh: Mesh
   num_workers: int
   checkpoint_seconds: float
-  predicts_losses: bool = False
+  auxiliary: Auxiliary | None = None
 
   @property
   def apply(self) -> Callable[..., Any]:
     """The function that computes features in a training step."""
     backbone = self.backbone
-    if self.predicts_losses:
+    if self.auxiliary is not None:
       forms = backbone.stage_apply, backbone.stage_train_apply
     else:
       forms = backbone.apply, backbone.train_apply
@@ -314,7 +324,7 @@ def make_learner(
   Args:
     setup: What is fine-tuned.
     embed: Maps variables and a mask, bool [train], to the data splits, as
-      `Learner.embed` does. With `predicts_losses` it also gets the module.
+      `Learner.embed` does. It also gets an auxiliary module's parameters.
     seed: Seed of the run.
     workdir: Directory of the run.
 
@@ -333,11 +343,11 @@ def make_learner(
     variables = {"params": merge(trained.backbone, fixed)}
     if trained.batch_stats:
       variables["batch_stats"] = trained.batch_stats
-    return learner.Fit(variables, trained.head, losses, trained.loss_module)
+    return learner.Fit(variables, trained.head, losses, trained.auxiliary)
 
   def embed_model(model: learner.Fit, wanted: np.ndarray):
-    module = () if model.loss_module is None else (model.loss_module,)
-    return embed(model.variables, wanted, *module)
+    params = () if model.auxiliary is None else (model.auxiliary,)
+    return embed(model.variables, wanted, *params)
 
   return learner.Learner(fit=fit, embed=embed_model)
 
@@ -414,16 +424,14 @@ def _start(setup: Setup, seed: int) -> tuple[TrainState, Params]:
     dim=setup.backbone.dim,
     num_classes=setup.num_classes,
   )
-  module = None
-  if setup.predicts_losses:
-    key = keys.seed_key(seed, loss_module.PURPOSE)
-    module = loss_module.init(key, stage_dims=setup.backbone.stage_dims)
   initial = create(
     backbone,
     head,
     variables.get("batch_stats", {}),
     recipe=setup.recipe,
-    loss_module=module,
+    auxiliary=auxiliary_lib.init(
+      setup.auxiliary, seed, stage_dims=setup.backbone.stage_dims
+    ),
   )
   return replicate((initial, fixed), setup.mesh)
 
@@ -481,6 +489,7 @@ def _run_epoch(
       use_batch_statistics=setup.use_batch_statistics,
       in_chunks=setup.mesh.size == 1,
       recipe=setup.recipe,
+      auxiliary=setup.auxiliary,
     )
     # Waiting for the previous batch while the device works on this one keeps
     # batches from piling up in its memory.

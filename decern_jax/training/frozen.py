@@ -12,7 +12,9 @@ import numpy as np
 
 from decern_jax.distributed import sharding
 from decern_jax.ops import keys
-from decern_jax.training import learner, loss_module, rounds
+from decern_jax.strategies.base import Auxiliary
+from decern_jax.training import auxiliary as auxiliary_lib
+from decern_jax.training import learner, rounds
 from decern_jax.training.head import fit_head, init_head
 from decern_jax.training.recipe import Recipe
 
@@ -25,7 +27,7 @@ def make_learner(
   capacity: int,
   seed: int,
   recipe: Recipe,
-  predicts_losses: bool = False,
+  auxiliary: Auxiliary | None = None,
 ) -> learner.Learner:
   """Makes a learner of heads.
 
@@ -37,8 +39,8 @@ def make_learner(
       this length, and so by one program.
     seed: Seed of the run.
     recipe: How to train.
-    predicts_losses: Whether a module learns to predict losses beside the head,
-      of the feature that the head sees; the head is the same with it.
+    auxiliary: The module that trains together with the head, if any; the head
+      is the same with it.
 
   Returns:
     The learner, which ignores the mask of its `embed`.
@@ -49,23 +51,23 @@ def make_learner(
     head = init_head(
       keys.seed_key(seed, "params"), dim=dim, num_classes=num_classes
     )
-    trained, train = (head,), fit_head
-    if predicts_losses:
-      module_key = keys.seed_key(seed, loss_module.PURPOSE)
-      module = loss_module.init(module_key, stage_dims=(dim,))
-      trained, train = (head, module), loss_module.fit_with_head
     key = keys.round_key(seed, "order", int(state.round))
     rows = _labeled_rows(parts["train"], state, capacity)
-    found, losses = train(key, *trained, *rows, recipe=recipe)
-    head, module = found if predicts_losses else (found, None)
+    params = auxiliary_lib.init(auxiliary, seed, stage_dims=(dim,))
+    if auxiliary is None:
+      head, losses = fit_head(key, head, *rows, recipe=recipe)
+    else:
+      (head, params), losses = auxiliary_lib.fit_with_head(
+        key, head, params, *rows, auxiliary=auxiliary, recipe=recipe
+      )
     losses = np.asarray(losses)
     learner.check_losses(losses, int(state.round))
-    return learner.Fit(variables, head, losses, module)
+    return learner.Fit(variables, head, losses, params)
 
   return learner.Learner(
     fit=fit,
     embed=lambda model, wanted: learner.with_predictions(
-      parts, model.loss_module
+      parts, auxiliary, model.auxiliary
     ),
   )
 

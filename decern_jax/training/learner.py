@@ -17,7 +17,8 @@ from decern_jax.distributed.sharding import (
   place_rows,
 )
 from decern_jax.ops.head import LinearHead
-from decern_jax.training.loss_module import LossModule, predict_pool
+from decern_jax.strategies.base import Auxiliary
+from decern_jax.training.auxiliary import predict_pool
 from decern_jax.training.rounds import RoundState
 
 # Number of rows that are checked at once.
@@ -33,14 +34,14 @@ class PlacedSplit:
     features: float32 [rows, dim], or rows that stay on the host.
     labels: int32 [rows], or [rows, classes] of 0 and 1.
     valid: bool [rows], False in padding.
-    predicted_losses: float32 [rows], for the training split if a loss module
-      was trained, else None.
+    auxiliary: float32 [rows], the predictions of the strategy's auxiliary
+      module for the training split, else None.
   """
 
   features: jax.Array | HostRows
   labels: jax.Array
   valid: jax.Array
-  predicted_losses: jax.Array | None = None
+  auxiliary: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -52,13 +53,13 @@ class Fit:
     variables: The collections of the backbone's arrays.
     head: The linear head on the backbone's features.
     losses: float32 [epochs], the mean training loss of each epoch.
-    loss_module: The module that predicts losses, if a strategy needs it.
+    auxiliary: Parameters of the strategy's auxiliary module, if it has one.
   """
 
   variables: Any
   head: LinearHead
   losses: np.ndarray
-  loss_module: LossModule | None = None
+  auxiliary: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,22 +148,23 @@ def _check_finite(source: Source, split: Split, mesh: Mesh) -> None:
 
 
 def with_predictions(
-  splits: dict[str, PlacedSplit], module: LossModule | None
+  splits: dict[str, PlacedSplit], auxiliary: Auxiliary | None, params: Any
 ) -> dict[str, PlacedSplit]:
-  """Returns splits whose training examples have predicted losses.
+  """Returns splits with an auxiliary module's predictions from features.
 
   Args:
     splits: "train" and others.
-    module: The module that predicts losses from features. None changes nothing.
+    auxiliary: The module, which predicts for "train". None changes nothing.
+    params: Its parameters.
 
   Returns:
     The splits.
   """
-  if module is None:
+  if auxiliary is None:
     return splits
   train = splits["train"]
-  predicted = predict_pool(module, train.features)
-  train = dataclasses.replace(train, predicted_losses=predicted)
+  predicted = predict_pool(auxiliary, params, train.features)
+  train = dataclasses.replace(train, auxiliary=predicted)
   return {**splits, "train": train}
 
 

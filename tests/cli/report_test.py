@@ -43,7 +43,7 @@ class TestReport:
         "decern",
         1,
         made_up.make_records((0.3, 0.5)),
-        selection__diversity_gamma=gamma,
+        selection__options__diversity_gamma=gamma,
       )
     command.report([tmp_path], tmp_path / "out")
     assert (

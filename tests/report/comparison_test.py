@@ -54,12 +54,12 @@ class TestCollect:
     assert collect(first, second) == collect(second, first)
 
   def test_a_strategy_may_have_its_own_options(self, folder):
-    add(folder / "a", selection__diversity_gamma=0.3)
+    add(folder / "a", selection__options__diversity_gamma=0.3)
     assert list(collect(folder).runs) == ["decern", "margin", "random"]
 
   def test_options_that_a_strategy_varies_make_several(self, folder):
-    add(folder / "a", selection__diversity_gamma=0.3)
-    add(folder / "b", selection__diversity_gamma=0.8)
+    add(folder / "a", selection__options__diversity_gamma=0.3)
+    add(folder / "b", selection__options__diversity_gamma=0.8)
     assert list(collect(folder).runs) == [
       "decern diversity_gamma=0.3",
       "decern diversity_gamma=0.8",
@@ -68,7 +68,7 @@ class TestCollect:
     ]
 
   def test_options_of_another_strategy_do_not_matter(self, folder):
-    add(folder / "a", "margin", 2, selection__diversity_gamma=0.3)
+    add(folder / "a", "margin", 2, selection__options__diversity_gamma=0.3)
     assert list(collect(folder).runs["margin"]) == [1, 2]
 
   def test_leaves_out_unfinished_runs_by_name(self, folder):

@@ -132,7 +132,7 @@ class TestDraw:
         "decern",
         1,
         made_up.make_records((0.3, 0.5)),
-        selection__diversity_gamma=gamma,
+        selection__options__diversity_gamma=gamma,
       )
     runs = made_up.comparison.collect(
       [tmp_path / "in"], options=made_up.OPTIONS

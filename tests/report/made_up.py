@@ -77,7 +77,7 @@ def write_run(
     "train.scope": "head",
     "num_rounds": num_rounds or len(found),
     "selection.strategy": strategy,
-    "selection.diversity_gamma": 0.8,
+    "selection.options.diversity_gamma": 0.8,
     "seed": seed,
     **{name.replace("__", "."): value for name, value in settings.items()},
   }

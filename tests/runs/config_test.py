@@ -4,6 +4,7 @@ import types
 import typing
 
 from configs import common
+from decern_jax import strategies
 from decern_jax.runs import config as fields
 from tests import tiny
 
@@ -33,7 +34,11 @@ REQUIRED = ("dataset.name", "model.name")
 class TestConfig:
   def test_has_exactly_the_fields_of_the_configurations(self):
     found = dict(tiny.leaves(common.get_config().to_dict()))
-    assert sorted(DECLARED) == sorted(found)
+    # These are declared by the strategies.
+    options = {
+      f"selection.options.{name}" for name in strategies.declared_options()
+    }
+    assert sorted({*DECLARED, *options}) == sorted(found)
 
   def test_has_their_types(self):
     config = common.get_config()

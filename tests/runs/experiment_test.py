@@ -413,8 +413,11 @@ class TestFields:
     unread = {name for name, _ in tiny.leaves(config.to_dict())} - reads
     # The commands go through the lists; an experiment has one entry of each.
     others = strategies.STRATEGIES.values()
-    options = {f"selection.{name}" for row in others for name in row.options}
-    options -= {"selection.uncertainty_gamma", "selection.diversity_gamma"}
+    options = {
+      f"selection.options.{name}" for row in others for name in row.option_names
+    }
+    decern = strategies.STRATEGIES["decern"]
+    options -= {f"selection.options.{name}" for name in decern.option_names}
     # Read with a pool that is thinned, and with features that all rounds share.
     options |= {"dataset.long_tail_seed", "system.pool_on_host"}
     # Read where labels come from people.
@@ -458,13 +461,13 @@ class TestBuild:
       positions = np.flatnonzero(np.asarray(pool.candidates))
       return strategies.Selection(positions[: options["budget"]], None)
 
-    row = strategies.STRATEGIES[name]._replace(select=select)
+    row = dataclasses.replace(strategies.STRATEGIES[name], select=select)
     monkeypatch.setitem(strategies.STRATEGIES, name, row)
     config = make_config(
       **{
         "selection.strategy": name,
-        "selection.uncertainty_gamma": 0.25,
-        "selection.diversity_gamma": 0.75,
+        "selection.options.uncertainty_gamma": 0.25,
+        "selection.options.diversity_gamma": 0.75,
       }
     )
     built = experiment.build(config, assets, seed=1, workdir=tmp_path)

@@ -330,7 +330,7 @@ class TestNeeds:
     assert (wanted[~state.labeled] == asks_for_candidates).all()
     assert (wanted[state.labeled] == asks_for_labeled).all()
     ((_, pool, _),) = spy.seen
-    shown = {name for name in pool._fields if getattr(pool, name) is not None}
+    shown = {name for name, value in vars(pool).items() if value is not None}
     assert shown == {"candidates", *needs}
 
 

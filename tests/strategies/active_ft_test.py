@@ -8,10 +8,10 @@ from scipy.special import logsumexp, softmax
 from decern_jax.ops.keys import uniform_at
 from decern_jax.strategies import active_ft
 from tests import oracle
-from tests.strategies import random_pools
+from tests.strategies import pools
+from tests.strategies.pools import BUDGET
 from tests.table import each
 
-BUDGET = 9
 TEMPERATURE = 0.07
 
 
@@ -66,47 +66,27 @@ def naive_select(key, features, candidates, budget) -> list[int]:
 
 class TestSelect:
   def test_matches_naive_descent(self, key):
-    pool = random_pools.make_pool()
+    pool = pools.make_pool()
     selection = active_ft.select(key, pool, budget=BUDGET)
-    expected = naive_select(
-      key, random_pools.PROBLEM.features, random_pools.CANDIDATES, BUDGET
-    )
-    np.testing.assert_array_equal(selection.positions, expected)
+    expected = naive_select(key, pools.FEATURES, pools.CANDIDATES, BUDGET)
+    np.testing.assert_array_equal(selection.indices, expected)
     assert selection.scores is None
 
   @each("batch_size", [64, 8192])
   def test_ignores_rows_that_do_not_count(self, key, monkeypatch, batch_size):
     monkeypatch.setattr(active_ft, "BATCH_SIZE", batch_size)
-    garbage = random_pools.make_pool(garbage=random_pools.GARBAGE)
-    found = active_ft.select(key, garbage, budget=BUDGET).positions
-    random_pools.assert_distinct_candidates(found)
-    pool = random_pools.make_pool()
+    garbage = pools.make_pool(garbage=pools.GARBAGE)
+    found = active_ft.select(key, garbage, budget=BUDGET).indices
+    pools.assert_distinct_candidates(found)
+    pool = pools.make_pool()
     np.testing.assert_array_equal(
-      found, active_ft.select(key, pool, budget=BUDGET).positions
+      found, active_ft.select(key, pool, budget=BUDGET).indices
     )
-
-  @each("is_equal", [False, True])
-  def test_takes_all_but_one_candidate(self, key, is_equal):
-    few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
-    candidates = np.isin(np.arange(random_pools.ROWS), few)
-    pool = random_pools.make_pool(candidates=candidates)
-    if is_equal:
-      pool = pool._replace(features=pool.features * 0.0 + 1.0)
-    positions = active_ft.select(key, pool, budget=BUDGET).positions
-    random_pools.assert_distinct_candidates(positions, candidates=candidates)
-
-  @each("batch_size", [64, 8192])
-  def test_is_independent_of_shard_count(self, key, monkeypatch, batch_size):
-    monkeypatch.setattr(active_ft, "BATCH_SIZE", batch_size)
-    one = active_ft.select(key, random_pools.make_pool(), budget=BUDGET)
-    pool = random_pools.make_pool(num_devices=8)
-    eight = active_ft.select(key, pool, budget=BUDGET)
-    np.testing.assert_array_equal(eight.positions, one.positions)
 
 
 class TestLoss:
-  rows = oracle.normalize(random_pools.PROBLEM.features)[:30]
-  centers = random_pools.PROBLEM.features[40:44]
+  rows = oracle.normalize(pools.FEATURES)[:30]
+  centers = pools.FEATURES[40:44]
 
   def value_and_gradient(self, weights, rows):
     return jax.value_and_grad(active_ft.loss)(

@@ -6,10 +6,10 @@ import numpy as np
 
 from decern_jax.strategies import Selection, alfa_mix
 from tests import oracle
-from tests.strategies import random_pools
+from tests.strategies import pools
+from tests.strategies.pools import BUDGET
 from tests.table import each
 
-BUDGET = 9
 CAPS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -51,64 +51,56 @@ FORMS = [(alfa_mix.select, False), (alfa_mix.select_multi_label, True)]
 class TestSelect:
   @each("select, is_multi_label", FORMS)
   def test_scores_match_naive_mixtures(self, key, select, is_multi_label):
-    pool = random_pools.make_pool(is_multi_label=is_multi_label)
+    pool = pools.make_pool(is_multi_label=is_multi_label)
     scores = np.asarray(select(key, pool, budget=BUDGET).scores)
     for cap in CAPS:
       expected = naive_turned(pool, cap, is_multi_label=is_multi_label)
       np.testing.assert_array_equal(scores > 1 / (1 + cap), expected)
-      assert 0 < expected.sum() < random_pools.CANDIDATES.sum()
+      assert 0 < expected.sum() < pools.CANDIDATES.sum()
 
   @each("select, is_multi_label", FORMS)
-  @each("garbage", [0.0, random_pools.GARBAGE])
+  @each("garbage", [0.0, pools.GARBAGE])
   def test_takes_what_the_least_cap_that_is_enough_turns(
     self, key, select, is_multi_label, garbage
   ):
-    pool = random_pools.make_pool(
-      is_multi_label=is_multi_label, garbage=garbage
-    )
+    pool = pools.make_pool(is_multi_label=is_multi_label, garbage=garbage)
     selection = select(key, pool, budget=BUDGET)
-    random_pools.assert_distinct_candidates(selection.positions)
+    pools.assert_distinct_candidates(selection.indices)
     scores = np.asarray(selection.scores)
     enough = [c for c in CAPS if (scores > 1 / (1 + c)).sum() > BUDGET]
-    assert (scores[selection.positions] > 1 / (1 + enough[0])).all()
+    assert (scores[selection.indices] > 1 / (1 + enough[0])).all()
 
   def test_takes_all_that_turn_where_they_are_few(self, key):
-    pool = random_pools.make_pool()
+    pool = pools.make_pool()
     # Large biases: few predictions are in doubt.
     bias = pool.head.bias * 18.0
-    pool = pool._replace(head=pool.head._replace(bias=bias))
+    pool = pools.change(pool, head=pool.head._replace(bias=bias))
     selection = alfa_mix.select(key, pool, budget=BUDGET)
     turned = np.flatnonzero(np.asarray(selection.scores) > 0.5)
     assert 0 < len(turned) < BUDGET
-    assert set(turned) <= set(np.asarray(selection.positions))
-    random_pools.assert_distinct_candidates(selection.positions)
+    assert set(turned) <= set(np.asarray(selection.indices))
+    pools.assert_distinct_candidates(selection.indices)
 
   def test_nothing_turns_without_labels(self, key):
-    pool = random_pools.make_pool()
-    pool = pool._replace(labels=jnp.full_like(pool.labels, -1))
+    pool = pools.make_pool()
+    pool = pools.change(pool, labels=jnp.full_like(pool.labels, -1))
     selection = alfa_mix.select(key, pool, budget=BUDGET)
     assert not np.asarray(selection.scores).any()
-    random_pools.assert_distinct_candidates(selection.positions)
+    pools.assert_distinct_candidates(selection.indices)
 
   def test_certain_predictions_keep_their_direction(self, key):
-    pool = random_pools.make_pool()
+    pool = pools.make_pool()
     scores = alfa_mix.select(key, pool, budget=BUDGET).scores
     # Softmax and residual are rounded to 1 and 0, the gaps grow with the rest.
-    sharp = pool._replace(head=jax.tree.map(lambda x: 500 * x, pool.head))
+    sharp = pools.change(pool, head=jax.tree.map(lambda x: 500 * x, pool.head))
     others = alfa_mix.select(key, sharp, budget=BUDGET).scores
-    rows = random_pools.CANDIDATES
+    rows = pools.CANDIDATES
     assert np.isfinite(others).all()
     assert ((others > 0) == (scores > 0))[rows].mean() > 0.9
 
-  def test_is_independent_of_shard_count(self, key):
-    one = alfa_mix.select(key, random_pools.make_pool(), budget=BUDGET)
-    pool = random_pools.make_pool(num_devices=8)
-    eight = alfa_mix.select(key, pool, budget=BUDGET)
-    np.testing.assert_array_equal(eight.positions, one.positions)
-
   def test_holds_no_feature_per_class(self):
-    pool = random_pools.wide_pool(rows=2000, dim=40, classes=60)
-    floats = random_pools.temporary_floats(
-      lambda key, pool: Selection(alfa_mix._turning_caps(pool), None), pool
+    pool = pools.wide_pool(rows=2000, dim=40, classes=60)
+    floats = pools.temporary_floats(
+      lambda key, pool: Selection(alfa_mix._changing_caps(pool), None), pool
     )
     assert floats < 10 * 2000 * (40 + 60)

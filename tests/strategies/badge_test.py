@@ -6,7 +6,8 @@ import numpy as np
 
 from decern_jax.ops.seeding import sample_rows
 from decern_jax.strategies import Pool, badge
-from tests.strategies import pools, random_pools
+from tests.strategies import pools
+from tests.strategies.pools import BUDGET, CANDIDATES
 from tests.table import each
 
 
@@ -41,7 +42,7 @@ def naive(key, embedded, candidates, budget) -> list[int]:
 
 
 def make_pool(features, probs, candidates) -> Pool:
-  return random_pools.make_pool(
+  return pools.make_pool(
     labeled=~candidates,
     candidates=candidates,
     features=np.float32(features),
@@ -50,37 +51,21 @@ def make_pool(features, probs, candidates) -> Pool:
 
 
 class TestSelect:
-  def test_matches_kmeans_plus_plus_on_whole_gradients(self, key):
-    found = badge.select(key, pools.make_pool(), budget=9)
-    embedded = gradients(pools.PROBLEM.features, pools.PROBLEM.probs)
-    expected = naive(key, embedded, ~pools.LABELED, 9)
-    np.testing.assert_array_equal(found.positions, expected)
-
-  @each("num_devices", [1, 8])
   @each("is_multi_label", [False, True])
-  def test_matches_naive_loop_beside_rows_that_do_not_count(
-    self, key, num_devices, is_multi_label
+  def test_matches_kmeans_plus_plus_on_whole_gradients(
+    self, key, is_multi_label
   ):
-    pool = random_pools.make_pool(
-      num_devices=num_devices,
-      is_multi_label=is_multi_label,
-      garbage=random_pools.GARBAGE,
-    )
-    probs = random_pools.PROBLEM.probs
-    select = badge.select
-    if is_multi_label:
-      probs, select = random_pools.LABEL_PROBS, badge.select_multi_label
+    pool = pools.make_pool(is_multi_label=is_multi_label)
+    form = badge.select_multi_label if is_multi_label else badge.select
+    found = form(key, pool, budget=BUDGET)
     embedded = gradients(
-      random_pools.PROBLEM.features, probs, is_multi_label=is_multi_label
+      pool.features, pool.probs, is_multi_label=is_multi_label
     )
-    found = select(key, pool, budget=15)
-    expected = naive(key, embedded, random_pools.CANDIDATES, 15)
-    np.testing.assert_array_equal(found.positions, expected)
+    expected = naive(key, embedded, CANDIDATES, BUDGET)
+    np.testing.assert_array_equal(found.indices, expected)
     lengths = np.linalg.norm(embedded, axis=1)
     np.testing.assert_allclose(
-      np.asarray(found.scores)[: random_pools.ROWS],
-      np.where(random_pools.CANDIDATES, lengths, 0.0),
-      rtol=1e-4,
+      found.scores, np.where(CANDIDATES, lengths, 0.0), rtol=1e-4
     )
 
   def test_the_origin_is_no_center(self):
@@ -91,7 +76,7 @@ class TestSelect:
     pool = make_pool(features, probs, np.ones(5, bool))
     drawn = []
     for seed in range(200):
-      found = badge.select(jax.random.key(seed), pool, budget=2).positions
+      found = badge.select(jax.random.key(seed), pool, budget=2).indices
       assert found[0] == 0
       drawn.append(int(found[1]))
     # Squared distances to the first: 16, 16, 16 and 64, not 0 at the origin.
@@ -101,22 +86,22 @@ class TestSelect:
     candidates = np.arange(20) > 3
     features = np.repeat(np.eye(5, dtype=np.float32), 4, axis=0)
     pool = make_pool(features, np.tile([0.7, 0.3], (20, 1)), candidates)
-    found = np.asarray(badge.select(key, pool, budget=15).positions)
-    random_pools.assert_distinct_candidates(found, candidates=candidates)
+    found = np.asarray(badge.select(key, pool, budget=15).indices)
+    pools.assert_distinct_candidates(found, candidates=candidates)
     assert sorted(found[:4] // 4) == [1, 2, 3, 4]
 
   def test_sure_predictions_are_taken_at_random(self):
     candidates = np.arange(30) > 3
     pool = make_pool(np.ones((30, 3)), np.eye(2)[[0] * 30], candidates)
     first, second = (
-      np.asarray(badge.select(jax.random.key(s), pool, budget=9).positions)
+      np.asarray(badge.select(jax.random.key(s), pool, budget=9).indices)
       for s in range(2)
     )
-    random_pools.assert_distinct_candidates(first, candidates=candidates)
+    pools.assert_distinct_candidates(first, candidates=candidates)
     assert set(first) != set(second)
 
   def test_holds_no_gradients(self):
-    pool = random_pools.wide_pool(rows=2048, dim=64, classes=32)
-    floats = random_pools.temporary_floats(badge.select, pool, budget=9)
+    pool = pools.wide_pool(rows=2048, dim=64, classes=32)
+    floats = pools.temporary_floats(badge.select, pool, budget=9)
     assert floats < 4 * (pool.features.size + pool.probs.size)
     assert floats < 2048 * 64 * 32 / 8

@@ -6,7 +6,7 @@ from scipy import stats
 
 from decern_jax.strategies import bald
 from tests import oracle
-from tests.strategies import random_pools
+from tests.strategies import pools
 from tests.table import each
 
 OPTIONS = {"num_dropout_passes": 5, "dropout_rate": 0.3}
@@ -17,9 +17,9 @@ def naive_passes(key, *, num_dropout_passes, dropout_rate) -> np.ndarray:
   features, kernel, bias = (
     np.float64(array)
     for array in (
-      random_pools.PROBLEM.features,
-      random_pools.PROBLEM.kernel,
-      random_pools.PROBLEM.bias,
+      pools.FEATURES,
+      pools.KERNEL,
+      pools.BIAS,
     )
   )
   logits = []
@@ -54,21 +54,21 @@ FORMS = [
 class TestSelect:
   @each("select, naive, is_multi_label", FORMS)
   def test_matches_naive_passes(self, key, select, naive, is_multi_label):
-    pool = random_pools.make_pool(is_multi_label=is_multi_label)
+    pool = pools.make_pool(is_multi_label=is_multi_label)
     selection = select(key, pool, budget=20, **OPTIONS)
     expected = naive(key, **OPTIONS)
-    rows = ~random_pools.OUTSIDE
+    rows = ~pools.OUTSIDE
     np.testing.assert_allclose(
       np.asarray(selection.scores)[rows], expected[rows], rtol=1e-3, atol=1e-5
     )
     np.testing.assert_array_equal(
-      selection.positions, random_pools.highest(expected, 20)
+      selection.indices, pools.highest(expected, 20)
     )
 
   def test_passes_that_agree_score_nothing(self, key):
-    pool = random_pools.make_pool()
-    pool = pool._replace(
-      head=pool.head._replace(kernel=np.zeros_like(pool.head.kernel))
+    pool = pools.make_pool()
+    pool = pools.change(
+      pool, head=pool.head._replace(kernel=np.zeros_like(pool.head.kernel))
     )
     scores = bald.select(key, pool, budget=5, **OPTIONS).scores
     np.testing.assert_allclose(scores, 0.0, atol=1e-6)
@@ -76,24 +76,14 @@ class TestSelect:
 
   def test_a_rate_near_none_changes_no_prediction(self, key):
     options = {**OPTIONS, "dropout_rate": 1e-7}
-    pool = random_pools.make_pool()
+    pool = pools.make_pool()
     scores = bald.select(key, pool, budget=5, **options).scores
     np.testing.assert_allclose(scores, 0.0, atol=1e-6)
 
-  @each("num_devices", [1, 8])
-  def test_rows_that_do_not_count_change_nothing(self, key, num_devices):
-    pool = random_pools.make_pool()
-    expected = bald.select(key, pool, budget=20, **OPTIONS).positions
-    pool = random_pools.make_pool(
-      num_devices=num_devices, garbage=random_pools.GARBAGE
-    )
-    found = bald.select(key, pool, budget=20, **OPTIONS).positions
-    np.testing.assert_array_equal(found, expected)
-
   def test_holds_no_pass_but_the_current(self):
-    pool = random_pools.wide_pool(rows=2000, dim=8, classes=20)
+    pool = pools.wide_pool(rows=2000, dim=8, classes=20)
     floats = [
-      random_pools.temporary_floats(
+      pools.temporary_floats(
         bald.select, pool, budget=5, dropout_rate=0.5, num_dropout_passes=passes
       )
       for passes in (2, 50)

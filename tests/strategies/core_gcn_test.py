@@ -7,10 +7,9 @@ from scipy.special import expit
 
 from decern_jax.strategies import core_gcn
 from tests import oracle
-from tests.strategies import random_pools
+from tests.strategies import pools
+from tests.strategies.pools import BUDGET
 from tests.table import each
-
-BUDGET = 9
 
 
 def naive_adjacency(features, valid) -> np.ndarray:
@@ -83,57 +82,29 @@ def naive_k_center(points, covered, candidates, budget) -> list[int]:
 
 class TestSelect:
   def test_matches_dense_graph(self, key):
-    labeled, candidates = random_pools.LABELED, random_pools.CANDIDATES
-    hidden = naive_hidden(
-      key, random_pools.PROBLEM.features, labeled, candidates
-    )
-    selection = core_gcn.select(key, random_pools.make_pool(), budget=BUDGET)
+    labeled, candidates = pools.LABELED, pools.CANDIDATES
+    hidden = naive_hidden(key, pools.FEATURES, labeled, candidates)
+    selection = core_gcn.select(key, pools.make_pool(), budget=BUDGET)
     np.testing.assert_array_equal(
-      selection.positions, naive_k_center(hidden, labeled, candidates, BUDGET)
+      selection.indices, naive_k_center(hidden, labeled, candidates, BUDGET)
     )
     assert selection.scores is None
 
-  @each("is_multi_label", [False, True])
-  def test_ignores_rows_that_do_not_count(self, key, is_multi_label):
-    garbage = random_pools.make_pool(
-      garbage=random_pools.GARBAGE, is_multi_label=is_multi_label
-    )
-    np.testing.assert_array_equal(
-      core_gcn.select(key, garbage, budget=BUDGET).positions,
-      core_gcn.select(key, random_pools.make_pool(), budget=BUDGET).positions,
-    )
-
-  @each("is_labeled", [False, True])
-  def test_takes_all_but_one_candidate(self, key, is_labeled):
-    few = np.flatnonzero(random_pools.CANDIDATES)[-BUDGET - 1 :]
-    candidates = np.isin(np.arange(random_pools.ROWS), few)
-    pool = random_pools.make_pool(
-      candidates=candidates, labeled=random_pools.LABELED & is_labeled
-    )
-    positions = core_gcn.select(key, pool, budget=BUDGET).positions
-    random_pools.assert_distinct_candidates(positions, candidates=candidates)
-
-  def test_is_independent_of_shard_count(self, key):
-    one = core_gcn.select(key, random_pools.make_pool(), budget=BUDGET)
-    pool = random_pools.make_pool(num_devices=8)
-    eight = core_gcn.select(key, pool, budget=BUDGET)
-    np.testing.assert_array_equal(eight.positions, one.positions)
-
   def test_holds_no_adjacency_matrix(self):
-    pool = random_pools.wide_pool(rows=20_000, dim=16, classes=2)
-    floats = random_pools.temporary_floats(core_gcn.select, pool, budget=3)
+    pool = pools.wide_pool(rows=20_000, dim=16, classes=2)
+    floats = pools.temporary_floats(core_gcn.select, pool, budget=3)
     assert floats < 20_000 * 128 * 10
 
 
 class TestMakeGraph:
-  valid = random_pools.LABELED | random_pools.CANDIDATES
+  valid = pools.LABELED | pools.CANDIDATES
 
   @each("is_signed", [False, True])
   def test_spreads_as_the_dense_matrix(self, is_signed):
-    features = random_pools.PROBLEM.features
+    features = pools.FEATURES
     features = features if is_signed else np.abs(features)
     graph = core_gcn.make_graph(jnp.asarray(features), jnp.asarray(self.valid))
-    values = np.random.default_rng(0).normal(size=(random_pools.ROWS, 3))
+    values = np.random.default_rng(0).normal(size=(pools.ROWS, 3))
     values *= self.valid[:, None]
     adjacency = naive_adjacency(features, self.valid)
     found = np.asarray(graph.spread(jnp.asarray(values, jnp.float32)))
@@ -144,7 +115,7 @@ class TestMakeGraph:
     assert not found[~self.valid].any()
 
   def test_degrees_are_sums_where_no_cosine_is_negative(self):
-    features = np.abs(random_pools.PROBLEM.features)
+    features = np.abs(pools.FEATURES)
     graph = core_gcn.make_graph(jnp.asarray(features), jnp.asarray(self.valid))
     nodes = oracle.normalize(features[self.valid])
     degrees = (nodes @ nodes.T).sum(axis=0) - 1.0

@@ -236,7 +236,8 @@ class TestSelectMultiLabel:
     )
     options = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
     key = jax.random.key(0)
-    found, scores = select_multi_label(key, pool, budget=budget, **options)
+    selection = select_multi_label(key, pool, budget=budget, **options)
+    found, scores = selection.indices, selection.scores
     found = np.asarray(found)
     assert found.shape == (budget,)
     assert len(np.unique(found)) == budget

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from decern_jax.strategies import dropquery
-from tests.strategies import random_pools
+from tests.strategies import pools
 from tests.table import each
 
 FORMS = [(dropquery.select, False), (dropquery.select_multi_label, True)]
@@ -33,54 +33,35 @@ def naive_fractions(key, pool, *, is_multi_label: bool) -> np.ndarray:
 class TestSelect:
   @each("select, is_multi_label", FORMS)
   def test_scores_match_naive_dropout(self, key, select, is_multi_label):
-    pool = random_pools.make_pool(is_multi_label=is_multi_label)
+    pool = pools.make_pool(is_multi_label=is_multi_label)
     scores = select(key, pool, budget=3).scores
     expected = naive_fractions(key, pool, is_multi_label=is_multi_label)
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
     assert len(np.unique(expected)) == 2 + 2
 
-  @each("garbage", [0.0, random_pools.GARBAGE])
+  @each("garbage", [0.0, pools.GARBAGE])
   def test_takes_what_changes_in_two_passes_where_that_is_enough(
     self, key, garbage
   ):
-    pool = random_pools.make_pool(garbage=garbage)
+    pool = pools.make_pool(garbage=garbage)
     selection = dropquery.select(key, pool, budget=3)
     scores = np.asarray(selection.scores)
     assert (scores > 0.5).sum() >= 25 * 3
-    random_pools.assert_distinct_candidates(selection.positions)
-    assert (scores[selection.positions] > 0.5).all()
+    pools.assert_distinct_candidates(selection.indices)
+    assert (scores[selection.indices] > 0.5).all()
 
   def test_takes_what_changes_once_where_more_are_needed(self, key):
-    scores = dropquery.select(key, random_pools.make_pool(), budget=3).scores
-    steady = random_pools.CANDIDATES & (np.asarray(scores) < 0.5)
-    pool = random_pools.make_pool(candidates=steady)
+    scores = dropquery.select(key, pools.make_pool(), budget=3).scores
+    steady = pools.CANDIDATES & (np.asarray(scores) < 0.5)
+    pool = pools.make_pool(candidates=steady)
     selection = dropquery.select(key, pool, budget=3)
-    random_pools.assert_distinct_candidates(
-      selection.positions, candidates=steady
-    )
-    assert (np.asarray(selection.scores)[selection.positions] > 0.0).all()
+    pools.assert_distinct_candidates(selection.indices, candidates=steady)
+    assert (np.asarray(selection.scores)[selection.indices] > 0.0).all()
 
   def test_fills_up_where_nothing_changes(self, key):
-    pool = random_pools.make_pool()
+    pool = pools.make_pool()
     # Without features the bias decides.
-    pool = pool._replace(features=pool.features * 0.0)
+    pool = pools.change(pool, features=pool.features * 0.0)
     selection = dropquery.select(key, pool, budget=3)
     assert not np.asarray(selection.scores).any()
-    random_pools.assert_distinct_candidates(selection.positions)
-
-  def test_takes_all_but_one_candidate(self, key):
-    few = np.flatnonzero(random_pools.CANDIDATES)[20:24]
-    candidates = np.isin(np.arange(random_pools.ROWS), few)
-    pool = random_pools.make_pool(candidates=candidates)
-    selection = dropquery.select(key, pool, budget=3)
-    random_pools.assert_distinct_candidates(
-      selection.positions, candidates=candidates
-    )
-
-  def test_is_independent_of_shard_count(self, key):
-    one = dropquery.select(key, random_pools.make_pool(), budget=3)
-    pool = random_pools.make_pool(num_devices=8)
-    eight = dropquery.select(key, pool, budget=3)
-    np.testing.assert_array_equal(eight.positions, one.positions)
-    rows = random_pools.ROWS
-    np.testing.assert_array_equal(eight.scores[:rows], one.scores)
+    pools.assert_distinct_candidates(selection.indices)

@@ -11,7 +11,7 @@ from decern_jax.ops.keys import uniform_at
 from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies import Pool, Selection, probcover
 from tests import oracle
-from tests.strategies import random_pools
+from tests.strategies import pools
 from tests.table import each
 
 
@@ -44,7 +44,7 @@ def naive_delta(key, pool) -> float:
     jax.random.split(key, 3)[1],
     probcover._normalize(pool.features),
     members.astype(np.float32),
-    num_clusters=random_pools.CLASSES,
+    num_clusters=pools.CLASSES,
   )
   members = np.asarray(members)
   classes = np.asarray(clusters.assignments)[members]
@@ -61,47 +61,44 @@ def naive_delta(key, pool) -> float:
 
 def make_pool(features, labeled=None) -> Pool:
   labeled = np.zeros(len(features), bool) if labeled is None else labeled
-  return random_pools.make_pool(
+  return pools.make_pool(
     labeled=labeled, candidates=~labeled, features=np.float32(features)
   )
 
 
-# One budget and one size of pool for most tests: compiling takes long.
+# Enough to cover all, with the larger distances.
 BUDGET = 25
-ROWS = random_pools.ROWS
+ROWS = pools.ROWS
 
 
 def select(key, pool, delta: float) -> np.ndarray:
   found = probcover.select(key, pool, budget=BUDGET, cover_delta=delta)
-  return np.asarray(found.positions)
+  return np.asarray(found.indices)
 
 
 class TestSelect:
   @each("delta", [0.3, 0.9, 2.0])
   def test_matches_naive_graph(self, key, delta):
-    found = select(key, random_pools.make_pool(), delta)
+    found = select(key, pools.make_pool(), delta)
     expected = naive_cover(
       key,
-      random_pools.PROBLEM.features,
-      random_pools.LABELED,
-      random_pools.CANDIDATES,
+      pools.FEATURES,
+      pools.LABELED,
+      pools.CANDIDATES,
       delta,
       BUDGET,
     )
     np.testing.assert_array_equal(found, expected)
 
-  @each("num_devices", [1, 8])
-  def test_estimates_the_distance_of_pure_balls(self, key, num_devices):
-    delta = naive_delta(key, random_pools.make_pool())
+  def test_estimates_the_distance_of_pure_balls(self, key):
+    pool = pools.make_pool()
+    delta = naive_delta(key, pool)
     assert 0.0 < delta < 1.0
-    pool = random_pools.make_pool(
-      num_devices=num_devices, garbage=random_pools.GARBAGE
-    )
     expected = naive_cover(
       key,
-      random_pools.PROBLEM.features,
-      random_pools.LABELED,
-      random_pools.CANDIDATES,
+      pools.FEATURES,
+      pools.LABELED,
+      pools.CANDIDATES,
       delta,
       BUDGET,
     )
@@ -124,18 +121,16 @@ class TestSelect:
   def test_what_is_left_when_all_is_covered_goes_at_random(self):
     pool = make_pool(np.ones((ROWS, 2)))
     first, second = (select(jax.random.key(s), pool, 0.5) for s in range(2))
-    random_pools.assert_distinct_candidates(
-      first, candidates=np.ones(ROWS, bool)
-    )
+    pools.assert_distinct_candidates(first, candidates=np.ones(ROWS, bool))
     assert set(first) != set(second)
 
   def test_equal_examples_make_any_distance_pure(self, key):
-    features = np.ones_like(random_pools.PROBLEM.features)
-    found = select(key, random_pools.make_pool(features=features), 0.0)
-    random_pools.assert_distinct_candidates(found)
+    features = np.ones_like(pools.FEATURES)
+    found = select(key, pools.make_pool(features=features), 0.0)
+    pools.assert_distinct_candidates(found)
 
   def test_holds_no_square_of_the_pool(self):
-    pool = random_pools.wide_pool(rows=4096, dim=4, classes=2)
+    pool = pools.wide_pool(rows=4096, dim=4, classes=2)
 
     def select(key, pool, *, budget):
       points = (pool.features, jnp.zeros(4096, jnp.int32), pool.candidates)
@@ -144,19 +139,19 @@ class TestSelect:
       cover = probcover._cover(key, pool.features, *masks, delta, budget=budget)
       return Selection(cover, None)
 
-    floats = random_pools.temporary_floats(select, pool, budget=9)
+    floats = pools.temporary_floats(select, pool, budget=9)
     assert floats < 4096**2 / 8
 
 
 class TestSelectMultiLabel:
   def test_is_the_same_with_a_given_distance(self, key):
     options = {"budget": BUDGET, "cover_delta": 0.7}
-    pool = random_pools.make_pool(is_multi_label=True)
+    pool = pools.make_pool(is_multi_label=True)
     found = probcover.select_multi_label(key, pool, **options)
-    expected = probcover.select(key, random_pools.make_pool(), **options)
-    np.testing.assert_array_equal(found.positions, expected.positions)
+    expected = probcover.select(key, pools.make_pool(), **options)
+    np.testing.assert_array_equal(found.indices, expected.indices)
 
   def test_rejects_a_distance_to_estimate(self, key):
-    pool = random_pools.make_pool(is_multi_label=True)
+    pool = pools.make_pool(is_multi_label=True)
     with pytest.raises(ValueError, match=r"`cover_delta` > 0 .* got 0\.0"):
       probcover.select_multi_label(key, pool, budget=9, cover_delta=0.0)

@@ -5,7 +5,8 @@ import numpy as np
 
 from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies import Pool, typiclust
-from tests.strategies import pools, random_pools
+from tests.strategies import pools
+from tests.strategies.pools import BUDGET, CANDIDATES
 from tests.table import each
 
 
@@ -54,7 +55,7 @@ def naive(key, pool, budget) -> list[int]:
 
 
 def make_pool(features, labeled) -> Pool:
-  return random_pools.make_pool(
+  return pools.make_pool(
     labeled=labeled,
     candidates=~labeled,
     features=np.float32(features),
@@ -63,43 +64,28 @@ def make_pool(features, labeled) -> Pool:
 
 
 class TestSelect:
-  @each("budget", [9, pools.NUM_CANDIDATES])
+  @each("budget", [BUDGET, int(CANDIDATES.sum())])
   def test_matches_naive_turns(self, key, budget):
     pool = pools.make_pool()
+    sizes = np.bincount(cluster(key, pool, budget) + 1)[1:]
+    assert sizes.min() < 5 < 10 < sizes.max() or budget > BUDGET
     found = typiclust.select(key, pool, budget=budget)
-    expected = naive(key, pool, budget)
-    np.testing.assert_array_equal(found.positions, expected)
-
-  @each("num_devices", [1, 8])
-  @each("is_multi_label", [False, True])
-  def test_matches_naive_turns_beside_rows_that_do_not_count(
-    self, key, num_devices, is_multi_label
-  ):
-    bare = random_pools.make_pool()
-    sizes = np.bincount(cluster(key, bare, 4) + 1)[1:]
-    assert sizes.min() < 5 < 10 < sizes.max()
-    pool = random_pools.make_pool(
-      num_devices=num_devices,
-      is_multi_label=is_multi_label,
-      garbage=random_pools.GARBAGE,
-    )
-    found = typiclust.select(key, pool, budget=4)
-    np.testing.assert_array_equal(found.positions, naive(key, bare, 4))
+    np.testing.assert_array_equal(found.indices, naive(key, pool, budget))
 
   def test_scores_match_naive_neighbors_over_several_blocks(self, key):
-    rows = np.arange(random_pools.ROWS)
-    pool = make_pool(random_pools.PROBLEM.features, rows < 0)
+    rows = np.arange(pools.ROWS)
+    pool = make_pool(pools.FEATURES, rows < 0)
     found = typiclust.select(key, pool, budget=1)
     expected = typicality(pool.features, rows)
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
-    assert found.positions[0] == expected.argmax()
+    assert found.indices[0] == expected.argmax()
 
   def test_takes_the_middle_of_the_cluster_without_labels(self, key):
     near = np.float32([[0, 1], [1, 0], [-1, 0], [0, -1], [0, 0], [0, 2]])
     features = np.concatenate([near, near + 100.0])
     pool = make_pool(features, np.arange(12) == 7)
     found = typiclust.select(key, pool, budget=1)
-    np.testing.assert_array_equal(found.positions, [4])
+    np.testing.assert_array_equal(found.indices, [4])
 
   def test_passes_over_small_clusters(self, key):
     # The first four have no label, but are too few.
@@ -107,10 +93,10 @@ class TestSelect:
     features[:4] += 100.0
     pool = make_pool(features, np.arange(12) == 7)
     found = typiclust.select(key, pool, budget=1)
-    assert found.positions[0] >= 4
+    assert found.indices[0] >= 4
 
   def test_holds_no_square_of_the_pool(self):
-    pool = random_pools.wide_pool(rows=4096, dim=4, classes=2)
+    pool = pools.wide_pool(rows=4096, dim=4, classes=2)
 
     def select(key, pool, *, budget):
       del key
@@ -122,5 +108,5 @@ class TestSelect:
         budget=budget,
       )
 
-    floats = random_pools.temporary_floats(select, pool, budget=9)
+    floats = pools.temporary_floats(select, pool, budget=9)
     assert floats < 4096**2 / 8

@@ -8,6 +8,7 @@ import pytest
 
 from decern_jax.distributed import processes
 from decern_jax.runs import check, driver, experiment, model_file, records
+from decern_jax.strategies import learning_loss
 from decern_jax.training import finetune
 from tests import tasks, tiny
 from tests.training import finetuned
@@ -123,7 +124,9 @@ class TestFineTuned:
 
 @pytest.fixture(scope="module")
 def setup() -> finetune.Setup:
-  return dataclasses.replace(finetuned.make_setup(NARROW), predicts_losses=True)
+  return dataclasses.replace(
+    finetuned.make_setup(NARROW), auxiliary=learning_loss.LOSS_MODULE
+  )
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +150,8 @@ class TestFit:
 
   def test_module_is_trained_beside_another_model(self, expected):
     without = finetuned.fitted(NARROW)
-    assert without.loss_module is None
-    kernels = [layer.kernel.shape for layer in expected.loss_module.hidden]
+    assert without.auxiliary is None
+    kernels = [layer.kernel.shape for layer in expected.auxiliary.hidden]
     assert kernels == [(4, 128), (8, 128)]
     assert (expected.losses != without.losses).any()
     # The first step is made from equal parameters.
@@ -159,6 +162,6 @@ class TestFit:
       dataclasses.replace(setup, mesh=finetuned.make_mesh(8)), tmp_path
     )
     assert_close(
-      dataclasses.replace(found, loss_module=None),
-      dataclasses.replace(expected, loss_module=None),
+      dataclasses.replace(found, auxiliary=None),
+      dataclasses.replace(expected, auxiliary=None),
     )

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from decern_jax.distributed.sharding import POOL_AXIS, make_mesh
-from decern_jax.training import finetune, loss_module
+from decern_jax.strategies import learning_loss
+from decern_jax.training import finetune
 from decern_jax.training.recipe import learning_rates
 from tests import networks
 from tests.networks import HEAD, NUM_CLASSES, RECIPE
@@ -19,7 +20,7 @@ from tests.table import each
 
 # Of the first convolution's channels, and of the features.
 STAGE_DIMS = (4, networks.DIM)
-MODULE = loss_module.init(jax.random.key(5), stage_dims=STAGE_DIMS)
+MODULE = learning_loss.init(jax.random.key(5), stage_dims=STAGE_DIMS)
 BATCHES = networks.draw_batches(8)
 # Of 4 epochs with 2 steps each, the last is past 60 %.
 NUM_PASSING = 6
@@ -44,7 +45,7 @@ def make_case() -> networks.Case:
 
 def create(case, module=MODULE) -> finetune.TrainState:
   return finetune.create(
-    case.trained, HEAD, {}, recipe=case.recipe, loss_module=module
+    case.trained, HEAD, {}, recipe=case.recipe, auxiliary=module
   )
 
 
@@ -53,7 +54,11 @@ def run(batches, *, in_chunks=False):
   state, losses = create(case), []
   for index, batch in enumerate(batches):
     state, loss = case.step(
-      state, batch, apply=stage_apply, in_chunks=in_chunks
+      state,
+      batch,
+      apply=stage_apply,
+      in_chunks=in_chunks,
+      auxiliary=learning_loss.LOSS_MODULE,
     )
     losses.append(float(loss))
     state = state.replace(epoch=state.epoch + index % 2)
@@ -133,7 +138,7 @@ class TestTrainStep:
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
     assert_close(state.backbone, dict(params))
     assert_close(state.head, head)
-    assert_close(kernels(state.loss_module), kernels(module), 1e-3)
+    assert_close(kernels(state.auxiliary), kernels(module), 1e-3)
 
   def test_tells_the_loss_of_the_examples_alone(self, trained):
     case = make_case()
@@ -146,11 +151,16 @@ class TestTrainStep:
     case, found = make_case(), []
     for module in (MODULE, jax.tree.map(jnp.negative, MODULE)):
       state = create(case, module).replace(epoch=jnp.int32(epoch))
-      state, _ = case.step(state, BATCHES[0], apply=stage_apply)
+      state, _ = case.step(
+        state,
+        BATCHES[0],
+        apply=stage_apply,
+        auxiliary=learning_loss.LOSS_MODULE,
+      )
       # Its first moment is a tenth of the gradient.
       adam, *_ = state.opt_state
       found.append(adam.mu[0]["first"]["kernel"])
-      moved = jax.tree.leaves(state.loss_module)[0]
+      moved = jax.tree.leaves(state.auxiliary)[0]
       assert (np.asarray(moved) != jax.tree.leaves(module)[0]).any()
     is_equal = np.array_equal(*found)
     assert is_equal == (2 * epoch >= NUM_PASSING)
@@ -161,7 +171,7 @@ class TestTrainStep:
     state, losses = run(split)
     np.testing.assert_allclose(losses, trained[1], rtol=1e-4)
     assert_close(state.backbone, trained[0].backbone)
-    modules = state.loss_module, trained[0].loss_module
+    modules = state.auxiliary, trained[0].auxiliary
     assert_close(*map(kernels, modules), 1e-3)
 
   def test_in_chunks_equals_the_whole_batch(self, trained):
@@ -174,27 +184,30 @@ class TestTrainStep:
     case, labels = make_case(), np.zeros((16, NUM_CLASSES), np.int32)
     labels[np.arange(16), BATCHES[0][1]] = 1
     state, loss = case.step(
-      create(case), (BATCHES[0][0], labels), apply=stage_apply
+      create(case),
+      (BATCHES[0][0], labels),
+      apply=stage_apply,
+      auxiliary=learning_loss.LOSS_MODULE,
     )
     features, _ = stage_apply({"params": case.params}, BATCHES[0][0])
     probs = jax.nn.sigmoid(dense(HEAD, features))
     expected = -np.log(np.where(labels, probs, 1.0 - probs)).mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    assert np.isfinite(state.loss_module.output.kernel).all()
+    assert np.isfinite(state.auxiliary.output.kernel).all()
 
 
 class TestCreate:
   def test_has_nothing_of_a_module_without_one(self):
     state = make_case().create()
     names = {field.name for field in dataclasses.fields(state)}
-    assert "loss_module" not in names
-    assert state.loss_module is None
+    assert "auxiliary" not in names
+    assert state.auxiliary is None
     assert len(state.trained) == 2
     adam, *_ = state.opt_state
     assert len(adam.mu) == 2
 
   def test_shares_no_memory_with_the_module(self):
-    for leaf in jax.tree.leaves(create(make_case()).loss_module):
+    for leaf in jax.tree.leaves(create(make_case()).auxiliary):
       leaf.delete()
     for leaf in jax.tree.leaves(MODULE):
       assert np.isfinite(leaf).all()

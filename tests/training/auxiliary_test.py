@@ -1,32 +1,23 @@
-"""Tests of decern_jax/training/loss_module.py."""
+"""Tests of decern_jax/training/auxiliary.py, with the loss module."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.training import learner, loss_module, rounds
+from decern_jax.strategies import learning_loss
+from decern_jax.training import auxiliary, learner, rounds
 from decern_jax.training.head import fit_head, init_head
 from tests import oracle, tasks
 from tests.table import each
 
-STAGE_DIMS = (3, 5)
 RECIPE = dataclasses.replace(tasks.RECIPE, num_epochs=6)
 
 
-@pytest.fixture
-def module(key) -> loss_module.LossModule:
-  return loss_module.init(key, stage_dims=STAGE_DIMS)
-
-
-def draw_stages(size: int) -> tuple[jax.Array, ...]:
-  rng = np.random.default_rng(1)
-  return tuple(
-    jnp.asarray(rng.normal(size=(size, dim)), jnp.float32) for dim in STAGE_DIMS
-  )
+predict = functools.partial(auxiliary.predict_pool, learning_loss.LOSS_MODULE)
 
 
 def naive_predictions(module, stages) -> np.ndarray:
@@ -39,69 +30,6 @@ def naive_predictions(module, stages) -> np.ndarray:
   return (np.concatenate(hidden, axis=1) @ output.kernel + output.bias)[:, 0]
 
 
-def naive_ranking(predicted, losses) -> float:
-  pairs = [(i, len(losses) - 1 - i) for i in range(len(losses) // 2)]
-  signs = [1.0 if losses[i] > losses[j] else -1.0 for i, j in pairs]
-  return np.mean(
-    [
-      max(0.0, 1.0 - sign * (predicted[i] - predicted[j]))
-      for sign, (i, j) in zip(signs, pairs, strict=True)
-    ]
-  )
-
-
-class TestInit:
-  def test_has_a_layer_for_each_stage(self, module):
-    shapes = [layer.kernel.shape for layer in module.hidden]
-    assert shapes == [(3, 128), (5, 128)]
-    assert module.output.kernel.shape == (256, 1)
-
-  def test_layers_differ_by_key(self, module, key):
-    other = loss_module.init(jax.random.split(key)[0], stage_dims=STAGE_DIMS)
-    for ours, theirs in zip(
-      *map(jax.tree.leaves, (module, other)), strict=True
-    ):
-      assert (np.asarray(ours) != np.asarray(theirs)).any()
-
-
-class TestPredictedLosses:
-  def test_matches_the_layers_by_hand(self, module):
-    stages = draw_stages(7)
-    found = loss_module.predicted_losses(module, stages)
-    expected = naive_predictions(module, stages)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-class TestRankingLoss:
-  @each("num_rows", [8, 5])
-  def test_matches_mirrored_pairs_by_hand(self, module, num_rows):
-    stages = draw_stages(8)
-    losses = jnp.asarray(np.random.default_rng(2).random(8, np.float32))
-    found = loss_module.ranking_loss(
-      module, stages, losses, num_rows=jnp.asarray(num_rows)
-    )
-    predicted = naive_predictions(module, stages)[:num_rows]
-    expected = naive_ranking(predicted, losses[:num_rows])
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
-class TestLimitGradient:
-  @each("num_epochs, num_passing", [(200, 120), (4, 3), (5, 3), (1, 1)])
-  def test_ends_after_three_fifths_of_the_epochs(self, num_epochs, num_passing):
-    def total(stage, epoch):
-      (limited,) = loss_module.limit_gradient(
-        (stage,), epoch, num_epochs=num_epochs
-      )
-      return limited.sum()
-
-    slopes = jax.vmap(jax.grad(total), (None, 0))(
-      jnp.ones(2), jnp.arange(num_epochs)
-    )
-    assert np.asarray(slopes).all(axis=1).tolist() == [
-      epoch < num_passing for epoch in range(num_epochs)
-    ]
-
-
 class TestFitWithHead:
   labels = np.arange(40, dtype=np.int32) % 5
 
@@ -109,7 +37,7 @@ class TestFitWithHead:
     problem = oracle.make_problem()
     features = problem.features.copy()
     features[num_rows:] = garbage
-    module = loss_module.init(jax.random.key(3), stage_dims=(37,))
+    module = learning_loss.init(jax.random.key(3), stage_dims=(37,))
     arguments = (
       features,
       jnp.asarray(labels),
@@ -117,8 +45,13 @@ class TestFitWithHead:
     )
     key, recipe = jax.random.key(0), RECIPE
     alone = fit_head(key, problem.head, *arguments, recipe=recipe)
-    both = loss_module.fit_with_head(
-      key, problem.head, module, *arguments, recipe=recipe
+    both = auxiliary.fit_with_head(
+      key,
+      problem.head,
+      module,
+      *arguments,
+      auxiliary=learning_loss.LOSS_MODULE,
+      recipe=recipe,
     )
     return module, alone, both
 
@@ -155,17 +88,18 @@ class TestFitWithHead:
     hard = features[:, 0] > 0.0
     labels = np.where(hard, rng.integers(0, 2, 64), 0).astype(np.int32)
     head = init_head(jax.random.key(0), dim=4, num_classes=2)
-    module = loss_module.init(jax.random.key(1), stage_dims=(4,))
-    (_, module), _ = loss_module.fit_with_head(
+    module = learning_loss.init(jax.random.key(1), stage_dims=(4,))
+    (_, module), _ = auxiliary.fit_with_head(
       jax.random.key(2),
       head,
       module,
       features,
       labels,
       jnp.asarray(64),
+      auxiliary=learning_loss.LOSS_MODULE,
       recipe=dataclasses.replace(RECIPE, num_epochs=40),
     )
-    predicted = np.asarray(loss_module.predict_pool(module, features))
+    predicted = np.asarray(predict(module, features))
     assert predicted[hard].mean() > predicted[~hard].mean() + 0.5
 
 
@@ -173,14 +107,14 @@ class TestPredictPool:
   def test_reads_a_pool_on_the_host_in_blocks(self, key):
     rows, labels = tasks.draw(tasks.POOL, 1)
     split = tasks.make_split("train", labels)
-    module = loss_module.init(key, stage_dims=(tasks.DIM,))
+    module = learning_loss.init(key, stage_dims=(tasks.DIM,))
     expected = naive_predictions(module, (rows,))
     for num_devices in (1, 8):
       for on_host in (False, True):
         part = learner.place(
           rows, split, make_mesh(num_devices), on_host=on_host
         )
-        found = loss_module.predict_pool(module, part.features)
+        found = predict(module, part.features)
         assert len(found.sharding.device_set) == num_devices
         np.testing.assert_allclose(
           found[: tasks.POOL], expected, rtol=1e-4, atol=1e-5
@@ -213,11 +147,15 @@ class TestRun:
     labeled_at = np.where(np.arange(tasks.POOL) < 9, 0, rounds.NOT_LABELED)
     models = [
       tasks.make_learner(
-        task, parts, seed=seed, recipe=recipe, predicts_losses=True
+        task,
+        parts,
+        seed=seed,
+        recipe=recipe,
+        auxiliary=learning_loss.LOSS_MODULE,
       ).fit(rounds.make_state(round_num, labeled_at))
       for seed, round_num in ((1, 0), (1, 3), (2, 0))
     ]
-    kernels = [np.asarray(m.loss_module.hidden[0].kernel) for m in models]
+    kernels = [np.asarray(m.auxiliary.hidden[0].kernel) for m in models]
     # A step of Adam is as long as its rate.
     rate = 2.1 * recipe.learning_rate
     assert np.abs(kernels[0] - kernels[1]).max() < rate
