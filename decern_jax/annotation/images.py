@@ -63,7 +63,7 @@ def _take(split: Split, indices: np.ndarray) -> Split:
   return Split(
     ids=tuple(split.ids[index] for index in indices),
     labels=split.labels[indices],
-    read=lambda index: split.read(indices[index]),
+    read=lambda index: split.read(int(indices[index])),
   )
 
 

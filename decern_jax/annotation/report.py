@@ -21,6 +21,7 @@ from decern_jax.ops.distances import cosine_similarity
 from decern_jax.ops.multilabel_metrics import THRESHOLD
 from decern_jax.report.statistics import bootstrap_macro_f1
 from decern_jax.runs import experiment, records
+from decern_jax.runs.config import Config
 from decern_jax.training import rounds
 from decern_jax.training.learner import Fit, PlacedSplit
 
@@ -139,7 +140,7 @@ def _interval(model: Fit, split: PlacedSplit) -> tuple[float, float] | None:
 
 
 def write(
-  config,
+  config: Config,
   folder: epath.PathLike,
   assets: experiment.Assets,
   answers: tuple[Answer, ...],
@@ -229,8 +230,8 @@ def _decode(
 ) -> Iterator[tuple[str, ...]]:
   """Yields the names of the labels of each image."""
   for row in np.asarray(split.labels):
-    labels = [row] if row.ndim == 0 else np.flatnonzero(row)
-    yield tuple(class_names[label] for label in labels)
+    labels = np.flatnonzero(row) if np.ndim(row) else [row]
+    yield tuple(class_names[int(label)] for label in labels)
 
 
 def _encode(
@@ -249,7 +250,7 @@ def _encode(
 
 
 def _predict_labeled(
-  config,
+  config: Config,
   assets: experiment.Assets,
   indices: np.ndarray,
   labels: np.ndarray,

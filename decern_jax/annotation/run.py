@@ -15,6 +15,7 @@ from decern_jax.distributed import processes
 from decern_jax.io import storage
 from decern_jax.io.validation import check_integer
 from decern_jax.runs import check, driver, experiment, records, workdir
+from decern_jax.runs.config import Config
 from decern_jax.training import finetune, rounds
 
 
@@ -22,7 +23,9 @@ class WaitingError(Exception):
   """The run needs more answers; the message says how to give them."""
 
 
-def run_with_people(config, folder: epath.Path, *, go_on: bool = False) -> None:
+def run_with_people(
+  config: Config, folder: epath.Path, *, go_on: bool = False
+) -> None:
   """Runs the rounds that the answers allow, and prints what to do next.
 
   A round trains on all labels so far, evaluates on the held-out splits, and
@@ -87,7 +90,7 @@ def _run_rounds(
   return f"All rounds are done. The model is in {folder}."
 
 
-def _check(config) -> None:
+def _check(config: Config) -> None:
   """Checks what only a run with people needs.
 
   Raises:
@@ -119,7 +122,7 @@ class Loop:
 
   def __init__(
     self,
-    config,
+    config: Config,
     folder: epath.Path,
     assets: experiment.Assets,
     *,
@@ -245,7 +248,7 @@ class Loop:
     self, round_num: int, classes: tuple[str, ...], items: list[Item]
   ) -> None:
     """Writes a query in all configured formats."""
-    root = storage.as_path(self._config.dataset.path).expanduser()
+    root = storage.as_path(str(self._config.dataset.path)).expanduser()
     root = root if storage.is_remote(root) else root.resolve()
     located = []
     for item in items:

@@ -3,9 +3,9 @@
 import csv
 import os
 import pathlib
+from typing import Any
 
 import cv2
-from ml_collections import config_dict
 import numpy as np
 
 from configs import my_images
@@ -45,7 +45,7 @@ def write_images(
   return class_of
 
 
-def make_config(folder: pathlib.Path, **changes) -> config_dict.ConfigDict:
+def make_config(folder: pathlib.Path, **changes) -> Any:
   """Returns a locked configuration of a run on `folder / "images"`."""
   config = my_images.get_config()
   values = {
@@ -79,7 +79,7 @@ def respond(workdir, given: list[Answer], name: str = "me.jsonl") -> None:
 
 def asked(workdir) -> query.Query:
   """Returns the last query."""
-  return query.read(workdir, query.latest_round(workdir))
+  return query.read(workdir, query.require_latest_round(workdir))
 
 
 def respond_truly(workdir, class_of: dict[str, str]) -> None:

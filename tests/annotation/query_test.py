@@ -84,11 +84,43 @@ class TestRead:
       query.read(tmp_path, 3)
 
   @each(
+    "field, values",
+    [
+      ("id", [3, True, None, []]),
+      ("path", [3, True, None, []]),
+      ("digest", [3, True, None, []]),
+      ("score", ["0.5", True, []]),
+      ("predictions", [3, None, [["cat", True]], [[None, 0.5]], ["cat"]]),
+    ],
+  )
+  def test_refuses_an_item_with_a_field_of_another_type(
+    self, tmp_path, field, values
+  ):
+    for value in values:
+
+      def change(content, value=value):
+        content["items"][0][field] = value
+        return content
+
+      corrupt(tmp_path, change)
+      with pytest.raises(ValueError, match=r"query\.json"):
+        query.read(tmp_path, 3)
+
+  @each(
     "change",
     [
       {"round": "3"},
       {"round": True},
       {"round": 4},
+      {"round": 3.0},
+      {"num_answers": "17"},
+      {"num_answers": 17.0},
+      {"num_answers": True},
+      {"num_answers": None},
+      {"class_names": ["cat", None]},
+      {"is_multi_label": 1},
+      {"is_multi_label": None},
+      {"strategy": None},
       {"class_names": "cat"},
       {"class_names": [1]},
       {"class_names": None},
@@ -108,7 +140,7 @@ class TestRead:
       {"other": 3},
     ],
   )
-  def test_refuses_a_field_of_another_kind(self, tmp_path, change):
+  def test_refuses_a_field_of_another_type(self, tmp_path, change):
     corrupt(tmp_path, lambda value: {**value, **change})
     with pytest.raises(ValueError, match=r"query\.json"):
       query.read(tmp_path, 3)

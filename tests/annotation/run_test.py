@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from decern_jax.annotation import answers, formats, inbox, query
-from decern_jax.annotation.answers import Answer
+from decern_jax.annotation.answers import Answer, RoundLabels
 from decern_jax.annotation.run import run_with_people
 from decern_jax.cli import main
 from decern_jax.distributed import processes
@@ -25,6 +25,12 @@ from tests.table import each
 
 def ids_of(where: pathlib.Path) -> list[str]:
   return [item.id for item in asked(where).items]
+
+
+def round_labels(where: pathlib.Path, round_num: int) -> RoundLabels:
+  found = answers.read_round(where, round_num)
+  assert found is not None
+  return found
 
 
 def answer_three(where: pathlib.Path, class_of: dict[str, str]) -> str:
@@ -99,7 +105,7 @@ class TestRounds:
     respond(where, [Answer(left, (true_run.class_of[left],))])
     respond_truly(where, true_run.class_of)
     start()
-    assert left in answers.read_round(where, 1).labels
+    assert left in round_labels(where, 1).labels
     assert records.read(where)[1]["num_labeled"] == len(
       {left, *(i.id for r in (0, 1) for i in query.read(where, r).items)}
     )
@@ -123,7 +129,7 @@ class TestRounds:
     output = start()
     said = f"'{id_}': somebody said {true_run.class_of[id_]}, b said aardvark,"
     assert f"{said} c said aardvark; used: aardvark (" in output
-    names = answers.read_round(where, 1).class_names
+    names = round_labels(where, 1).class_names
     assert names == (*sorted(tiny.CLASSES), "aardvark")
     assert model_file.load(where).class_names == names
 
@@ -160,10 +166,10 @@ class TestRounds:
       patch.setattr(experiment, "build", built)
       with pytest.raises(KeyboardInterrupt):
         start()
-    before = answers.read_round(where, 0)
+    before = round_labels(where, 0)
     respond(where, [Answer(ids_of(where)[0], ("another",))])
     start()
-    assert answers.read_round(where, 0) == before
+    assert round_labels(where, 0) == before
     assert "another" not in before.class_names
 
   def test_need_two_classes(self, start, copy_stage, where):
@@ -188,7 +194,7 @@ class TestRounds:
     labels = [("a", "b"), (), ("b",), ("a",)]
     respond(where, list(map(Answer, ids_of(where), labels)))
     assert "round 0: 4 labeled" in start(**options)
-    assert answers.read_round(where, 0).class_names == ("a", "b")
+    assert round_labels(where, 0).class_names == ("a", "b")
     predictions = asked(where).items[0].predictions
     assert {name for name, _ in predictions} == {"a", "b"}
     assert np.all([0 <= p <= 1 for _, p in predictions])
@@ -221,7 +227,7 @@ class TestSkippedImages:
 
   def test_go_back_to_the_pool(self, skipped, true_run, start, where):
     seen = {item.id for item in query.read(where, 0).items} - {skipped}
-    assert sorted(answers.read_round(where, 0).labels) == sorted(seen)
+    assert sorted(round_labels(where, 0).labels) == sorted(seen)
     assert not seen & {*ids_of(where)}
     seen |= {*ids_of(where)}
     respond_truly(where, true_run.class_of)

@@ -1,6 +1,6 @@
 """A whole session of a person at the labeling page, on real photos.
 
-  python -m pytest -m slow tests/people/walkthrough_test.py --basetemp=DIR
+  python -m pytest -m slow tests/annotation/walkthrough_test.py --basetemp=DIR
 
 Grocery Store with the labels of its pool hidden: three rounds, each query
 answered at the keyboard of a real browser. docs/walkthrough.md tells of it; DIR
@@ -122,7 +122,8 @@ def test_a_person_at_the_page_is_the_simulated_run(tmp_path, shared_dir):
       keys.append(answer_query(browser, [class_of[i.id] for i in items]))
     process.send_signal(signal.SIGINT)
     process.wait(timeout=30)
-    process.stdout.close()
+    if process.stdout:
+      process.stdout.close()
     said.append(
       run_main("configs/my_images.py", where, **values, dataset__path=folder)
     )

@@ -101,4 +101,6 @@ def _pairs(
     for (one, first), (two, second) in itertools.combinations(sorted(said), 2):
       both[one, two] += 1
       same[one, two] += first == second
-  return tuple(Pair(*names, both[names], same[names]) for names in sorted(both))
+  return tuple(
+    Pair(one, two, both[one, two], same[one, two]) for one, two in sorted(both)
+  )

@@ -344,16 +344,18 @@ def _asked(
       )
 
 
-def _reasons(records: Sequence[Record], round_num: int) -> dict:
+def _reasons(
+  records: Sequence[Record], round_num: int
+) -> dict[str, tuple[tuple[tuple[str, float], ...], int | None]]:
   """Returns the nearest images and cluster size of each image of a query."""
   # The query of a round was selected by the round before it.
   if not 0 < round_num <= len(records):
     return {}
   record = records[round_num - 1]
-  count = len(record["selected"])
-  nearest = record.get("nearest_labeled") or [()] * count
-  sizes = record.get("cluster_sizes") or [None] * count
+  ids: list[str] = record["selected"]
+  nearest: list[list] = record.get("nearest_labeled") or [[]] * len(ids)
+  sizes: list = record.get("cluster_sizes") or [None] * len(ids)
   return {
     id_: (tuple((name, cosine) for name, cosine in near), size)
-    for id_, near, size in zip(record["selected"], nearest, sizes, strict=True)
+    for id_, near, size in zip(ids, nearest, sizes, strict=True)
   }

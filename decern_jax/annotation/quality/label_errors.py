@@ -252,12 +252,14 @@ def check_labels(
   )
   named = [
     Suspect(
-      ids[row],
-      *("" if label is None else class_names[label] for label in pair),
-      *(round(float(p), 4) for p in pair_probs),
-      annotators.get(ids[row], ()),
+      id=ids[row],
+      given="" if label is None else class_names[label],
+      suggested="" if other is None else class_names[other],
+      p_given=round(float(p_label), 4),
+      p_suggested=round(float(p_other), 4),
+      annotators=annotators.get(ids[row], ()),
     )
-    for row, pair, pair_probs in suspects
+    for row, (label, other), (p_label, p_other) in suspects
   ]
   unchecked = tuple(
     name
@@ -267,24 +269,27 @@ def check_labels(
   return LabelCheck(tuple(named), num_checked, accuracy, unchecked)
 
 
+_Suspect = tuple[int, tuple[int | None, int | None], tuple[float, float]]
+"""The row, the given and the suggested class, and their probabilities."""
+
+
 def _check_single_labels(
   probs: np.ndarray, given: np.ndarray, classes: np.ndarray
-):
+) -> tuple[list[_Suspect], int, float]:
   """Checks one label per image.
 
   Returns:
-    The row, labels and probabilities of each suspect; the number of labels
-    checked; the accuracy of the model.
+    The suspects, the number of labels checked, and the accuracy of the model.
   """
   rows = np.flatnonzero(given[:, classes].any(axis=1))
   labels = given[np.ix_(rows, classes)].argmax(axis=1)
   own = probs[np.ix_(rows, classes)]
   own = own / np.maximum(own.sum(axis=1, keepdims=True), np.finfo(float).tiny)
   errors = find_label_errors(own, labels)
-  suspects = [
+  suspects: list[_Suspect] = [
     (
-      rows[index],
-      (classes[labels[index]], classes[suggested]),
+      int(rows[index]),
+      (int(classes[labels[index]]), int(classes[suggested])),
       (own[index, labels[index]], own[index, suggested]),
     )
     for index, suggested in zip(errors.indices, errors.suggested, strict=True)
@@ -295,24 +300,26 @@ def _check_single_labels(
 
 def _check_each_class(
   probs: np.ndarray, given: np.ndarray, classes: np.ndarray
-):
+) -> tuple[list[_Suspect], int, float]:
   """Checks each class on its own; returns as `_check_single_labels`."""
   found = [
     suspect
     for label in classes
     for suspect in _check_class(probs[:, label], given[:, label], label)
   ]
-  found.sort(key=lambda suspect: suspect[0])
+  found.sort(key=lambda pair: pair[0])
   right = (probs[:, classes] >= 0.5) == given[:, classes]
-  suspects = [suspect[1:] for suspect in found]
+  suspects = [suspect for _, suspect in found]
   return suspects, right.size, float(np.mean(right))
 
 
-def _check_class(probs: np.ndarray, given: np.ndarray, label: int) -> Iterator:
-  """Yields the margin, row, labels and probabilities of each suspect."""
+def _check_class(
+  probs: np.ndarray, given: np.ndarray, label: int
+) -> Iterator[tuple[float, _Suspect]]:
+  """Yields the margin of each suspect, and the suspect."""
   both = np.stack([1.0 - probs, probs], axis=1)
   errors = find_label_errors(both, given.astype(int))
   for row, margin in zip(errors.indices, errors.margins, strict=True):
     pair = (label, None) if given[row] else (None, label)
     is_given = int(given[row])
-    yield margin, row, pair, (both[row, is_given], both[row, 1 - is_given])
+    yield margin, (row, pair, (both[row, is_given], both[row, 1 - is_given]))

@@ -414,8 +414,8 @@ def _signed(share: float) -> str:
   return f"{100 * share:+.1f}".replace("-", "−")
 
 
-def _labels(labels: Sequence[str]) -> str:
-  return " + ".join(labels) or "none"
+def _labels(labels: Sequence[str] | None) -> str:
+  return " + ".join(labels or ()) or "none"
 
 
 def _people_of(annotators: Sequence[str]) -> list[str]:

@@ -88,12 +88,17 @@ class TestTasks:
     assert result["value"] == {"choices": ["cat", 'dog & "wolf"']}
 
 
+def choices_of(asked) -> ElementTree.Element:
+  view = ElementTree.fromstring(label_studio.labeling_config(asked))
+  (choices,) = view.findall("Choices")
+  return choices
+
+
 class TestLabelingConfig:
   @each("is_multi_label", [False, True])
   def test_offers_the_classes(self, is_multi_label):
     asked = queries.query(is_multi_label=is_multi_label)
-    view = ElementTree.fromstring(label_studio.labeling_config(asked))
-    choices = view.find("Choices")
+    choices = choices_of(asked)
     assert [c.get("value") for c in choices] == list(queries.NAMES)
     assert choices.get("choice") == ["single", "multiple"][is_multi_label]
     # Where there may be none of the labels, no choice must be one.
@@ -108,8 +113,7 @@ class TestLabelingConfig:
   @each("name", ["<a>&", "'\"", "a\nb\tc", "猫", "\U0001f408"])
   def test_takes_every_other_name(self, name):
     asked = queries.query()._replace(class_names=("cat", name))
-    view = ElementTree.fromstring(label_studio.labeling_config(asked))
-    assert view.find("Choices")[1].get("value") == name
+    assert choices_of(asked)[1].get("value") == name
 
 
 class TestImageAddress:

@@ -36,7 +36,7 @@ class TestKrippendorffAlpha:
     assert krippendorff_alpha([["a", "a"], ["b", "b", "b"]]) == 1.0
 
   def test_below_chance(self):
-    assert krippendorff_alpha([["a", "b"], ["b", "a"]]) < 0
+    assert krippendorff_alpha([["a", "b"], ["b", "a"]]) == -0.5
 
   @each("units", [[], [["a"]], [["a", "a"], ["a", "a"]]])
   def test_none_where_chance_has_no_share(self, units):

@@ -7,6 +7,7 @@ from decern_jax.annotation.quality.findings import (
   Annotator,
   ClassCount,
   Copy,
+  HeldOut,
   Progress,
   collect,
 )
@@ -15,13 +16,19 @@ from tests.annotation.quality.run_facts import make_facts, make_record
 from tests.table import each
 
 
+def held_out(**changes) -> HeldOut:
+  found = collect(make_facts(**changes)).held_out
+  assert found is not None
+  return found
+
+
 class TestCollect:
   def test_counts_how_far_it_is(self):
     found = collect(make_facts())
     assert found.progress == Progress(50, 6, 3, 1, 2)
 
   def test_accuracy_has_its_interval(self):
-    found = collect(make_facts()).held_out
+    found = held_out()
     assert (found.split, found.metric, found.num_images) == (
       *("test", "accuracy", 2),
     )
@@ -29,38 +36,36 @@ class TestCollect:
     assert found.scores[0].interval == statistics.wilson(0.5, 2)
 
   def test_gain_is_the_last_minus_the_first(self):
-    found = collect(make_facts()).held_out
+    found = held_out()
     assert found.gain == 0.25
+    assert found.gain_interval is not None
     low, high = found.gain_interval
     assert low < 0.25 < high
 
   def test_no_gain_after_one_round(self):
-    found = collect(make_facts(records=(make_record(0),))).held_out
+    found = held_out(records=(make_record(0),))
     assert (found.gain, found.gain_interval) == (None, None)
 
   @each("changes", [{"labels_held_out": {}, "hashes": {}}, {"records": ()}])
   def test_nothing_held_out_or_no_round(self, changes):
     assert collect(make_facts(**changes)).held_out is None
 
-  def test_the_test_part_comes_before_the_other(self):
-    facts = make_facts()
-    held_out = {"val": {"v": ("ant",)}, **facts.labels_held_out}
-    assert (
-      collect(make_facts(labels_held_out=held_out)).held_out.split == "test"
-    )
+  def test_the_test_split_comes_before_the_other(self):
+    labels = {"val": {"v": ("ant",)}, **make_facts().labels_held_out}
+    assert held_out(labels_held_out=labels).split == "test"
 
   def test_interval_of_several_labels_is_that_of_the_record(self):
     record = {**make_record(0), "test": {"macro_f1": 0.5}}
     record["intervals"] = {"test": [0.25, 0.625]}
-    found = collect(make_facts(records=(record,))).held_out
+    found = held_out(records=(record,))
     assert found.scores[0].interval == (0.25, 0.625)
     assert found.metric == "macro F1"
 
   def test_older_records_have_no_interval(self):
     record = {**make_record(0), "test": {"macro_f1": 0.5}}
-    found = collect(make_facts(records=(record, {**record, "round": 1})))
-    assert found.held_out.scores[0].interval is None
-    assert (found.held_out.gain, found.held_out.gain_interval) == (0.0, None)
+    found = held_out(records=(record, {**record, "round": 1}))
+    assert found.scores[0].interval is None
+    assert (found.gain, found.gain_interval) == (0.0, None)
 
   def test_doubles_are_those_that_meet_the_pool(self):
     assert collect(make_facts()).duplicates == (

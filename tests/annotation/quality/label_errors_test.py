@@ -9,6 +9,7 @@ import pytest
 
 from decern_jax.annotation.quality.label_errors import (
   NUM_FOLDS,
+  LabelCheck,
   check_labels,
   find_label_errors,
   predict_out_of_sample,
@@ -135,7 +136,7 @@ def one_label():
   return probs, ids, labels
 
 
-def look(probs, ids, labels, *, is_multi_label=False, annotators=None):
+def check(probs, ids, labels, *, is_multi_label=False, annotators=None):
   return check_labels(
     probs,
     ids,
@@ -144,6 +145,12 @@ def look(probs, ids, labels, *, is_multi_label=False, annotators=None):
     annotators=annotators or {},
     is_multi_label=is_multi_label,
   )
+
+
+def look(*args, **options) -> LabelCheck:
+  found = check(*args, **options)
+  assert found is not None
+  return found
 
 
 class TestOneLabel:
@@ -175,10 +182,10 @@ class TestOneLabel:
   @each("num_images", [4, 9])
   def test_none_where_no_two_classes_have_enough(self, num_images):
     probs, ids, labels = one_label()
-    assert look(probs[:num_images], ids[:num_images], labels) is None
+    assert check(probs[:num_images], ids[:num_images], labels) is None
 
   def test_none_without_probabilities(self):
-    assert look(None, (), {}) is None
+    assert check(None, (), {}) is None
 
 
 class TestSeveralLabels:

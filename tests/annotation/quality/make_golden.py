@@ -1,10 +1,11 @@
 """Writes golden.json, what cleanlab and ImageHash say of made-up data.
 
-  PYTHONPATH=. python tests/review/make_golden.py
+  PYTHONPATH=. python tests/annotation/quality/make_golden.py
 
 Needs cleanlab 2.9.0 and ImageHash 4.3.2 beside NumPy and Pillow, and nothing of
 this project but `made`.
 """
+# pyright: reportMissingImports=false
 
 import json
 import pathlib

@@ -1,4 +1,5 @@
 """Makes datumaro_*.json and cvat_*.xml with Datumaro, in this folder."""
+# pyright: reportMissingImports=false
 
 from collections import OrderedDict
 import pathlib

@@ -2,6 +2,7 @@
 
 Needs MongoDB: FIFTYONE_DATABASE_URI=mongodb://127.0.0.1:27017.
 """
+# pyright: reportMissingImports=false
 
 import pathlib
 import shutil
