@@ -62,6 +62,7 @@ def make_config(folder: pathlib.Path, **changes) -> Any:
     "selection.budget": BUDGET,
     "system.num_devices": 1,
     "system.num_workers": 2,
+    "system.embed_batch_size": NUM_POOL,
     "system.cache_dir": os.fspath(folder / "cache"),
   }
   changes = {name.replace("__", "."): value for name, value in changes.items()}

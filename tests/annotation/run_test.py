@@ -331,7 +331,12 @@ class TestReport:
   def test_nearest_labeled_images_of_a_model_that_trains(
     self, true_run, start, copy_stage, where
   ):
-    changes = {"train__scope": "all", "train__num_epochs": 6}
+    changes = {
+      "train__scope": "all",
+      "train__num_epochs": 1,
+      "train__warmup_epochs": 0,
+      "train__batch_size": 8,
+    }
     start(**changes)
     respond_truly(where, true_run.class_of)
     start(**changes)
