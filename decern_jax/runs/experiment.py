@@ -603,14 +603,16 @@ def _make_embed(
   config: Config, assets: Assets
 ) -> Callable[..., dict[str, learner.PlacedSplit]]:
   """Returns what a learner of whole models embeds the data with."""
-  # Made once: programs are found again by the identity of this function.
   module = STRATEGIES[config.selection.strategy].auxiliary
-  append = functools.partial(
-    auxiliary.append_predictions, module, assets.backbone.stage_apply
-  )
-  with_module = dataclasses.replace(
-    assets, backbone=assets.backbone._replace(apply=append)
-  )
+  with_module = assets
+  if module is not None:
+    # Made once: programs are found again by the identity of this function.
+    append = functools.partial(
+      auxiliary.append_predictions, module, assets.backbone.stage_apply
+    )
+    with_module = dataclasses.replace(
+      assets, backbone=assets.backbone._replace(apply=append)
+    )
 
   def embed(
     variables: Any,

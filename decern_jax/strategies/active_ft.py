@@ -36,11 +36,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   Labeled examples play no role. In a pool of more than 8192 examples, each step
   uses 8192 candidates, drawn with replacement.
 
-  Args:
-    key: Random key of the start and of the batches.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, without scores.
 
@@ -107,7 +102,7 @@ def loss(
   rows: Float[Array, "rows dim"],
   weights: Float[Array, " rows"],
 ) -> Float[Array, ""]:
-  """Returns the loss: distance of the rows from centers, and nearness of those.
+  """Returns the loss of centers that are far from rows or near each other.
 
   Args:
     centers: Centers of any length but 0.

@@ -30,11 +30,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   those nearest to the centers are selected. If there are fewer than the budget,
   random candidates fill the batch.
 
-  Args:
-    key: Random key of the clustering's start and of the fill-up.
-    pool: The pool; without any label no prediction changes.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection; scores are 1 / (1 + c), where c is the cap at which the
     prediction changes; 0 where it never does.
@@ -55,13 +50,6 @@ def select_multi_label(
   g is the gradient of the sum of the binary cross-entropies with the predicted
   labels. One label that changes is enough.
 
-  Args:
-    key: Random key of the clustering's start and of the fill-up.
-    pool: The pool, with labels [pool, classes].
-    budget: Examples to select, at most the candidates.
-
-  Returns:
-    The selection, as of `select`.
   """
   changing = _changing_caps_multi_label(pool)
   return _select(key, pool, changing, budget=budget)

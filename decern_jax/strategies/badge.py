@@ -1,7 +1,6 @@
 """BADGE: k-means++ on the gradients of the last layer."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +24,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
 
   so no gradient is stored.
 
-  Args:
-    key: Random key.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, in the order of the draws; scores are the lengths |g|.
 
@@ -50,16 +44,7 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
 def select_multi_label(
   key: Key[Array, ""], pool: Pool, *, budget: int
 ) -> Selection:
-  """Selects by the gradient of the binary cross-entropy: r = p - [p >= 1/2].
-
-  Args:
-    key: Random key.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
-  Returns:
-    The selection, in the order of the draws; scores are the lengths |g|.
-  """
+  """Selects by the gradient of the binary cross-entropy: r = p - [p >= 1/2]."""
   return _select(
     key,
     pool.features,
@@ -82,8 +67,7 @@ def _binary_residuals(probs):
 
 @functools.partial(jax.jit, static_argnames="budget")
 def _select(key, features, residuals, candidates, *, budget) -> Selection:
-  factors = (features, residuals)
-  norms = math.prod(jnp.sum(factor**2, axis=-1) for factor in factors)
+  norms = jnp.sum(features**2, axis=-1) * jnp.sum(residuals**2, axis=-1)
   norms = jnp.where(candidates, norms, 0.0)
 
   def take(step, state):
@@ -91,7 +75,7 @@ def _select(key, features, residuals, candidates, *, budget) -> Selection:
     taken = taken.at[step].set(index)
     free = free & (jnp.arange(len(free)) != index)
     row = index[None]
-    products = math.prod(_products_with(factor, row) for factor in factors)
+    products = _products_with(features, row) * _products_with(residuals, row)
     squares = squares_by_products(products, norms[:, None], norms[row][None])
     distances = jnp.minimum(distances, squares[:, 0])
     index = _draw(jax.random.fold_in(key, step), distances, free)

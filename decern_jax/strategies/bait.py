@@ -51,11 +51,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   vᵀ M⁻¹ v and vᵀ M⁻¹ F M⁻¹ v are updated by Woodbury's formula: a step costs
   one product of the features with two vectors.
 
-  Args:
-    key: Unused: nothing is drawn.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, without scores.
 

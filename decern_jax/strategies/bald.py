@@ -50,13 +50,6 @@ def select(
   features for all examples: it is one draw of the head's parameters, as in the
   derivation of the score.
 
-  Args:
-    key: Random key of the passes.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-    num_dropout_passes: Number of passes, at least 2.
-    dropout_rate: Probability of dropping a feature, in (0, 1).
-
   Returns:
     The selection; scores are the mutual informations, in nats.
 
@@ -87,13 +80,6 @@ def select_multi_label(
   dropout_rate: float,
 ) -> Selection:
   """Selects by the sum over labels of their mutual informations.
-
-  Args:
-    key: Random key of the passes.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-    num_dropout_passes: Number of passes, at least 2.
-    dropout_rate: Probability of dropping a feature, in (0, 1).
 
   Returns:
     The selection; scores are the sums, in nats.

@@ -74,7 +74,12 @@ NEEDS = tuple(
 """The fields of a pool that a strategy may need."""
 
 Select = Callable[..., Selection]
-"""Maps `(key, pool, *, budget, **options)` to a `Selection`."""
+"""Maps `(key, pool, *, budget, **options)` to a `Selection`.
+
+`key` is the random key of all that is drawn, `pool` the pool with what the
+strategy needs, `budget` the number of examples to select, at most the
+candidates, and `options` the options that the strategy declares.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,11 +78,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   products of the features with W: about pool · dim · 10⁵ operations. The
   authors choose from 10000 random unlabeled examples per round.
 
-  Args:
-    key: Random key of the network's start and its dropout.
-    pool: The pool; of its labels, only their presence is used.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, without scores.
 
@@ -219,14 +214,16 @@ def initial_network(key: Key[Array, ""], dim: int) -> Network:
     The network to start from.
   """
   keys = jax.random.split(key, 4)
-  shapes = Network((dim, HIDDEN), (HIDDEN,), (HIDDEN, 1), (1,))
+
+  def draw(key, *shape: int):
+    bound = shape[-1] ** -0.5
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
   return Network(
-    *(
-      jax.random.uniform(
-        key, shape, minval=-(shape[-1] ** -0.5), maxval=shape[-1] ** -0.5
-      )
-      for key, shape in zip(keys, shapes, strict=True)
-    )
+    kernel=draw(keys[0], dim, HIDDEN),
+    bias=draw(keys[1], HIDDEN),
+    out_kernel=draw(keys[2], HIDDEN, 1),
+    out_bias=draw(keys[3], 1),
   )
 
 

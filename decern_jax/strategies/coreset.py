@@ -23,11 +23,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
 
     min over labeled and selected y of |h(x) - h(y)|.
 
-  Args:
-    key: Unused: nothing is drawn.
-    pool: The pool, with one label per example or several.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, in the order of the steps, without scores.
 
@@ -48,11 +43,6 @@ def select_kmeans(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   The features of the candidates are clustered by k-means, with as many centers
   as the budget. Each center in turn takes the nearest candidate that is not
   taken yet.
-
-  Args:
-    key: Random key of the initial centers.
-    pool: The pool, with one label per example or several.
-    budget: Examples to select, at most the candidates.
 
   Returns:
     The selection, in the order of the centers, without scores.

@@ -28,11 +28,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   k-means on features of length 1, and the examples nearest to the centers are
   selected. If it is shorter than the budget, random candidates fill the batch.
 
-  Args:
-    key: Random key of the dropout, the clustering's start and the fill-up.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection; scores are the fraction of the passes that change the
     prediction.
@@ -52,13 +47,6 @@ def select_multi_label(
 
   A pass changes the prediction if it changes the decision on any label.
 
-  Args:
-    key: Random key of the dropout, the clustering's start and the fill-up.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
-  Returns:
-    The selection, as of `select`.
   """
   return _select(key, pool, _is_other_decision, budget=budget)
 

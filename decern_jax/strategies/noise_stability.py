@@ -31,11 +31,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   distances between x (E Eᵀ)^½ / |z|, which take as much memory as the features,
   for any number of noises and classes.
 
-  Args:
-    key: Random key of the noises.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection; scores are the lengths |d|, 0 at examples that are not
     candidates.

@@ -58,12 +58,6 @@ def select(
   of the balls around examples (at most 2,048, drawn at random) hold only one
   pseudo-class.
 
-  Args:
-    key: Random key of the clustering, of the balls and of the ties.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-    cover_delta: The distance delta, in [0, 2]; 0: estimated.
-
   Returns:
     The selection, in the order of the steps, without scores.
 
@@ -94,12 +88,6 @@ def select_multi_label(
   key: Key[Array, ""], pool: Pool, *, budget: int, cover_delta: float
 ) -> Selection:
   """Selects as `select`, but delta must be given: there are no classes.
-
-  Args:
-    key: Random key of the ties.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-    cover_delta: The distance delta, in (0, 2].
 
   Returns:
     The selection, in the order of the steps, without scores.

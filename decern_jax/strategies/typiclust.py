@@ -38,11 +38,6 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   exhausted, the small clusters follow by the same rule. The same holds for
   several labels per example.
 
-  Args:
-    key: Random key of the clustering's start.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, in the order of the clusters; scores are the typicalities, 0
     at examples that are not candidates or the only one of their cluster.

@@ -20,11 +20,6 @@ from decern_jax.strategies.pick import (
 def select_random(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects uniformly without replacement: the baseline of all comparisons.
 
-  Args:
-    key: Random key.
-    pool: The pool; only its candidates are read.
-    budget: Examples to select, at most the candidates.
-
   Returns:
     The selection, without scores.
   """
@@ -131,11 +126,6 @@ def temporal_discrepancy(
   With the predictions p of this round and p' of the previous round, the score
   is |p - p'|, a lower bound of the loss that remains at the example. In the
   first round, which has no previous one, the selection is random.
-
-  Args:
-    key: Random key of the first round's draw.
-    pool: The pool.
-    budget: Examples to select, at most the candidates.
 
   Returns:
     The selection; scores are the distances, 0 at examples that are not

@@ -373,14 +373,14 @@ class TestSelect:
     expected = np.where(LABELED, 0.0, oracle.discrepancy_confusion(problem))
     np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
     indices = select(problem, valid=~LABELED, **options)
-    np.testing.assert_array_equal(found[0], indices)
+    np.testing.assert_array_equal(found.indices, indices)
 
   def test_depends_on_its_options(self, key):
     options = [{}, {"uncertainty_gamma": -9.0}, {"uncertainty_gamma": 9.0}]
     options += [
       {"uncertainty_gamma": -9.0, "diversity_gamma": g} for g in (0.0, 1.0)
     ]
-    found = {tuple(np.asarray(self.select(key, **o)[0])) for o in options}
+    found = {tuple(self.select(key, **o).indices.tolist()) for o in options}
     assert len(found) > 2
 
 
