@@ -9,6 +9,7 @@ it is not yet, and all runs start from it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import app, flags
 from etils import epath
@@ -21,6 +22,7 @@ from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import to_host
 from decern_jax.report import comparison, document, gallery, run_report
 from decern_jax.runs import check, experiment, runner
+from decern_jax.runs.config import Config
 from decern_jax.strategies import STRATEGIES
 
 REPORT_FOLDER = "report"
@@ -42,7 +44,7 @@ _PRETRAIN_WORKDIR = flags.DEFINE_string(
 
 
 def compare(
-  config: config_dict.ConfigDict, parent: epath.Path | None, *, photos: bool
+  config: Config, parent: epath.Path | None, *, photos: bool
 ) -> epath.Path:
   """Runs every strategy with every seed, and writes the report.
 
@@ -83,11 +85,9 @@ def compare(
 
 
 def pretrained_config(
-  config: config_dict.ConfigDict,
-  pretraining: config_dict.ConfigDict,
-  folder: epath.Path,
-) -> config_dict.ConfigDict:
-  """Pre-trains a backbone, unless that is done, and starts all runs from it.
+  config: Config, pretraining: config_dict.ConfigDict, folder: epath.Path
+) -> Config:
+  """Pre-trains a backbone, unless that is done, for all runs to start from.
 
   Args:
     config: The configuration of the comparison, without weights.
@@ -127,7 +127,7 @@ def _write(
   processes.say(f"Report in {page}.")
 
 
-def _report_folder(config, parent: epath.Path | None) -> epath.Path:
+def _report_folder(config: Config, parent: epath.Path | None) -> epath.Path:
   """Returns the folder of the report: by default one per configuration."""
   if parent is not None:
     return parent / REPORT_FOLDER
@@ -139,7 +139,7 @@ def _report_folder(config, parent: epath.Path | None) -> epath.Path:
 def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
   """Returns what the report may show of the pool."""
   train = assets.dataset.train
-  position = {id_: index for index, id_ in enumerate(train.ids)}
+  index_of = {id_: index for index, id_ in enumerate(train.ids)}
   features = None
   if assets.parts is not None:
     rows = assets.parts["train"].features
@@ -150,22 +150,23 @@ def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
     ids=train.ids,
     labels=np.asarray(train.labels),
     features=features,
-    read=(lambda id_: train.read(position[id_])) if photos else None,
+    read=(lambda id_: train.read(index_of[id_])) if photos else None,
   )
 
 
-def _with_value(
-  config: config_dict.ConfigDict, field: str, value: str
-) -> config_dict.ConfigDict:
+def _with_value(config: Config, field: str, value: str) -> Config:
   """Returns a configuration with another value of a field."""
-  changed = config.copy_and_resolve_references()
+  # Its fields are known at run time only, so that to a type checker it is not
+  # a `Config`.
+  changed: Any = config
+  changed = changed.copy_and_resolve_references()
   with changed.unlocked():
     changed.update_from_flattened_dict({field: value})
   return changed
 
 
 def _folders(
-  config: config_dict.ConfigDict, parent: epath.Path | None
+  config: Config, parent: epath.Path | None
 ) -> dict[int, epath.Path]:
   """Returns the folder of each seed of a strategy."""
   folder = (

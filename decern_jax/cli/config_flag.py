@@ -1,7 +1,7 @@
 """The flags of the commands that run experiments, and where they run."""
 
 from collections.abc import Sequence
-import importlib.util
+import runpy
 import sys
 from typing import Any
 
@@ -12,6 +12,7 @@ from ml_collections import config_flags
 from decern_jax.distributed import processes
 from decern_jax.io import storage
 from decern_jax.runs import workdir
+from decern_jax.runs.config import Config
 
 CONFIG = config_flags.DEFINE_config_file(
   "config", None, "File of the configuration.", lock_config=True
@@ -47,7 +48,10 @@ def parse(argv: Sequence[str]) -> list[str]:
     argv: The command line.
 
   Returns:
-    What is no flag.
+    The arguments that are not flags.
+
+  Raises:
+    SystemExit: If a flag or a field is unknown; holds a line for the user.
   """
   try:
     return app.parse_flags_with_usage(list(argv))
@@ -60,11 +64,11 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 
 def join_processes() -> None:
-  """Meets the other processes, if the flags say that there are some.
+  """Connects to the other processes, if the flags say that there are some.
 
   Raises:
-    ValueError: If the flags do not fit together.
-    RuntimeError: If the other processes do not come.
+    ValueError: If the flags contradict each other.
+    RuntimeError: If the other processes cannot be reached.
   """
   address = processes.Address(
     COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
@@ -81,22 +85,22 @@ def join_processes() -> None:
 
 
 def parent_folder() -> epath.Path | None:
-  """Returns the folder of the flag, or None if it was not given.
+  """Returns the folder of `--workdir`, or None if the flag was not given.
 
   Raises:
-    ValueError: If it is in a store that does not answer.
+    ValueError: If it is in an object store that cannot be reached.
   """
   return reachable_folder(WORKDIR.value)
 
 
 def reachable_folder(name: str | None) -> epath.Path | None:
-  """Returns the folder that a flag names, or None if it was not given.
+  """Returns the folder that a flag names, or None if the flag was not given.
 
   Args:
     name: Value of the flag.
 
   Raises:
-    ValueError: If it is in a store that does not answer.
+    ValueError: If it is in an object store that cannot be reached.
   """
   if not name:
     return None
@@ -104,11 +108,11 @@ def reachable_folder(name: str | None) -> epath.Path | None:
   return storage.as_path(name)
 
 
-def default_folder(config) -> epath.Path:
-  """Returns the folder of the runs of a configuration, below `runs`.
+def default_folder(config: Config) -> epath.Path:
+  """Returns the default folder of the runs of a configuration.
 
   Args:
-    config: The configuration of the flag, maybe with other values.
+    config: The configuration of the flag; values may have changed since.
   """
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   return workdir.default_path(name_of(file), config.to_dict(), _defaults(file))
@@ -126,10 +130,7 @@ def name_of(file: str) -> str:
 
 
 def _defaults(file: str) -> dict[str, Any]:
-  """Returns the settings of a configuration file as it stands."""
+  """Returns the settings of a configuration file before flags change them."""
   path, _, argument = file.partition(":")
-  spec = importlib.util.spec_from_file_location("default_config", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config(argument) if argument else module.get_config()
-  return config.to_dict()
+  get_config = runpy.run_path(path)["get_config"]
+  return get_config(*[argument] if argument else []).to_dict()

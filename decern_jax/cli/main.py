@@ -17,6 +17,7 @@ from decern_jax.data import sources
 from decern_jax.distributed import processes
 from decern_jax.report import figures, run_report
 from decern_jax.runs import records, runner
+from decern_jax.runs.config import Config
 
 _GO_ON = flags.DEFINE_bool(
   "go_on",
@@ -26,7 +27,9 @@ _GO_ON = flags.DEFINE_bool(
 )
 
 
-def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
+def run(
+  config: Config, parent: epath.Path | None, *, go_on: bool = False
+) -> None:
   """Runs every seed of a configuration, then shows the results.
 
   Args:
@@ -46,7 +49,9 @@ def run(config, parent: epath.Path | None, *, go_on: bool = False) -> None:
   _show_results(config, folders)
 
 
-def _folders(config, parent: epath.Path | None) -> dict[int, epath.Path]:
+def _folders(
+  config: Config, parent: epath.Path | None
+) -> dict[int, epath.Path]:
   """Returns the folder of each seed."""
   seeds = config.seeds
   if parent is not None and len(seeds) == 1:
@@ -55,7 +60,7 @@ def _folders(config, parent: epath.Path | None) -> dict[int, epath.Path]:
   return {seed: parent / f"seed{seed}" for seed in seeds}
 
 
-def _show_results(config, folders: dict[int, epath.Path]) -> None:
+def _show_results(config: Config, folders: dict[int, epath.Path]) -> None:
   """Prints the metric over all seeds, and where the pictures are."""
   runs = [records.read(folder) for folder in folders.values()]
   metric = records.metric_of(runs[0][0])

@@ -10,6 +10,7 @@ from etils import epath
 import pytest
 
 from decern_jax.cli import config_flag, main
+from decern_jax.io import storage
 from decern_jax.runs import workdir
 from tests import tiny
 from tests.table import each
@@ -88,6 +89,20 @@ class TestMain:
       main.main(argv)
     assert message in exit_.value.code
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+  def test_refuses_a_folder_in_a_store_that_cannot_be_reached(
+    self, parse, monkeypatch
+  ):
+    def refuse(path):
+      raise ValueError(f"Expected access to {path}, got 403.")
+
+    monkeypatch.setattr(storage, "check_reachable", refuse)
+    argv = parse("--workdir=gs://bucket/run")
+    with pytest.raises(SystemExit) as exit_:
+      main.main(argv)
+    assert (
+      exit_.value.code == "error: Expected access to gs://bucket/run, got 403."
+    )
 
   def test_raises_what_a_configuration_file_raises(self, parse, tmp_path):
     file = tmp_path / "mine.py"

@@ -7,11 +7,13 @@ import pytest
 
 from decern_jax import models, strategies
 from decern_jax.data import sources, transforms
+from decern_jax.io import storage
 from decern_jax.runs import check
 from decern_jax.training.recipe import OPTIMIZERS
 from tests import tiny
 from tests.table import each
 
+HUB = "hf://timm/vit_small_patch16_224.dino"
 NOWHERE = pathlib.Path("/nowhere")
 
 
@@ -129,6 +131,15 @@ class TestCheck:
     )
     with pytest.raises(ValueError, match="48 <= `dataset.resize_size`, got 40"):
       check.check(config)
+
+  @each("weights, are_a_path", [("gs://b/w.safetensors", True), (HUB, False)])
+  def test_asks_the_stores_of_all_paths(self, weights, are_a_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(storage, "check_reachable", asked.append)
+    changes = {"dataset.path": "gs://b/data", "system.cache_dir": "gs://b/c"}
+    check.check(make_config(**{"model.weights": weights, **changes}))
+    paths = {*changes.values(), *([weights] if are_a_path else [])}
+    assert set(asked) == paths
 
   def test_opens_neither_data_nor_weights(self):
     check.check(make_config())
