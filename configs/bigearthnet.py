@@ -8,7 +8,7 @@
 in all twelve bands. Both papers' comparison (https://arxiv.org/abs/2306.06908,
 https://arxiv.org/abs/2212.01165): a ResNet-18 that is pre-trained by the first
 flag on the images without labels, then fine-tuned in every round by the same
-number of steps; active against random. One strategy alone, with the weights of
+number of steps; active against random. A single strategy, with the weights of
 an earlier pre-training:
 
   python -m decern_jax.main --config=configs/bigearthnet.py \

@@ -1,14 +1,15 @@
-"""Every field of a configuration, once, with the published values.
+"""Every field of a configuration, with its meaning and its default.
 
-A configuration file calls `get_config`, or `get_paper_config` for one of the
-paper's settings, and changes values; it adds no field.
+The defaults are the published values. A configuration file calls `get_config`,
+or `get_paper_config` for one of the paper's settings, and changes values; it
+adds no field. `decern_jax/runs/config.py` says which values a field may have.
 """
 
 from ml_collections import config_dict
 
 from decern_jax import strategies
 
-# What the comparison of strategies for several labels per image compares.
+# Strategies to compare where an image may have several labels.
 MULTILABEL_STRATEGIES = (
   "decern_multilabel",
   "entropy",
@@ -18,7 +19,7 @@ MULTILABEL_STRATEGIES = (
   "temporal_discrepancy_clustered",
 )
 
-# What the paper's backbones differ in.
+# The settings in which the paper's backbones differ.
 PAPER_BACKBONES = {
   # DINO, class tokens of the last four blocks; frozen but for normalisation.
   "vit_small16": {
@@ -35,7 +36,7 @@ PAPER_BACKBONES = {
   },
 }
 
-# What the paper's data sets differ in, beyond the facts of `data/sources`.
+# The settings in which the paper's data sets differ.
 PAPER_DATASETS = {
   "bronze_ding": {"dataset.path": "data/bronze_ding"},
   "caltech101": {"dataset.split_file": "data/split_zhou_Caltech101.json"},
@@ -55,35 +56,38 @@ def get_config() -> config_dict.ConfigDict:
   config.num_rounds = 8
   # One run per seed.  Published: (1, 11, 111, 1111, 11111).
   config.seeds = (1,)
-  # What `decern_jax.compare` compares; `decern_jax.main` runs
+  # The strategies that `decern_jax.compare` compares; `decern_jax.main` runs
   # `selection.strategy`.
   config.strategies = ("decern", "margin", "random")
 
   config.dataset = dataset = config_dict.ConfigDict()
   dataset.name = config_dict.placeholder(str)
-  # Folder of images, also on gs://, or of BronzeDing; a file of labels; or
-  # data_dir of tfds (None: its default).
+  # The folder of images, of the release of BronzeDing, or of tfds (its
+  # data_dir; None: the default); or a label file. Folders of images may be on
+  # gs://.
   dataset.path = config_dict.placeholder(str)
-  # Published split, for the data set that needs one: caltech101.
+  # The file of the published split, for caltech101.
   dataset.split_file = config_dict.placeholder(str)
-  # A file of labels, for label_file (as `path`) and uc_merced (here).
+  # The label file of uc_merced. That of label_file is `path`.
   dataset.label_file = config_dict.placeholder(str)
-  # Its columns: of the images, of the part (train, val, test), of the names of
-  # labels or of 0 and 1, one each; and those of nothing. None: by their names.
+  # Columns of the label file: the image, the split (train, val, test), the
+  # names of the labels, or one column of 0 and 1 per label; and those to
+  # ignore. None: recognized by their names.
   dataset.path_column = config_dict.placeholder(str)
   dataset.split_column = config_dict.placeholder(str)
   dataset.label_column = config_dict.placeholder(str)
   dataset.binary_columns = ()
   dataset.ignored_columns = ()
-  # Share of the images that are drawn for the test part, where no column tells.
+  # Share of the images drawn for the test split, where no column has the split.
   dataset.test_share = 0.2
   dataset.split_seed = 0
   # Whether an image of unlabeled_folder may have several labels.
   dataset.is_multi_label = False
-  # What becomes 0 and 255 of the bands of images; (): they are uint8 or colors.
+  # (low, high): the values of the bands that become 0 and 255. (): the images
+  # are uint8 or color images.
   dataset.band_range = ()
-  # How many times as frequent the first label of the pool is to be as the last:
-  # examples are left out until it is so; None: all stay.
+  # Thins the pool to a long tail, in which the first label is this many times
+  # as frequent as the last one. None: keeps all examples.
   dataset.long_tail_ratio = config_dict.placeholder(float)
   dataset.long_tail_seed = 0
   # Short side after resizing, and side of the center crop, in pixels.
@@ -93,36 +97,36 @@ def get_config() -> config_dict.ConfigDict:
 
   config.model = model = config_dict.ConfigDict()
   model.name = config_dict.placeholder(str)
-  # Local .safetensors file, one on gs://, or one on the Hugging Face Hub as
-  # hf://owner/repo[@revision][/path/file.safetensors]; None: the weights that
-  # ship with the package; or "random", drawn from the next number.
+  # A .safetensors file: local, on gs://, or on the Hugging Face Hub as
+  # hf://owner/repo[@revision][/path/file.safetensors]. None: the weights that
+  # ship with the package. "random": drawn from `weights_seed`.
   model.weights = config_dict.placeholder(str)
   model.weights_seed = 0
-  # What the backbone computes in: "float32" or "bfloat16". Parameters and
-  # features are float32.
+  # The type that the backbone computes in: "float32" or "bfloat16". Parameters
+  # and features are float32.
   model.dtype = "float32"
 
   # Where labels come from people.
   config.labels = labels = config_dict.ConfigDict()
-  # Classes that are known before the first label, beside those of the parts
-  # that are held out. Answers may name others.
+  # Classes that are known before the first label, in addition to those of the
+  # held-out splits. Answers may name other classes.
   labels.class_names = ()
   # Formats of `decern_jax.annotation.formats` that a query is written in.
   labels.formats = ("csv",)
 
   config.train = train = config_dict.ConfigDict()
-  # What trains beside the head: "head", nothing; "published", what the authors
-  # train of this backbone; "all", everything.
+  # What trains in addition to the head: "head", nothing; "published", the
+  # layers of this backbone that the authors train; "all", everything.
   train.scope = "head"
-  # Random resized crops and flips. Without, and with a fixed backbone, training
-  # takes seconds on features that are computed once.
+  # Random resized crops and flips. Without them, a fixed backbone computes its
+  # features once, and training takes seconds.
   train.augment = False
   # Whether batch normalisation keeps the statistics of its weights, where the
   # backbone trains; published: False.
   train.freeze_batch_norm = False
   train.num_epochs = 200
-  # Batches of an epoch, the same in all rounds; None, as published: those of a
-  # pass over the labeled examples.
+  # Batches of an epoch, the same in all rounds. None, as published: one pass
+  # over the labeled examples.
   train.steps_per_epoch = config_dict.placeholder(int)
   train.batch_size = 128
   # "adamw", which is Adam, as published, without weight decay; or "lars".
@@ -136,36 +140,37 @@ def get_config() -> config_dict.ConfigDict:
 
   config.selection = selection = config_dict.ConfigDict()
   selection.strategy = "decern"
-  # Examples of the random initial set, and of every later round; None:
+  # Labels of the initial set, and of every later selection. None:
   # budget_per_class times the number of classes.
   selection.initial_budget = config_dict.placeholder(int)
   selection.budget = config_dict.placeholder(int)
   selection.budget_per_class = 1
-  # What selects the initial set: "random", as published; or a strategy that
-  # reads features alone, such as "typiclust" or "kmeans".
+  # The strategy that selects the initial set: "random", as published, or one
+  # that needs no trained model, such as "typiclust" or "kmeans".
   selection.initial_strategy = "random"
-  # Unlabeled examples, drawn anew in every round, that a selection chooses
-  # from; None: all.
+  # Number of unlabeled examples, drawn anew in every round, that a selection
+  # chooses from. None: all.
   selection.num_candidates = config_dict.placeholder(int)
   # Options of the strategies, with the defaults that each declares in its own
   # file in decern_jax/strategies, next to its meaning and range. For example,
   # --config.selection.options.power_beta=2.0.
   selection.options = config_dict.ConfigDict(strategies.default_options())
 
-  # What cannot change a result beyond rounding: not part of a run's identity.
+  # Settings that change no result beyond rounding. They may change between two
+  # starts of a run.
   config.system = system = config_dict.ConfigDict()
-  # Devices that the pool is split over; None: all.
+  # Number of devices that the pool is split over. None: all.
   system.num_devices = config_dict.placeholder(int)
   # Whether the features of the pool stay on the host, and are read block by
-  # block; None: if they are too large for the devices.
+  # block. None: only if they are too large for the devices.
   system.pool_on_host = config_dict.placeholder(bool)
-  # Threads that decode images; None: one per core.
+  # Number of threads that decode images. None: one per core.
   system.num_workers = config_dict.placeholder(int)
   # Images of a batch while features are computed.
   system.embed_batch_size = 64
-  # Time between two savings inside a round of fine-tuning.
+  # Seconds between two checkpoints inside a round of fine-tuning.
   system.checkpoint_seconds = 60.0
-  # Where features and the checks of image folders are kept; may be on gs://.
+  # Folder for computed features and for checks of images; may be on gs://.
   system.cache_dir = "runs/cache"
 
   return config

@@ -9,7 +9,7 @@ The images come from tfds: `python -m decern_jax.prepare caltech_birds2011`.
 
 The backbone is DINO's ViT-S/16, from the Hugging Face Hub. Others are named
 after the file, `--config=configs/cub.py:dinov2_small14` or `:resnet50`,
-whose weights `configs/paper.py` tells how to get. Published: 5 seeds, as
+whose weights `configs/paper.py` says how to get. Published: 5 seeds, as
 --config.seeds="(1, 11, 111, 1111, 11111)".
 
 Hardware, time and accuracy: not run yet, as the data cannot be reached from

@@ -3,9 +3,9 @@
   python -m decern_jax.main --config=configs/label_file.py \
     --config.dataset.path=FILE.csv --config.model.weights=FILE.safetensors
 
-The file has a row per image: its path, beside the file, and a column of 0 and 1
-per label; or a column of names of labels, with `;` between them. A column
-`split` tells train, val and test; without one a fifth is drawn for the test.
+The file has a row per image: its path, relative to the file, and a column of 0
+and 1 per label; or a column of label names, separated by `;`. A column `split`
+says train, val or test; without it, a fifth is drawn for the test.
 The weights are those of a ResNet-18: of `configs/pretrain_label_file.py`, or
 torchvision's. Pre-training and the comparison of strategies as one command:
 

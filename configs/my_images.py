@@ -1,13 +1,13 @@
-"""DECERN on your own images, with labels that you give as you are asked.
+"""DECERN on your own images, which you label when you are asked.
 
   python -m decern_jax.main --config=configs/my_images.py \
     --config.dataset.path=DIR --config.model.weights=FILE.safetensors
 
 DIR holds the images, at any depth. The command says which images to label, and
-how; run it again when they are, and it trains, and asks about the next ones.
-Labeled images in `DIR/test/<class>/` are never asked about: they tell how good
-the model is. FILE holds MobileNetV2 weights in torchvision's layout with
-BatchNorm folded.
+how. When you have labeled them, run it again: it trains, and asks for the next
+labels. Put labeled images into `DIR/test/<class>/` to measure how good the
+model is; you are never asked about them. FILE holds MobileNetV2 weights in
+torchvision's layout with BatchNorm folded.
 """
 
 from configs import common

@@ -3,25 +3,25 @@
   python -m decern_jax.main \
     --config=configs/paper.py:caltech_birds2011/resnet50/1x
 
-The paper counts 26 settings without listing them where we can read it. This is
-the full grid of 42 that they are taken from, five seeds each. All of them, one
-after the other, or each as a job of its own:
+The paper has 26 settings, but the text that we can read does not list them.
+This is the full grid of 42 that contains them, with five seeds each. All of
+them, one after the other, or each as a job of its own:
 
   for setting in $(python -m configs.paper); do
     python -m decern_jax.main --config=configs/paper.py:$setting
   done
 
-What must be there first:
+Needed first:
 - the images of six data sets, by `python -m decern_jax.prepare NAME`;
 - BronzeDing in `data/bronze_ding`, see `configs/bronze_ding.py`;
 - CoOp's split of Caltech101 as `data/split_zhou_Caltech101.json`;
-- DINO's ResNet-50 as `weights/dino_resnet50_pretrain.safetensors`, made of the
-  backbone at https://github.com/facebookresearch/dino by the line that
-  `--config.model.weights=dino_resnet50_pretrain.pth` prints.
+- DINO's ResNet-50 as `weights/dino_resnet50_pretrain.safetensors`: download the
+  backbone from https://github.com/facebookresearch/dino and convert it with the
+  line that `--config.model.weights=dino_resnet50_pretrain.pth` prints.
 The other two backbones come from the Hugging Face Hub.
 
-Flowers102 has 1,020 training images: with 2 labels per class they are all
-labeled after 5 rounds, which is where those runs end.
+Flowers102 has 1,020 training images: with 2 labels per class and round, all of
+them are labeled after 5 rounds, and those runs end there.
 
 Hardware, time and accuracy: not run yet, as the data cannot be reached from
 where this was written.

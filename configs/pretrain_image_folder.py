@@ -3,9 +3,9 @@
   python -m decern_jax.pretrain --config=configs/pretrain_image_folder.py \
     --workdir=runs/pretrain_mine --config.dataset.path=DIR
 
-DIR holds {train,test}/<class>/*.jpg as for `configs/image_folder.py`; the
-images of `train` alone are used, and their classes for the probe alone. The
-weights then serve there:
+DIR holds {train,test}/<class>/*.jpg as for `configs/image_folder.py`;
+only the images of `train` are used, and their classes only for the probe. Then
+start from the weights:
 
   python -m decern_jax.main --config=configs/image_folder.py \
     --config.dataset.path=DIR --config.model.name=resnet18 \

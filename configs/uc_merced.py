@@ -7,8 +7,8 @@
 2,100 aerial images of 256 x 256 pixels, a fifth of them drawn for the test. The
 comparison of IGARSS 2023 (https://arxiv.org/abs/2306.06908): a ResNet-18 that
 is pre-trained by the first flag on the images without labels, then fine-tuned
-in every round by the same number of steps; active against random. One strategy
-alone, with the weights of an earlier pre-training:
+in every round by the same number of steps; active against random. A single
+strategy, with the weights of an earlier pre-training:
 
   python -m decern_jax.main --config=configs/uc_merced.py \
     --config.dataset.label_file=FILE.csv --config.model.weights=FILE.safetensors

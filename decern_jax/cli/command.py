@@ -1,4 +1,4 @@
-"""What the commands share: how they speak, and how they end."""
+"""Runs a command, and turns a mistake of its user into one line."""
 
 from collections.abc import Callable, Sequence
 import sys
@@ -14,23 +14,23 @@ from decern_jax.distributed import processes
 def run(
   argv: Sequence[str], work: Callable[[], None], *, if_interrupted: str
 ) -> None:
-  """Runs a command, which a mistake of its user ends without a traceback.
+  """Runs a command; a mistake of its user ends it without a traceback.
 
-  The command shows warnings, and more if `--verbosity` says so.
+  The command logs warnings, and more if `--verbosity` says so.
 
   Args:
-    argv: What absl's parser left of the command line: the program alone.
+    argv: The command line after absl has parsed its flags: only the program.
     work: What the command does.
-    if_interrupted: What is said when the user interrupts it.
+    if_interrupted: The line to print when the user interrupts the command.
 
   Raises:
-    app.UsageError: If there are arguments beside the flags.
+    app.UsageError: If there are arguments that are not flags.
     SystemExit: If the work raised a `ValueError`, `RuntimeError` or `OSError`,
-      or was interrupted; holds a line for the user. With the status
-      `processes.PREEMPTED` if SIGTERM asked it to end.
+      or was interrupted; holds a line for the user. If SIGTERM asked the
+      command to end, the status is `processes.PREEMPTED`.
   """
   if len(argv) > 1:
-    raise app.UsageError(f"Expected flags alone, got {list(argv[1:])}.")
+    raise app.UsageError(f"Expected only flags, got {list(argv[1:])}.")
   if not flags.FLAGS["verbosity"].present:
     logging.set_verbosity(logging.WARNING)
   try:
@@ -41,21 +41,21 @@ def run(
   except KeyboardInterrupt:
     _fail(if_interrupted)
   except Exception as error:
-    if not _is_told_in_a_line(error):
+    if not _is_for_the_user(error):
       _leave_with_traceback()
       raise
     logging.debug("What led to the error", exc_info=True)
     _fail(f"error: {error}")
 
 
-def _is_told_in_a_line(error: Exception) -> bool:
-  """Says whether an error is for the user, not for who mends the program."""
+def _is_for_the_user(error: Exception) -> bool:
+  """Returns whether an error is the user's to correct, not a programmer's."""
   is_ours = isinstance(error, ValueError | RuntimeError | OSError)
   return is_ours and not isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _leave_with_traceback() -> None:
-  """Ends one process of several, for whom the others would wait."""
+  """Ends one process of several, so that the others do not wait for it."""
   if processes.are_several():
     traceback.print_exc()
     processes.leave(1)
@@ -64,7 +64,7 @@ def _leave_with_traceback() -> None:
 def _fail(line: str) -> NoReturn:
   """Ends this process with a line for the user."""
   if processes.are_several():
-    # Each on its own stream: which process it was matters.
+    # On the stream of each process, as it matters which process failed.
     sys.stderr.write(f"process {processes.index()}: {line}\n")
     processes.leave(1)
   sys.exit(line)

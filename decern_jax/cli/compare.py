@@ -2,10 +2,10 @@
 
   --config.strategies="('decern', 'margin', 'random')" --config.seeds="(1, 11)"
 
-Runs what is missing of every strategy and seed, each where `decern_jax.main`
-would, and writes a report of all of them. The same command again resumes. With
-`--pretrain=configs/pretrain_NAME.py` the backbone is pre-trained first, where
-it is not yet, and all runs start from it.
+Runs what is missing of every strategy and seed, each in the folder that
+`decern_jax.main` would use, and writes a report of all runs. The same command
+again resumes. `--pretrain=configs/pretrain_NAME.py` first pre-trains a
+backbone, unless that is done, and all runs start from it.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The flags of the commands that run experiments, and where they run."""
+"""The flags of the commands that run experiments, and their folders."""
 
 from collections.abc import Sequence
 import runpy
@@ -31,13 +31,13 @@ DISTRIBUTED = flags.DEFINE_bool(
   " GKE, Slurm.",
 )
 COORDINATOR = flags.DEFINE_string(
-  "coordinator", None, "HOST:PORT of process 0, where the cluster knows none."
+  "coordinator", None, "HOST:PORT of process 0, where the cluster has none."
 )
 NUM_PROCESSES = flags.DEFINE_integer(
-  "num_processes", None, "Processes, beside --coordinator."
+  "num_processes", None, "Number of processes, with --coordinator."
 )
 PROCESS_ID = flags.DEFINE_integer(
-  "process_id", None, "Number of this process, beside --coordinator."
+  "process_id", None, "Index of this process, with --coordinator."
 )
 
 

@@ -1,8 +1,8 @@
 """Runs an experiment: `python -m decern_jax.main --config=configs/NAME.py`.
 
 The same command again continues an interrupted run, and prints the result of a
-finished one. Where labels come from people, it goes as far as their answers
-allow, and tells what to do next.
+finished one. Where labels come from people, it runs the rounds that have their
+answers, and says what to do next.
 """
 
 from collections.abc import Sequence

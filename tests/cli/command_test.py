@@ -74,7 +74,7 @@ class TestRun:
     assert calls == [1]
 
   def test_rejects_arguments(self):
-    with pytest.raises(app.UsageError, match=r"flags alone, got \['a', 'b'\]"):
+    with pytest.raises(app.UsageError, match=r"only flags, got \['a', 'b'\]"):
       command.run(
         ["program", "a", "b"],
         lambda: pytest.fail("work began"),

@@ -41,7 +41,7 @@ class TestMain:
 
   def test_refuses_arguments(self, parse):
     rest = parse("extra")
-    with pytest.raises(Exception, match=r"flags alone, got \['extra'\]"):
+    with pytest.raises(Exception, match=r"only flags, got \['extra'\]"):
       main.main(rest)
 
   @each(
