@@ -50,8 +50,9 @@ Seed = Annotated[int, Range(low=0, high=LARGEST_SEED)]
 class Section(Protocol):
   """A configuration, or a section of one, of any fields."""
 
-  def __getitem__(self, name: str) -> Any:
+  def __getitem__(self, name: str, /) -> Any:
     """Returns a field by its name."""
+    ...
 
 
 class Dataset(Section, Protocol):
@@ -156,3 +157,4 @@ class Config(Section, Protocol):
 
   def to_dict(self) -> dict[str, Any]:
     """Returns all fields, nested."""
+    ...

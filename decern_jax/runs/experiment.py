@@ -226,7 +226,7 @@ def load_dataset(config: Config, *, num_workers: int) -> Dataset:
   Raises:
     ValueError: If the data are not what they should be.
   """
-  chosen = config.dataset
+  chosen, bands = config.dataset, config.dataset.band_range
   options = sources.Options(
     path=chosen.path,
     num_workers=num_workers,
@@ -240,7 +240,7 @@ def load_dataset(config: Config, *, num_workers: int) -> Dataset:
       binary=tuple(chosen.binary_columns),
       ignored=tuple(chosen.ignored_columns),
     ),
-    band_range=tuple(chosen.band_range) or None,
+    band_range=(bands[0], bands[1]) if bands else None,
     test_share=chosen.test_share,
     split_seed=chosen.split_seed,
     is_multi_label=chosen.is_multi_label,
@@ -568,11 +568,11 @@ def _make_learner(
   """Returns the learner that the scope and the augmentation call for."""
   num_classes = len(assets.dataset.class_names)
   module = STRATEGIES[config.selection.strategy].auxiliary
-  is_fixed = assets.parts is not None
-  if is_fixed and not config.train.augment:
+  parts = assets.parts
+  if parts is not None and not config.train.augment:
     return frozen.make_learner(
       assets.backbone.variables,
-      assets.parts,
+      parts,
       num_classes=num_classes,
       capacity=assets.task.capacity,
       seed=seed,
@@ -582,7 +582,7 @@ def _make_learner(
   backbone = assets.backbone
   setup = finetune.Setup(
     # A fixed backbone has the one stage that it has on cached features.
-    backbone=models.with_one_stage(backbone) if is_fixed else backbone,
+    backbone=models.with_one_stage(backbone) if parts else backbone,
     mask=assets.mask,
     use_batch_statistics=assets.use_batch_statistics,
     num_classes=num_classes,
