@@ -5,6 +5,8 @@ or `get_paper_config` for one of the paper's settings, and changes values; it
 adds no field. `decern_jax/runs/config.py` says which values a field may have.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from decern_jax import strategies
@@ -48,8 +50,8 @@ PAPER_DATASETS = {
 }
 
 
-def get_config() -> config_dict.ConfigDict:
-  """Returns the configuration that all others start from."""
+def get_config() -> Any:
+  """Returns the `ConfigDict` that all other configurations start from."""
   config = config_dict.ConfigDict()
 
   # A round trains, evaluates, and selects; the last one does not select.
@@ -176,7 +178,7 @@ def get_config() -> config_dict.ConfigDict:
   return config
 
 
-def get_paper_config(dataset: str, backbone: str) -> config_dict.ConfigDict:
+def get_paper_config(dataset: str, backbone: str) -> Any:
   """Returns the paper's setting for a data set and a backbone.
 
   Args:

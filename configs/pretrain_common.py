@@ -3,13 +3,15 @@
 A configuration file calls `get_config` and changes values; it adds no field.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import common
 
 
-def get_config() -> config_dict.ConfigDict:
-  """Returns the configuration that all others of pre-training start from."""
+def get_config() -> Any:
+  """Returns the `ConfigDict` that all other pre-trainings start from."""
   config = config_dict.ConfigDict()
   config.seed = 0
 

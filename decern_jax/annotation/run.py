@@ -46,7 +46,9 @@ def run_with_people(
   with workdir.lock(folder):
     workdir.check_free(folder, settings, file_name=workdir.CONFIG_FILE)
     dataset = experiment.load_dataset(
-      config, num_workers=experiment.count_workers(config)
+      config.dataset,
+      num_workers=config.system.num_workers,
+      cache_dir=config.system.cache_dir,
     )
     # Before the folder is claimed, so that people can still correct the data.
     dataset = images.restrict_pool(folder, dataset)

@@ -14,7 +14,7 @@ from typing import Any
 from absl import app, flags
 from etils import epath
 import jax
-from ml_collections import config_dict, config_flags
+from ml_collections import config_flags
 import numpy as np
 
 from decern_jax.cli import command, config_flag, pretrain
@@ -23,6 +23,7 @@ from decern_jax.distributed.sharding import to_host
 from decern_jax.report import comparison, document, gallery, run_report
 from decern_jax.runs import check, experiment, runner
 from decern_jax.runs.config import Config
+from decern_jax.runs.pretraining import Config as PretrainingConfig
 from decern_jax.strategies import STRATEGIES
 
 REPORT_FOLDER = "report"
@@ -85,7 +86,7 @@ def compare(
 
 
 def pretrained_config(
-  config: Config, pretraining: config_dict.ConfigDict, folder: epath.Path
+  config: Config, pretraining: PretrainingConfig, folder: epath.Path
 ) -> Config:
   """Pre-trains a backbone, unless that is done, for all runs to start from.
 

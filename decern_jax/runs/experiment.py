@@ -35,6 +35,7 @@ from decern_jax.distributed.sharding import (
   take_replicated,
 )
 from decern_jax.features import embedding, feature_store
+from decern_jax.runs import config as fields
 from decern_jax.runs import driver, model_file
 from decern_jax.runs.config import Config
 from decern_jax.runs.round import (
@@ -101,9 +102,13 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
     ValueError: If data or weights are not what they should be, or the budget
       is larger than the pool.
   """
-  num_workers = count_workers(config)
+  num_workers = count_workers(config.system.num_workers)
   if dataset is None:
-    dataset = load_dataset(config, num_workers=num_workers)
+    dataset = load_dataset(
+      config.dataset,
+      num_workers=num_workers,
+      cache_dir=config.system.cache_dir,
+    )
   _check_form(config.selection.strategy, dataset)
   task = _make_task(config, dataset)
   backbone = models.load_or_draw(
@@ -201,24 +206,26 @@ def build(
 # The data set.
 
 
-def count_workers(config: Config) -> int:
-  """Returns how many threads read images: by default one per core.
+def count_workers(num_workers: int | None) -> int:
+  """Returns how many threads read images.
 
   Args:
-    config: The configuration.
+    num_workers: Their number in the configuration; None: one per core.
   """
-  return config.system.num_workers or os.cpu_count() or 1
+  return num_workers or os.cpu_count() or 1
 
 
-def load_dataset(config: Config, *, num_workers: int) -> Dataset:
+def load_dataset(
+  chosen: fields.Dataset, *, num_workers: int | None, cache_dir: str
+) -> Dataset:
   """Opens the data set of a configuration.
 
   Process zero checks the images; the others find the result in the cache.
 
   Args:
-    config: The configuration, checked; its sections `dataset` and `system` are
-      read.
-    num_workers: Threads that check images.
+    chosen: The section `dataset` of a configuration, checked.
+    num_workers: Threads that check images; None: one per core.
+    cache_dir: Folder for the result of that check.
 
   Returns:
     The data set, its pool thinned to a long tail if the configuration says so.
@@ -226,11 +233,11 @@ def load_dataset(config: Config, *, num_workers: int) -> Dataset:
   Raises:
     ValueError: If the data are not what they should be.
   """
-  chosen, bands = config.dataset, config.dataset.band_range
+  bands = chosen.band_range
   options = sources.Options(
     path=chosen.path,
-    num_workers=num_workers,
-    cache_dir=config.system.cache_dir,
+    num_workers=count_workers(num_workers),
+    cache_dir=cache_dir,
     split_file=chosen.split_file,
     label_file=chosen.label_file,
     columns=Columns(

@@ -152,9 +152,11 @@ def build(config: Config) -> tuple[Setup, dict[str, Any]]:
     ValueError: If the data or the weights are wrong, or the batch fits neither
       the images nor the devices.
   """
-  num_workers = experiment.count_workers(config)
+  num_workers = experiment.count_workers(config.system.num_workers)
   mesh = make_mesh(config.system.num_devices)
-  dataset = experiment.load_dataset(config, num_workers=num_workers)
+  dataset = experiment.load_dataset(
+    config.dataset, num_workers=num_workers, cache_dir=config.system.cache_dir
+  )
   train = dataset.train
   recipe = make_recipe(
     config, num_examples=len(train.ids), num_devices=mesh.size

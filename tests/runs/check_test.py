@@ -125,6 +125,25 @@ class TestCheck:
     with pytest.raises(ValueError, match=r"Unknown \w+ None; expected one of"):
       check.check(config)
 
+  @each(
+    "name, value, message",
+    [
+      ("train.augment", 1, "Expected `train.augment` True or False, got 1"),
+      ("dataset.path", 3, "Expected `dataset.path` text, got 3"),
+      ("dataset.binary_columns", (1,), "`dataset.binary_columns` text, got 1"),
+      ("seeds", 1, "Expected `seeds` a tuple, got 1"),
+      ("num_rounds", None, "an integer 1 <= `num_rounds`, got None"),
+    ],
+  )
+  def test_rejects_value_of_another_type(self, name, value, message):
+    config = make_config().copy_and_resolve_references()
+    *path, field = name.split(".")
+    section = config[path[0]] if path else config
+    with config.unlocked(), section.ignore_type():
+      section[field] = value
+    with pytest.raises(ValueError, match=message):
+      check.check(config)
+
   def test_rejects_image_larger_than_resized(self):
     config = make_config(
       **{"dataset.resize_size": 40, "dataset.image_size": 48}

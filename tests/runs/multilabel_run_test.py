@@ -110,7 +110,9 @@ class TestRun:
 
   def test_thins_the_pool_to_a_long_tail(self, folder):
     config = make_config(folder, **{"dataset.long_tail_ratio": 4.0})
-    thinned = experiment.load_dataset(config, num_workers=2)
+    thinned = experiment.load_dataset(
+      config.dataset, num_workers=2, cache_dir=config.system.cache_dir
+    )
     assert 0 < len(thinned.train.ids) < 30
     assert len(thinned.test.ids) == 10
 
