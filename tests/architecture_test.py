@@ -134,7 +134,7 @@ class TestFloors:
       (name_of(path), name)
       for path in CONFIGS
       for name in imports_in(path)
-      if not name.startswith("ml_collections")
+      if not name.startswith(("ml_collections", "typing."))
       and name not in common
       and (name_of(path), name) != declared
     }

@@ -549,14 +549,16 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
     config: The configuration, checked.
     name: Name of the strategy.
     is_multi_label: Whether an example may have several labels.
+
+  Raises:
+    ValueError: If the strategy has no form for these labels.
   """
   strategy = STRATEGIES[name]
-  return functools.partial(
-    strategy.form(is_multi_label=is_multi_label),
-    **strategy.choose_options(
-      {name: config.selection.options[name] for name in strategy.option_names}
-    ),
-  )
+  form = strategy.form(is_multi_label=is_multi_label)
+  if form is None:
+    raise ValueError(f"Expected a strategy for these labels, got {name!r}.")
+  chosen = {key: config.selection.options[key] for key in strategy.option_names}
+  return functools.partial(form, **strategy.choose_options(chosen))
 
 
 def make_recipe(config: Config) -> Recipe:

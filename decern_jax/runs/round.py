@@ -3,10 +3,11 @@
 from collections.abc import Callable, Collection
 import dataclasses
 import time
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 import numpy as np
 
 from decern_jax.distributed import processes
@@ -88,7 +89,7 @@ def select_first_state(
   """
   size = len(task.ids)
   pool = Pool(
-    candidates=place_pool(np.ones(size, bool), train.valid.sharding.mesh),
+    candidates=place_pool(np.ones(size, bool), _mesh_of(train)),
     features=train.features,
     labels=jnp.full_like(train.valid, -1, jnp.int32),
   )
@@ -228,9 +229,13 @@ def _make_pool(
   needs: Collection[str],
 ) -> Pool:
   """Returns what a strategy needs of the training examples."""
-  mesh = next(iter(parts.values())).valid.sharding.mesh
-  train = parts.get("train")
+  mesh = _mesh_of(next(iter(parts.values())))
   fields: dict[str, Any] = {"candidates": place_pool(candidates, mesh)}
+  if "head" in needs:
+    fields["head"] = head
+  train = parts.get("train")
+  if train is None:  # No example is embedded, as none is needed.
+    return Pool(**fields)
   if "labels" in needs:
     labeled = place_pool(state.labeled, mesh)
     labeled = labeled.reshape(-1, *[1] * (train.labels.ndim - 1))
@@ -241,9 +246,12 @@ def _make_pool(
     fields["probs"] = _predict(head, train)
   if "auxiliary" in needs:
     fields["auxiliary"] = train.auxiliary
-  if "head" in needs:
-    fields["head"] = head
   return Pool(**fields)
+
+
+def _mesh_of(split: PlacedSplit) -> Mesh:
+  """Returns the mesh that a split is placed on."""
+  return cast(Mesh, cast(NamedSharding, split.valid.sharding).mesh)
 
 
 def _predict(head: LinearHead, part: PlacedSplit) -> jax.Array:
