@@ -89,24 +89,11 @@ def _check_field(name: str, value: Any, hint: Any) -> None:
     return
   if not isinstance(value, tuple):
     raise ValueError(f"Expected `{name}` a tuple, got {value!r}.")
-  if any(isinstance(limit, Distinct) for limit in limits):
-    check_distinct(name, value)
+  is_distinct = value and len(set(value)) == len(value)
+  if Distinct() in limits and not is_distinct:
+    raise ValueError(f"Expected distinct `{name}`, at least one, got {value}.")
   for entry in value:
     _check_value(name, entry, typing.get_args(hint)[0], limits)
-
-
-def check_distinct(name: str, values: Sequence[Any]) -> None:
-  """Refuses values of which there are none, or two that are equal.
-
-  Args:
-    name: Name of the field.
-    values: The values.
-
-  Raises:
-    ValueError: Shows them.
-  """
-  if not values or len(set(values)) != len(values):
-    raise ValueError(f"Expected distinct `{name}`, at least one, got {values}.")
 
 
 def _check_value(

@@ -109,7 +109,12 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
       num_workers=num_workers,
       cache_dir=config.system.cache_dir,
     )
-  _check_form(config.selection.strategy, dataset)
+  # Raises an error before anything is computed.
+  bind_strategy(
+    config,
+    config.selection.strategy,
+    is_multi_label=dataset.train.labels.ndim > 1,
+  )
   task = _make_task(config, dataset)
   backbone = models.load_or_draw(
     config.model.name,
@@ -308,22 +313,6 @@ def _splits(dataset: Dataset) -> dict[str, Split]:
   """Returns the splits that a data set has, by name."""
   splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
   return {name: split for name, split in splits.items() if split is not None}
-
-
-def _check_form(name: str, dataset: Dataset) -> None:
-  """Refuses a strategy that has no form for these labels."""
-  is_multi_label = dataset.train.labels.ndim > 1
-  if STRATEGIES[name].form(is_multi_label=is_multi_label) is None:
-    kind = "several labels" if is_multi_label else "one label"
-    known = [
-      other
-      for other, strategy in STRATEGIES.items()
-      if strategy.form(is_multi_label=is_multi_label)
-    ]
-    raise ValueError(
-      f"Expected a strategy for {kind} per example, as {dataset.name!r} has,"
-      f" one of {known}, got {name!r}."
-    )
 
 
 def _make_task(config: Config, dataset: Dataset) -> Task:
@@ -556,7 +545,16 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
   strategy = STRATEGIES[name]
   form = strategy.form(is_multi_label=is_multi_label)
   if form is None:
-    raise ValueError(f"Expected a strategy for these labels, got {name!r}.")
+    kind = "several labels" if is_multi_label else "one label"
+    known = [
+      other
+      for other, row in STRATEGIES.items()
+      if row.form(is_multi_label=is_multi_label)
+    ]
+    raise ValueError(
+      f"Expected a strategy for {kind} per example, as the data have, one of"
+      f" {known}, got {name!r}."
+    )
   chosen = {key: config.selection.options[key] for key in strategy.option_names}
   return functools.partial(form, **strategy.choose_options(chosen))
 
