@@ -546,11 +546,11 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
   form = strategy.form(is_multi_label=is_multi_label)
   if form is None:
     kind = "several labels" if is_multi_label else "one label"
-    known = [
+    known = sorted(
       other
       for other, row in STRATEGIES.items()
       if row.form(is_multi_label=is_multi_label)
-    ]
+    )
     raise ValueError(
       f"Expected a strategy for {kind} per example, as the data have, one of"
       f" {known}, got {name!r}."
