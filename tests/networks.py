@@ -140,6 +140,32 @@ def draw_batches(
   return batches
 
 
+class NaiveAdam:
+  """Adam in NumPy, on float32 parameters of any structure."""
+
+  def __init__(self, params):
+    self.params, self._count = params, 0
+    self._first = self._second = jax.tree.map(np.zeros_like, params)
+
+  def step(self, gradient, rate: float) -> None:
+    self._count += 1
+
+    def move(value, first, second):
+      first = first / (1.0 - 0.9**self._count)
+      second = second / (1.0 - 0.999**self._count)
+      return np.float32(value - rate * first / (np.sqrt(second) + 1e-8))
+
+    self._first = jax.tree.map(
+      lambda old, new: 0.9 * old + 0.1 * np.float64(new), self._first, gradient
+    )
+    self._second = jax.tree.map(
+      lambda old, new: 0.999 * old + 0.001 * np.float64(new) ** 2,
+      self._second,
+      gradient,
+    )
+    self.params = jax.tree.map(move, self.params, self._first, self._second)
+
+
 class Case:
   """A network of which some layers train."""
 

@@ -1,7 +1,7 @@
 """Batches of images, decoded by threads a little ahead of their consumer."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 import contextlib
 import dataclasses
@@ -245,7 +245,7 @@ def device_batches(
   num_workers: int,
   num_ahead: int = 128,
   has_labels: bool = True,
-) -> Iterator[tuple[jax.Array, ...]]:
+) -> Generator[tuple[jax.Array, ...], None, None]:
   """Yields images and labels on the devices, a little ahead of their use.
 
   Threads make the images while the devices work. A process reads those of its
@@ -320,7 +320,7 @@ def _batched(
 
 def _prefetched(
   batches: Iterable[_Item], put: Callable[[_Item], _Result], num_ahead: int
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
   """Yields what was put; closes `batches` when it is closed."""
   ready = collections.deque()
   with contextlib.ExitStack() as stack:

@@ -1,6 +1,6 @@
 """The epochs of a pre-training, with checkpoints inside epochs too."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 import contextlib
 import dataclasses
 import functools
@@ -160,7 +160,7 @@ def _restore(
     recipe=setup.recipe,
   )
   found = journal.read(workdir)
-  per_epoch = setup.recipe.steps_per_epoch
+  per_epoch = setup.recipe.epoch_steps
   state = checkpoint.restore_latest(
     manager,
     sharding.replicate(initial, setup.mesh),
@@ -174,7 +174,9 @@ def _restore(
   return state, found[: done // per_epoch + 1]
 
 
-def _batches(setup: Setup, first: int) -> Iterator[tuple[jax.Array, ...]]:
+def _batches(
+  setup: Setup, first: int
+) -> Generator[tuple[jax.Array, ...], None, None]:
   """Yields the views of the steps from `first` on, on the devices."""
 
   def seeds(epoch: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -211,7 +213,7 @@ def _run_epoch(
   save: _Saver,
 ) -> tuple[PretrainState, journal.EpochRecord]:
   """Makes the remaining steps of an epoch; epoch 0 has none."""
-  per_epoch = setup.recipe.steps_per_epoch
+  per_epoch = setup.recipe.epoch_steps
   start, num_left = time.monotonic(), epoch * per_epoch - int(state.step)
   key, waiting = keys.seed_key(setup.seed, "steps"), None
   left = itertools.islice(batched, num_left)
@@ -245,7 +247,7 @@ def _make_record(
 
   Its times cover only this process, which may have started inside the epoch.
   """
-  recipe, record = setup.recipe, {"epoch": epoch}
+  recipe, record = setup.recipe, journal.EpochRecord(epoch=epoch)
   if epoch:
     losses = np.asarray(state.losses)
     _check_losses(losses)

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-import flax
+from flax import struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -25,8 +25,7 @@ from decern_jax.training.recipe import (
 )
 
 
-@flax.struct.dataclass
-class PretrainState:
+class PretrainState(struct.PyTreeNode):
   """Everything that changes during pre-training.
 
   Attributes:
@@ -168,13 +167,13 @@ def pretrain_step(
     gradient,
     learning_rates(recipe, state.step, by_step=True),
   )
-  epoch = state.step // recipe.steps_per_epoch
+  epoch = state.step // recipe.epoch_steps
   following = state.replace(
     params=params,
     batch_stats=outcome.batch_stats,
     opt_state=opt_state,
     momentum=outcome.momentum,
-    losses=state.losses.at[epoch].add(loss / recipe.steps_per_epoch),
+    losses=state.losses.at[epoch].add(loss / recipe.epoch_steps),
     step=state.step + 1,
   )
   everywhere = NamedSharding(mesh, PartitionSpec())

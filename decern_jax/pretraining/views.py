@@ -107,13 +107,17 @@ def _change_colors(
   is_gray = rng.random() < views.grayscale
   strength = views.jitter_strength if is_jittered else 0.0
   spread = strength * np.array(_JITTER)
-  factors = rng.uniform(np.maximum(0.0, 1.0 - spread), 1.0 + spread)
+  brightness, contrast, saturation = rng.uniform(
+    np.maximum(0.0, 1.0 - spread), 1.0 + spread
+  )
   turn = rng.uniform(-1.0, 1.0) * _HUE_JITTER * strength
   if view.shape[-1] != 3:
-    return _scale_bands(view, *factors[:2]) if is_jittered else view
+    return _scale_bands(view, brightness, contrast) if is_jittered else view
   if not (is_jittered or is_gray):
     return view
-  return _map_colors(view, *factors, turn, is_gray=is_gray)
+  return _map_colors(
+    view, brightness, contrast, saturation, turn, is_gray=is_gray
+  )
 
 
 def _map_colors(

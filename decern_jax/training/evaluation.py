@@ -1,6 +1,7 @@
 """Metrics of a classifier, exact over padded data."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,15 @@ from decern_jax.training.head import example_losses
 from decern_jax.training.learner import PlacedSplit
 
 
-class Totals(NamedTuple):
-  """Sums over the examples that count; sums of parts add up.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Totals:
+  """Sums over examples; the totals of disjoint sets of examples add up.
 
   Attributes:
-    examples: int32 [classes], examples of each class.
-    correct: int32 [classes], those whose largest logit is their label's.
-    loss: float32 [], sum of the cross-entropies.
+    examples: Number of examples of each class.
+    correct: Number of them that are classified correctly.
+    loss: Sum of the cross-entropies.
   """
 
   examples: Int[Array, " classes"]
@@ -31,29 +34,33 @@ class Totals(NamedTuple):
 
 
 def evaluate(
-  head: LinearHead, part: PlacedSplit, *, label_counts: np.ndarray | None = None
+  head: LinearHead,
+  split: PlacedSplit,
+  *,
+  label_counts: np.ndarray | None = None,
 ) -> dict[str, Any]:
-  """Returns the metrics of a head on one part of the data.
+  """Returns the metrics of a head on one data split.
 
   Args:
     head: The head.
-    part: The part, of at least one example.
-    label_counts: int [classes], training examples with each label; needed where
-      an example may have several.
+    split: The split, with at least one example.
+    label_counts: int [classes], number of training examples with each label;
+      needed where an example may have several labels.
 
   Returns:
-    As `summarize`, or where an example may have several labels what
-    `multilabel_metrics.summarize` returns, with the mean binary cross-entropy
-    as "loss". All processes get the same, and must call it together.
+    The result of `summarize`. Where an example may have several labels: that of
+    `multilabel_metrics.summarize`, with the mean binary cross-entropy as
+    "loss". All processes must call this together, and get the same result.
   """
-  arrays = (part.features, part.labels, part.valid)
-  if part.labels.ndim == 1:
+  arrays = (split.features, split.labels, split.valid)
+  if split.labels.ndim == 1:
     return summarize(jax.tree.map(to_host, evaluate_head(head, *arrays)))
-  probs = predict(head, part.features, is_multi_label=True)
+  assert label_counts is not None
+  probs = predict(head, split.features, is_multi_label=True)
   found = multilabel_metrics.summarize(
     to_host(probs),
-    to_host(part.labels),
-    valid=to_host(part.valid),
+    to_host(split.labels),
+    valid=to_host(split.valid),
     train_counts=label_counts,
   )
   return {**found, "loss": float(_mean_loss(head, *arrays))}
@@ -73,13 +80,13 @@ def evaluate_head(
   labels: Int[Array, " rows"],
   valid: Bool[Array, " rows"],
 ) -> Totals:
-  """Counts what a head gets right.
+  """Counts the examples that a head classifies correctly.
 
   Args:
     head: The head.
-    features: Features, padded to any length.
+    features: Features, with any padding.
     labels: Class of each row.
-    valid: True at the rows that exist.
+    valid: False in padding.
 
   Returns:
     The totals over the valid rows.
@@ -96,21 +103,21 @@ def evaluate_head(
 
 
 def _count_by_class(labels, counted, num_classes: int) -> jax.Array:
-  """Counts rows by label; what a padded row has for its label is ignored."""
+  """Counts rows by label; padding may have any label."""
   zeros = jnp.zeros(num_classes, jnp.int32)
   return zeros.at[labels].add(counted.astype(jnp.int32), mode="drop")
 
 
 def summarize(totals: Totals) -> dict[str, Any]:
-  """Returns the metrics that totals give.
+  """Returns the metrics that follow from totals.
 
   Args:
     totals: Totals over at least one example.
 
   Returns:
-    "accuracy", the top-1 accuracy in [0, 1]; "balanced_accuracy", the mean over
-    the classes that have an example; "class_accuracy", one per class, None for
-    a class without an example; "loss", the mean cross-entropy.
+    "accuracy", the top-1 accuracy in [0, 1]; "class_accuracy", that of each
+    class, None for a class without examples; "balanced_accuracy", the mean of
+    these over the other classes; "loss", the mean cross-entropy.
   """
   examples, correct = np.asarray(totals.examples), np.asarray(totals.correct)
   by_class = [

@@ -1,17 +1,16 @@
 """Fine-tuning: the backbone and the head train on images in every round."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
 import itertools
 import time
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from absl import logging
 from etils import epath
-import flax
-from flax import traverse_util
+from flax import struct, traverse_util
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -44,8 +43,7 @@ FOLDER = "training"
 Params = Mapping[str, Any]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """Everything that changes during fine-tuning.
 
   Frozen parameters are not part of it, so they get no gradients and no moments.
@@ -59,7 +57,7 @@ class TrainState:
     losses: float32 [epochs], the mean loss of each epoch so far.
     epoch: int32 [], completed epochs.
     batch: int32 [], completed batches of the current epoch.
-    auxiliary: None; `AuxiliaryTrainState` has parameters.
+    auxiliary: Parameters of the strategy's auxiliary module; {} without one.
   """
 
   backbone: Any
@@ -69,24 +67,7 @@ class TrainState:
   losses: jax.Array
   epoch: jax.Array
   batch: jax.Array
-  # No field: a state without a module is saved without a place for it.
-  auxiliary: ClassVar[Any] = None
-
-  @property
-  def trained(self) -> tuple[Any, ...]:
-    """All parameters that the optimizer updates."""
-    return (self.backbone, self.head)
-
-
-@flax.struct.dataclass
-class AuxiliaryTrainState(TrainState):
-  """A state with a strategy's auxiliary module, which trains with the model.
-
-  Attributes:
-    auxiliary: The parameters of the module.
-  """
-
-  auxiliary: Any = None
+  auxiliary: Any
 
   @property
   def trained(self) -> tuple[Any, ...]:
@@ -140,15 +121,14 @@ def create(
     auxiliary: Initial parameters of an auxiliary module, or None.
 
   Returns:
-    The state, an `AuxiliaryTrainState` with a module; it can be donated without
-    touching the arguments.
+    The state; it can be donated without touching the arguments.
   """
+  if auxiliary is None:
+    auxiliary = {}
   backbone, head, batch_stats, auxiliary = jax.tree.map(
     jnp.copy, (backbone, head, batch_stats, auxiliary)
   )
-  has_module = auxiliary is not None
-  make = AuxiliaryTrainState if has_module else TrainState
-  state = make(
+  state = TrainState(
     backbone=backbone,
     head=head,
     batch_stats=batch_stats,
@@ -156,7 +136,7 @@ def create(
     losses=jnp.zeros(recipe.num_epochs, jnp.float32),
     epoch=jnp.zeros((), jnp.int32),
     batch=jnp.zeros((), jnp.int32),
-    **({"auxiliary": auxiliary} if has_module else {}),
+    auxiliary=auxiliary,
   )
   return state.replace(opt_state=make_optimizer(recipe).init(state.trained))
 
@@ -216,7 +196,7 @@ def train_step(
   """
 
   def compute_loss(trained):
-    backbone, head, *params = trained
+    backbone, head, params = trained
     variables = {"params": merge(backbone, fixed)}
     if state.batch_stats:
       variables["batch_stats"] = state.batch_stats
@@ -234,7 +214,7 @@ def train_step(
     outputs, stages = outputs
     loss = cross_entropy(head, outputs, labels, counted)
     own = auxiliary.loss(
-      *params,
+      params,
       stages,
       example_losses(logits(head, outputs), labels),
       epoch=state.epoch,
@@ -247,7 +227,7 @@ def train_step(
     compute_loss, has_aux=True
   )(trained)
   rates = learning_rates(recipe, jnp.arange(recipe.num_epochs))
-  (backbone, head, *params), opt_state = apply_gradient(
+  (backbone, head, params), opt_state = apply_gradient(
     recipe, trained, state.opt_state, gradient, rates[state.epoch]
   )
   following = state.replace(
@@ -257,7 +237,7 @@ def train_step(
     opt_state=opt_state,
     losses=state.losses.at[state.epoch].add(loss / num_batches),
     batch=state.batch + 1,
-    **({"auxiliary": params[0]} if params else {}),
+    auxiliary=params,
   )
   return following, loss
 
@@ -343,7 +323,9 @@ def make_learner(
     variables = {"params": merge(trained.backbone, fixed)}
     if trained.batch_stats:
       variables["batch_stats"] = trained.batch_stats
-    return learner.Fit(variables, trained.head, losses, trained.auxiliary)
+    return learner.Fit(
+      variables, trained.head, losses, trained.auxiliary or None
+    )
 
   def embed_model(model: learner.Fit, wanted: np.ndarray):
     params = () if model.auxiliary is None else (model.auxiliary,)
@@ -442,7 +424,7 @@ def _device_batches(
   seed: int,
   round_num: int,
   steps: tuple[int, int],
-) -> Iterator[tuple[jax.Array, jax.Array]]:
+) -> Generator[tuple[jax.Array, ...], None, None]:
   """Yields images and labels of the steps in the range `steps`."""
 
   def seeds(number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -470,7 +452,7 @@ def _run_epoch(
   setup: Setup,
   state: TrainState,
   fixed: Params,
-  pairs: Iterator[tuple[jax.Array, jax.Array]],
+  pairs: Iterator[tuple[jax.Array, ...]],
   num_batches: int,
   manager,
 ) -> TrainState:

@@ -1,8 +1,4 @@
-"""Learning on frozen features: a fresh linear head in every round.
-
-The features of every image are computed once, and a head is trained on them in
-a second.
-"""
+"""Training on frozen features: a fresh linear head in every round."""
 
 from typing import Any
 
@@ -21,7 +17,7 @@ from decern_jax.training.recipe import Recipe
 
 def make_learner(
   variables: Any,
-  parts: dict[str, learner.PlacedSplit],
+  splits: dict[str, learner.PlacedSplit],
   *,
   num_classes: int,
   capacity: int,
@@ -32,11 +28,11 @@ def make_learner(
   """Makes a learner of heads.
 
   Args:
-    variables: Of the backbone that the features come from.
-    parts: "train", "test" and, if there is one, "val".
+    variables: Variables of the backbone that computed the features.
+    splits: "train", "test" and, if there is one, "val".
     num_classes: Number of classes.
-    capacity: Labels of the last round: all rounds are computed with arrays of
-      this length, and so by one program.
+    capacity: Number of labels in the last round. All rounds use arrays of this
+      length, so that one program serves them all.
     seed: Seed of the run.
     recipe: How to train.
     auxiliary: The module that trains together with the head, if any; the head
@@ -47,12 +43,12 @@ def make_learner(
   """
 
   def fit(state: rounds.RoundState) -> learner.Fit:
-    dim = parts["train"].features.shape[1]
+    dim = splits["train"].features.shape[1]
     head = init_head(
       keys.seed_key(seed, "params"), dim=dim, num_classes=num_classes
     )
     key = keys.round_key(seed, "order", int(state.round))
-    rows = _labeled_rows(parts["train"], state, capacity)
+    rows = _labeled_rows(splits["train"], state, capacity)
     params = auxiliary_lib.init(auxiliary, seed, stage_dims=(dim,))
     if auxiliary is None:
       head, losses = fit_head(key, head, *rows, recipe=recipe)
@@ -67,20 +63,20 @@ def make_learner(
   return learner.Learner(
     fit=fit,
     embed=lambda model, wanted: learner.with_predictions(
-      parts, auxiliary, model.auxiliary
+      splits, auxiliary, model.auxiliary
     ),
   )
 
 
 def _labeled_rows(
   train: learner.PlacedSplit, state: rounds.RoundState, capacity: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns features and labels, what is labeled first, and how many it is."""
-  positions = np.flatnonzero(state.labeled)
-  where = np.zeros(capacity, np.int32)
-  where[: len(positions)] = positions
+) -> tuple[np.ndarray, np.ndarray, jax.Array]:
+  """Returns features and labels, labeled rows first, and their number."""
+  indices = np.flatnonzero(state.labeled)
+  padded = np.zeros(capacity, np.int32)
+  padded[: len(indices)] = indices
   rows, labels = (
-    sharding.take_replicated(array, where)
+    sharding.take_replicated(array, padded)
     for array in (train.features, train.labels)
   )
-  return rows, labels, jnp.asarray(len(positions))
+  return rows, labels, jnp.asarray(len(indices))

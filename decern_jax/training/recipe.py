@@ -41,10 +41,15 @@ class Recipe:
   weight_decay: float = 0.0
 
   @property
+  def epoch_steps(self) -> int:
+    """The steps of an epoch, where `steps_per_epoch` is given."""
+    assert self.steps_per_epoch is not None
+    return self.steps_per_epoch
+
+  @property
   def num_steps(self) -> int:
     """The steps of all epochs, where `steps_per_epoch` is given."""
-    assert self.steps_per_epoch is not None
-    return self.num_epochs * self.steps_per_epoch
+    return self.num_epochs * self.epoch_steps
 
 
 def learning_rates(
@@ -65,7 +70,7 @@ def learning_rates(
   Returns:
     The rates.
   """
-  per_epoch = recipe.num_steps // recipe.num_epochs if by_step else 1
+  per_epoch = recipe.epoch_steps if by_step else 1
   warmup = recipe.warmup_epochs * per_epoch
   rise = optax.linear_schedule(
     recipe.warmup_learning_rate, recipe.learning_rate, max(1, warmup)
@@ -155,9 +160,10 @@ def _are_kernels(params: Any) -> Any:
 def _scale_by_given_rate() -> optax.GradientTransformationExtraArgs:
   """Scales updates by minus the rate that `update` is called with."""
 
-  def update(updates, state, params=None, *, learning_rate, **unused):
-    del params, unused
-    return jax.tree.map(lambda leaf: -learning_rate * leaf, updates), state
+  def update(updates, state, params=None, **extra):
+    del params
+    rate = extra["learning_rate"]
+    return jax.tree.map(lambda leaf: -rate * leaf, updates), state
 
   return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
 

@@ -1,6 +1,6 @@
 """The state of a run: which example has been labeled in which round."""
 
-import flax
+from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,18 +8,18 @@ import numpy as np
 NOT_LABELED = -1
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class RoundState:
-  """All that a run carries from one round to the next.
+  """Everything that a run carries from one round to the next.
 
-  Every round trains from the same initial parameters, and every random key is
-  derived from the seed, so that this state and the configuration determine the
-  rest of the run.
+  Every round trains from the same initial parameters, and every random key
+  follows from the seed. This state and the configuration therefore determine
+  the rest of the run.
 
   Attributes:
     round: int32 [], the round to run next.
     labeled_at: int32 [train], the first round that trains on each example: 0
-      for the initial set, -1 where there is no label yet.
+      for the initial set, -1 for an unlabeled example.
   """
 
   round: jax.Array
@@ -32,7 +32,7 @@ class RoundState:
     return (at >= 0) & (at <= int(self.round))
 
   def before(self) -> "RoundState":
-    """Returns the state of the round before, which round 0 does not have."""
+    """Returns the state of the previous round; not for round 0."""
     last = int(self.round) - 1
     labeled_at = np.asarray(self.labeled_at)
     return make_state(
@@ -40,13 +40,13 @@ class RoundState:
     )
 
   def with_answers(self, is_known: np.ndarray) -> "RoundState":
-    """Returns this round's state with the labels that there are.
+    """Returns this round's state with the labels that were really given.
 
-    What was asked for and has no label goes back to the pool; a label that came
-    late is one of this round.
+    Queried examples without a label go back to the pool. A label that came late
+    counts as one of this round.
 
     Args:
-      is_known: bool [train], the examples that have a label.
+      is_known: bool [train], True at the examples that have a label.
     """
     labeled_at = np.where(is_known, self.labeled_at, NOT_LABELED)
     is_late = is_known & (labeled_at == NOT_LABELED)
@@ -58,13 +58,15 @@ class RoundState:
     """Returns the state of the next round, which trains on more examples.
 
     Args:
-      selected: int [budget], distinct positions without a label; may be empty.
+      selected: int [budget], distinct indices of unlabeled examples; may be
+        empty.
 
     Returns:
       The next state.
 
     Raises:
-      ValueError: If a position is repeated, labeled already, or outside.
+      ValueError: If an index is repeated, out of range, or of a labeled
+        example.
     """
     selected = np.asarray(selected)
     if not np.issubdtype(selected.dtype, np.integer):
@@ -107,16 +109,16 @@ def make_state(round_num: int, labeled_at: np.ndarray) -> RoundState:
   )
 
 
-def make_first_state(size: int, positions: np.ndarray) -> RoundState:
+def make_first_state(size: int, indices: np.ndarray) -> RoundState:
   """Returns the state before the first round.
 
   Args:
-    size: Examples of the pool.
-    positions: int [labels], those that the first round trains on.
+    size: Number of examples in the pool.
+    indices: int [labels], the examples that the first round trains on.
 
   Returns:
     The state.
   """
   labeled_at = np.full(size, NOT_LABELED, np.int32)
-  labeled_at[positions] = 0
+  labeled_at[indices] = 0
   return make_state(0, labeled_at)

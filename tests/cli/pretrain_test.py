@@ -14,7 +14,7 @@ from decern_jax.cli import config_flag, pretrain
 from decern_jax.distributed import processes
 from decern_jax.pretraining import journal, loop, step
 from decern_jax.runs import experiment, pretraining
-from tests import tiny
+from tests import networks, tiny
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,13 @@ def make_config(data, tmp_path):
     return config.lock()
 
   return make
+
+
+@pytest.fixture
+def tiny_network(monkeypatch):
+  """Draws always the same network, so that its programs compile once."""
+  backbone = networks.make_backbone(use_norm=False)._replace(name="small_cnn")
+  monkeypatch.setattr(models, "load_or_draw", lambda *_, **__: backbone)
 
 
 class TestRun:
@@ -83,6 +90,7 @@ class TestRun:
     ).fingerprint
     assert loaded.fingerprint != random
 
+  @pytest.mark.usefixtures("tiny_network")
   def test_leaves_records_and_picture_and_no_checkpoint(
     self, make_config, folder, capsys
   ):
@@ -100,6 +108,7 @@ class TestRun:
     assert "simclr of small_cnn on 32 images" in said
     assert said.count("knn accuracy") == 3
 
+  @pytest.mark.usefixtures("tiny_network")
   def test_finished_run_is_shown_and_not_repeated(
     self, make_config, folder, capsys, monkeypatch
   ):
@@ -111,6 +120,7 @@ class TestRun:
     assert "finished run" in capsys.readouterr().out
     assert (folder / pretrain.WEIGHTS_FILE).read_bytes() == before
 
+  @pytest.mark.usefixtures("tiny_network")
   def test_stopped_run_continues_to_the_same_weights(
     self, make_config, tmp_path, monkeypatch
   ):
@@ -130,6 +140,7 @@ class TestRun:
     )
     assert first == other
 
+  @pytest.mark.usefixtures("tiny_network")
   def test_refuses_the_folder_of_other_settings(self, make_config, folder):
     pretrain.run(make_config(), folder)
     with pytest.raises(ValueError, match="train.num_epochs: 2 there, 3 now"):
@@ -142,11 +153,13 @@ class TestRun:
       pretrain.run(make_config(pretrain__objective="byol"), folder)
     assert not folder.exists()
 
+  @pytest.mark.usefixtures("tiny_network")
   def test_claims_nothing_for_data_that_do_not_fit(self, make_config, folder):
     with pytest.raises(ValueError, match="<= 32 training images, got 64"):
       pretrain.run(make_config(train__batch_size=64), folder)
     pretrain.run(make_config(), folder)
 
+  @pytest.mark.usefixtures("tiny_network")
   def test_reads_every_field(self, make_config, folder, monkeypatch):
     """Apart from the check, which reads all that it knows."""
     monkeypatch.setattr(pretraining, "check", lambda config: None)

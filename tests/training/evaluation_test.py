@@ -65,7 +65,8 @@ class TestEvaluateHead:
     masks = np.arange(POOL) < 20, np.arange(POOL) >= 20
     parts = [evaluate(PROBLEM, LABELS, mask) for mask in masks]
     whole = evaluate(PROBLEM, LABELS, np.ones(POOL, bool))
-    for part, other, both in zip(*parts, whole, strict=True):
+    leaves = map(jax.tree.leaves, (*parts, whole))
+    for part, other, both in zip(*leaves, strict=True):
       np.testing.assert_allclose(part + other, both, rtol=1e-6)
 
   def test_no_valid_row_gives_zeros(self):
@@ -75,7 +76,7 @@ class TestEvaluateHead:
 
   def test_counts_are_integers_by_class(self):
     totals = evaluate(PROBLEM, LABELS, np.ones(POOL, bool))
-    for counts in totals[:2]:
+    for counts in (totals.examples, totals.correct):
       assert counts.dtype == np.int32
       assert counts.shape == (NUM_CLASSES,)
 

@@ -15,6 +15,7 @@ from tests.training import finetuned
 from tests.training.finetuned import (
   NARROW,
   NUM_EPOCHS,
+  PLAIN,
   assert_close,
   assert_same,
   fit,
@@ -65,8 +66,7 @@ def count_steps(monkeypatch):
 
 
 class TestResume:
-  @each("name", [NARROW, "small_cnn"])
-  @each("num_steps", [0, 3, 7])
+  @each("name, num_steps", [(NARROW, 0), (NARROW, 3), (PLAIN, 5)])
   def test_ends_as_the_uninterrupted(
     self, tmp_path, stop_after, count_steps, name, num_steps
   ):
@@ -80,12 +80,13 @@ class TestResume:
     assert sorted({*count_steps}) == [*range(num_saved, NUM_EPOCHS)]
     assert len(count_steps) == 2 * (NUM_EPOCHS - num_saved)
 
-  @each("num_steps", [1, 2, 5])
+  @each("num_steps", [1, 2])
   def test_after_sigterm_goes_on_with_the_next_batch(
     self, setup, tmp_path, count_steps, monkeypatch, num_steps
   ):
     """An epoch has two steps: after an odd number of them one is begun."""
     calls = itertools.count()
+    count_steps.clear()
     with monkeypatch.context() as patch:
       patch.setattr(processes, "is_stopping", lambda: next(calls) == num_steps)
       with pytest.raises(processes.PreemptedError):
@@ -112,17 +113,17 @@ class TestResume:
   def test_goes_on_with_other_threads_and_devices(
     self, setup, tmp_path, stop_after
   ):
-    stop_after(5, setup, tmp_path)
+    stop_after(3, setup, tmp_path)
     other = dataclasses.replace(setup, mesh=make_mesh(8), num_workers=1)
     found, expected = fit(other, tmp_path), finetuned.fitted(NARROW)
-    np.testing.assert_array_equal(found.losses[:2], expected.losses[:2])
+    np.testing.assert_array_equal(found.losses[:1], expected.losses[:1])
     assert_close(found, expected)
 
   def test_falls_back_from_a_damaged_state(
     self, setup, tmp_path, stop_after, caplog
   ):
-    stop_after(7, setup, tmp_path)
-    last = tmp_path / finetune.FOLDER / "0" / str(3 * finetuned.STEPS_OF_EPOCH)
+    stop_after(5, setup, tmp_path)
+    last = tmp_path / finetune.FOLDER / "0" / str(2 * finetuned.STEPS_OF_EPOCH)
     files = [path for path in last.rglob("*") if path.is_file()]
     max(files, key=lambda path: path.stat().st_size).write_bytes(b"")
     assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))

@@ -6,19 +6,15 @@ import tempfile
 
 import jax
 import numpy as np
-import pytest
 
-from decern_jax import models
 from decern_jax.data import augmentation
 from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
-from decern_jax.models import pretrained
-from decern_jax.models.backbones import resnet
 from decern_jax.training import finetune, learner, rounds
 from decern_jax.training.recipe import Recipe
-from tests import tiny
+from tests import networks, tiny
 
-NUM_EPOCHS = 4
+NUM_EPOCHS = 3
 RECIPE = Recipe(
   num_epochs=NUM_EPOCHS,
   batch_size=8,
@@ -30,9 +26,8 @@ RECIPE = Recipe(
 POOL, NUM_LABELED = 32, 20
 STEPS_OF_EPOCH = NUM_LABELED // RECIPE.batch_size
 SEED = 5
-# With batch normalisation; `small_cnn` has none.
-NARROW = "narrow_resnet"
-NARROW_SPEC = resnet.make_spec(1, 1, use_bottleneck=False, width=4)
+# A network with batch normalization, and one without.
+NARROW, PLAIN = "narrow", "plain"
 
 
 def make_split() -> Split:
@@ -43,34 +38,14 @@ def make_split() -> Split:
   return Split(ids=ids, labels=labels, read=images.__getitem__)
 
 
-def write_narrow(path: pathlib.Path) -> pathlib.Path:
-  """Writes random weights of the narrow network, with its statistics."""
-  image = np.zeros((1, tiny.SIZE, tiny.SIZE, 3), np.float32)
-  variables = jax.jit(NARROW_SPEC.module().init)(jax.random.key(0), image)
-  pretrained.save_safetensors(path, variables)
-  return path
-
-
 @functools.cache
-def make_setup(name: str) -> finetune.Setup:
-  """Returns always the same one, so that its programs are compiled once."""
-  write = write_narrow if name == NARROW else tiny.write_weights
-  with (
-    pytest.MonkeyPatch.context() as patch,
-    tempfile.TemporaryDirectory() as folder,
-  ):
-    patch.setitem(models.MODELS, NARROW, NARROW_SPEC)
-    backbone = models.create(
-      name,
-      weights=write(pathlib.Path(folder) / "weights.safetensors"),
-      image_size=tiny.SIZE,
-    )
-    params = backbone.variables["params"]
-    mask = models.trainable_mask(name, params, "published")
+def make_setup(name: str = NARROW) -> finetune.Setup:
+  """Returns always the same one, so that its programs compile once."""
+  use_norm = name == NARROW
   return finetune.Setup(
-    backbone=backbone,
-    mask=mask,
-    use_batch_statistics=name == NARROW,
+    backbone=networks.make_backbone(use_norm=use_norm),
+    mask=networks.make_mask(("norm", "last"), use_norm=use_norm),
+    use_batch_statistics=use_norm,
     num_classes=len(tiny.CLASSES),
     train=make_split(),
     augment=functools.partial(

@@ -1,4 +1,4 @@
-"""Tests of decern_jax/training/training.py."""
+"""Tests of decern_jax/training/head.py."""
 
 import dataclasses
 import math
@@ -22,41 +22,6 @@ PUBLISHED = Recipe(
   final_learning_rate=1e-5,
 )
 SHORT = dataclasses.replace(PUBLISHED, num_epochs=12, learning_rate=0.05)
-
-
-def rates_of(**changes) -> np.ndarray:
-  recipe = dataclasses.replace(PUBLISHED, **changes)
-  return np.asarray(learning_rates(recipe, np.arange(recipe.num_epochs)))
-
-
-class TestEpochLearningRates:
-  def test_published_schedule_warms_up_and_decays(self):
-    rates = rates_of()
-    assert rates.shape == (200,)
-    np.testing.assert_allclose(rates[0], 1e-6, rtol=1e-3)
-    np.testing.assert_allclose(np.diff(rates[:6]), 999e-6 / 5, rtol=1e-4)
-    assert rates.argmax() == 5
-    np.testing.assert_allclose(rates[5], 1e-3, rtol=1e-6)
-    assert (np.diff(rates[5:]) < 0).all()
-    # The cosine would reach 1e-5 in the epoch after the last.
-    np.testing.assert_allclose(rates[-1], 1e-5, rtol=0.01)
-
-  def test_matches_the_cosine(self):
-    epochs = np.arange(195)
-    expected = 1e-5 + 0.5 * 99e-5 * (1.0 + np.cos(math.pi * epochs / 195))
-    np.testing.assert_allclose(rates_of()[5:], expected, rtol=1e-4)
-
-  def test_starts_at_the_peak_without_warmup(self):
-    np.testing.assert_allclose(rates_of(warmup_epochs=0)[0], 1e-3, rtol=1e-6)
-
-  def test_may_warm_up_all_the_time(self):
-    rates = rates_of(num_epochs=4, warmup_epochs=4)
-    np.testing.assert_allclose(np.diff(rates), 999e-6 / 4, rtol=1e-4)
-
-  def test_one_epoch_has_a_rate(self):
-    np.testing.assert_allclose(
-      rates_of(num_epochs=1, warmup_epochs=0), [1e-3], rtol=1e-6
-    )
 
 
 class TestInitHead:
@@ -85,14 +50,14 @@ class TestCrossEntropy:
     counted = np.arange(40) % 3 > 0
     expected = -np.log(problem.probs[np.arange(40), labels])[counted].mean()
     arrays = (problem.head, problem.features, labels, counted)
-    actual = cross_entropy(*jax.tree.map(jnp.asarray, arrays))
+    actual = jax.jit(cross_entropy)(*arrays)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
   def test_is_zero_where_no_row_counts(self):
     problem = oracle.make_problem()
     none = np.zeros(40, bool)
     arrays = (problem.head, problem.features, np.zeros(40, int), none)
-    assert cross_entropy(*jax.tree.map(jnp.asarray, arrays)) == 0.0
+    assert jax.jit(cross_entropy)(*arrays) == 0.0
 
 
 def naive_fit(head, features, labels, recipe) -> tuple[LinearHead, list[float]]:
@@ -175,17 +140,11 @@ class TestFitHead:
     for actual, wanted in zip(head, expected, strict=True):
       np.testing.assert_allclose(actual, wanted, atol=2e-4)
 
-  def test_learns_separable_classes(self):
-    problem = oracle.make_problem(dim=60)
-    recipe = dataclasses.replace(SHORT, num_epochs=60)
-    _, losses = fit(problem, self.labels, recipe=recipe)
-    assert losses[-1] < 0.1 < losses[0]
-
   @each("garbage", [0.0, -1e3, 1e30, np.nan])
   def test_padding_rows_never_matter(self, garbage):
     problem = oracle.make_problem()
-    recipe = dataclasses.replace(SHORT, batch_size=16)
-    for num_rows in (7, 37):
+    recipe = dataclasses.replace(SHORT, batch_size=8)
+    for num_rows in (7, 20):
       expected = fit(problem, self.labels, num_rows=num_rows, recipe=recipe)
       features, labels = problem.features.copy(), self.labels.copy()
       features[num_rows:], labels[num_rows:] = garbage, 4
@@ -217,22 +176,22 @@ class TestFitHead:
     assert len({frozenset(rows) for rows in epochs}) > 2
 
   def test_an_epoch_may_have_several_passes(self):
-    """Of the one batch that 7 rows are, each of them three times."""
+    """Of the one batch that 7 rows are, each of them five times."""
     problem = oracle.make_problem(pool=40)
     recipe = dataclasses.replace(SHORT, batch_size=8)
-    once, thrice = (
+    once, often = (
       fit(
         problem,
         self.labels,
         num_rows=7,
         recipe=dataclasses.replace(recipe, steps_per_epoch=steps),
       )[1]
-      for steps in (1, 3)
+      for steps in (1, 5)
     )
-    np.testing.assert_allclose(once[0], thrice[0], rtol=0.5)
-    assert thrice[-1] < 0.8 * once[-1]
+    np.testing.assert_allclose(once[0], often[0], rtol=0.5)
+    assert often[-1] < 0.8 * once[-1]
 
-  @each("num_rows, steps", [(7, 1), (20, 2), (40, 5)])
+  @each("num_rows, steps", [(7, 1), (40, 5)])
   def test_as_many_steps_as_a_pass_has_are_a_pass(self, num_rows, steps):
     problem = oracle.make_problem(pool=40)
     recipe = dataclasses.replace(SHORT, batch_size=8)
@@ -261,15 +220,16 @@ class TestFitHead:
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
   def test_compiles_once_while_the_labeled_set_grows(self):
-    problem = oracle.make_problem(pool=31)
+    problem = oracle.make_problem()
     recipe = dataclasses.replace(SHORT, batch_size=8)
+    fit(problem, self.labels, num_rows=40, recipe=recipe)
     before = fit_head._cache_size()
     for round_num, num_rows in enumerate((5, 8, 16, 31)):
       fit(
         problem,
-        self.labels[:31],
+        self.labels,
         num_rows=num_rows,
         recipe=recipe,
         seed=round_num,
       )
-    assert fit_head._cache_size() == before + 1
+    assert fit_head._cache_size() == before

@@ -135,7 +135,7 @@ def expected(setup, tmp_path_factory):
 
 
 class TestFit:
-  """Fine-tunings of a network with batch normalisation."""
+  """Fine-tunings of a network with batch normalization."""
 
   def test_after_sigterm_goes_on_with_the_next_batch(
     self, setup, expected, tmp_path, monkeypatch
@@ -148,11 +148,11 @@ class TestFit:
         fit(setup, tmp_path)
     assert_same(fit(setup, tmp_path), expected)
 
-  def test_module_is_trained_beside_another_model(self, expected):
+  def test_module_trains_together_with_another_model(self, expected):
     without = finetuned.fitted(NARROW)
     assert without.auxiliary is None
     kernels = [layer.kernel.shape for layer in expected.auxiliary.hidden]
-    assert kernels == [(4, 128), (8, 128)]
+    assert kernels == [(4, 128), (6, 128)]
     assert (expected.losses != without.losses).any()
     # The first step is made from equal parameters.
     np.testing.assert_allclose(expected.losses[0], without.losses[0], rtol=0.05)

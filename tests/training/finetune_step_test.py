@@ -1,4 +1,4 @@
-"""Tests of decern_jax/training/train_step.py."""
+"""Tests of decern_jax/training/finetune.py: the step."""
 
 import functools
 
@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
-import optax
 
 from decern_jax.distributed.sharding import POOL_AXIS, make_mesh
 from decern_jax.training import finetune
@@ -28,16 +27,39 @@ MASKS = {
 
 def oracle(case: Case, batches, *, use_batch_statistics: bool):
   """Full gradients, Adam on all, and then the fixed ones put back."""
-  params, head = case.params, tuple(HEAD)
+  adam = networks.NaiveAdam(
+    jax.tree.map(np.asarray, (dict(case.params), tuple(HEAD)))
+  )
   stats = case.variables.get("batch_stats", {})
-  rates = learning_rates(case.recipe, jnp.arange(case.recipe.num_epochs))
-  opt_state = optax.scale_by_adam().init((params, head))
+  rates = learning_rates(case.recipe, np.arange(case.recipe.num_epochs))
   losses = []
+  compute_gradient = full_gradient(case.use_norm, use_batch_statistics)
+  for index, (images, labels) in enumerate(batches):
+    (loss, stats), gradient = compute_gradient(
+      adam.params, stats, images, labels
+    )
+    adam.step(gradient, float(rates[index // 2]))
+    moved, head = adam.params
+    params = jax.tree.map(
+      lambda trains, new, old: new if trains else np.asarray(old),
+      case.mask,
+      moved,
+      dict(case.params),
+    )
+    adam.params = params, head
+    losses.append(float(loss))
+  return *adam.params, stats, losses
 
+
+@functools.cache
+def full_gradient(use_norm: bool, use_batch_statistics: bool):
+  """Returns one program for all masks."""
+
+  @jax.jit
   @functools.partial(jax.value_and_grad, has_aux=True)
-  def compute_loss(everything, stats, images, labels):
+  def compute(everything, stats, images, labels):
     params, (kernel, bias) = everything
-    features, updated = networks.Network(case.use_norm).apply(
+    features, updated = networks.Network(use_norm).apply(
       {"params": params, "batch_stats": stats},
       networks.scale(images),
       train=use_batch_statistics,
@@ -49,27 +71,7 @@ def oracle(case: Case, batches, *, use_batch_statistics: bool):
     picked = jax.nn.log_softmax(logits)[np.arange(len(labels)), labels]
     return -picked.mean(), updated.get("batch_stats", stats)
 
-  compute_gradient = jax.jit(compute_loss)
-  for index, (images, labels) in enumerate(batches):
-    (loss, stats), gradient = compute_gradient(
-      (params, head), stats, images, labels
-    )
-    with jax.numpy_dtype_promotion("standard"):
-      update, opt_state = optax.scale_by_adam().update(gradient, opt_state)
-    rate = float(rates[index // 2])
-    moved, head = jax.tree.map(
-      lambda value, change, rate=rate: value - rate * change,
-      (params, head),
-      update,
-    )
-    params = jax.tree.map(
-      lambda trains, new, old: new if trains else old,
-      case.mask,
-      moved,
-      case.params,
-    )
-    losses.append(float(loss))
-  return params, head, stats, losses
+  return compute
 
 
 def assert_close(actual, expected, tolerance=1e-5) -> None:
@@ -117,7 +119,7 @@ class TestCreate:
   def test_moments_have_the_structure_of_what_trains(self, name):
     case = Case(MASKS[name])
     adam, *_ = case.create().opt_state
-    shapes = jax.tree.map(np.shape, (case.trained, HEAD))
+    shapes = jax.tree.map(np.shape, (case.trained, HEAD, {}))
     assert jax.tree.map(np.shape, adam.mu) == shapes
     assert jax.tree.map(np.shape, adam.nu) == shapes
 
