@@ -151,17 +151,7 @@ def encode(
 def simclr(
   params: Tree, inputs: Inputs, network: Network, options: Options
 ) -> tuple[Float[Array, ""], Outcome]:
-  """Computes the loss of SimCLR; the network gets both views as one batch.
-
-  Args:
-    params: Parameters of backbone and projector.
-    inputs: The other inputs.
-    network: The network.
-    options: The options of the loss.
-
-  Returns:
-    The loss and the other results of the step.
-  """
+  """Computes the loss of SimCLR; the network gets both views as one batch."""
   batch = len(inputs.views)
   images = inputs.views.reshape(2 * batch, *inputs.views.shape[2:])
   outputs, stats = encode(network, params, inputs.batch_stats, images)
@@ -175,17 +165,7 @@ def simclr(
 def barlow_twins(
   params: Tree, inputs: Inputs, network: Network, options: Options
 ) -> tuple[Float[Array, ""], Outcome]:
-  """Computes the loss of Barlow Twins; each view is a batch of its own.
-
-  Args:
-    params: Parameters of backbone and projector.
-    inputs: The other inputs.
-    network: The network.
-    options: The options of the loss.
-
-  Returns:
-    The loss and the other results of the step.
-  """
+  """Computes the loss of Barlow Twins; each view is a batch of its own."""
   stats, outputs = inputs.batch_stats, []
   for index in range(2):
     output, stats = encode(network, params, stats, inputs.views[:, index])
@@ -207,15 +187,6 @@ def moco_v2(
   would give the key away: the batch is split into groups, and the keys are
   shuffled before. The groups are those of the whole batch, whatever the number
   of devices.
-
-  Args:
-    params: Parameters of backbone and projector.
-    inputs: The other inputs.
-    network: The network.
-    options: The options of the loss.
-
-  Returns:
-    The loss and the other results of the step.
   """
   momentum, batch = inputs.momentum, len(inputs.views)
   key_params = jax.tree.map(
@@ -268,6 +239,8 @@ def _encode_in_groups(
   )
 
 
+# Each maps the parameters of backbone and projector, the other inputs, the
+# network and the options to the loss and the other results of the step.
 METHODS: dict[str, Callable[..., tuple[jax.Array, Outcome]]] = {
   "barlow_twins": barlow_twins,
   "moco_v2": moco_v2,

@@ -94,15 +94,7 @@ class RoundState:
 
 
 def make_state(round_num: int, labeled_at: np.ndarray) -> RoundState:
-  """Returns a state with its arrays on the device.
-
-  Args:
-    round_num: The round to run next, at least 0.
-    labeled_at: int [train], see `RoundState`.
-
-  Returns:
-    The state.
-  """
+  """Returns a state with its arrays, see `RoundState`, on the device."""
   return RoundState(
     round=jnp.asarray(round_num, jnp.int32),
     labeled_at=jnp.asarray(labeled_at, jnp.int32),

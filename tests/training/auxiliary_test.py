@@ -121,24 +121,25 @@ class TestPredictPool:
         )
 
 
+@functools.cache
+def run(strategy: str, num_devices: int = 8) -> list[dict]:
+  task, splits = tasks.make_task(num_rounds=2), tasks.make_parts(num_devices)
+  return tasks.run(task, splits, strategy)[1]
+
+
 class TestRun:
   """Whole runs on frozen features."""
 
   def test_models_are_those_of_other_strategies(self):
     """Of the first round, whose labels are the same."""
-    task, parts = tasks.make_task(num_rounds=2), tasks.make_parts()
-    _, expected = tasks.run(task, parts, "random")
-    _, found = tasks.run(task, parts, "learning_loss")
+    expected, found = run("random"), run("learning_loss")
     for name in ("train", "test"):
       assert found[0][name] == expected[0][name]
     assert len(found[0]["scores"]) == tasks.BUDGET
 
   @each("strategy", ["learning_loss", "learning_loss_clustered"])
   def test_selects_the_same_on_one_device(self, strategy):
-    task = tasks.make_task(num_rounds=3)
-    _, expected = tasks.run(task, tasks.make_parts(8), strategy)
-    _, found = tasks.run(task, tasks.make_parts(1), strategy)
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(run(strategy, 1), run(strategy), strict=True):
       assert ours["selected"] == theirs["selected"]
 
   def test_module_starts_anew_from_the_seed(self):
