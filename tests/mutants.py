@@ -114,24 +114,18 @@ MUTANTS = (
     "training/recipe.py",
     "rise(times + 1.0 if by_step else times)",
     "rise(times)",
-    (
-      "pretraining/step_test.py",
-      "training/head_test.py",
-    ),
+    ("training/recipe_test.py",),
   ),
   Mutant(
     "training/recipe.py",
     "lambda leaf: leaf.ndim > 1, params",
     "lambda leaf: leaf.ndim > 0, params",
-    (
-      "pretraining/step_test.py",
-      "training/head_test.py",
-    ),
+    ("training/recipe_test.py",),
   ),
   Mutant(
     "pretraining/loop.py",
-    "step.learning_rate(recipe, int(state.step) - 1)",
-    "step.learning_rate(recipe, int(state.step))",
+    "learning_rates(recipe, state.step - 1, by_step=True)",
+    "learning_rates(recipe, state.step, by_step=True)",
     ("pretraining/loop_test.py",),
   ),
   Mutant(
