@@ -7,6 +7,7 @@ import json
 
 from absl import logging
 from etils import epath
+from jaxtyping import Int
 import numpy as np
 
 from decern_jax.annotation.quality.duplicates import perceptual_hash
@@ -59,7 +60,7 @@ def restrict_pool(workdir: epath.PathLike, dataset: Dataset) -> Dataset:
   return dataset._replace(train=_take(dataset.train, indices))
 
 
-def _take(split: Split, indices: np.ndarray) -> Split:
+def _take(split: Split, indices: Int[np.ndarray, " kept"]) -> Split:
   return Split(
     ids=tuple(split.ids[index] for index in indices),
     labels=split.labels[indices],

@@ -39,7 +39,7 @@ def explain(
   model: Fit,
   splits: dict[str, PlacedSplit],
   state: rounds.RoundState,
-  selected: np.ndarray,
+  selected: Int[np.ndarray, " selected"],
   *,
   ids: tuple[str, ...],
   class_names: tuple[str, ...],
@@ -252,11 +252,11 @@ def _encode(
 def _predict_labeled(
   config: Config,
   assets: experiment.Assets,
-  indices: np.ndarray,
-  labels: np.ndarray,
+  indices: Int[np.ndarray, " labeled"],
+  labels: Int[np.ndarray, "labeled ..."],
   *,
   num_classes: int,
-) -> np.ndarray | None:
+) -> Float[np.ndarray, "labeled classes"] | None:
   """Predicts the labeled images by models trained without their labels.
 
   Returns:

@@ -45,7 +45,9 @@ class LabelErrors(NamedTuple):
   margins: np.ndarray
 
 
-def find_label_errors(probs: np.ndarray, labels: np.ndarray) -> LabelErrors:
+def find_label_errors(
+  probs: Float[np.ndarray, "rows classes"], labels: Int[np.ndarray, " rows"]
+) -> LabelErrors:
   """Finds labels that are likely wrong.
 
   The threshold of a class is its mean probability over the examples with its
@@ -56,9 +58,8 @@ def find_label_errors(probs: np.ndarray, labels: np.ndarray) -> LabelErrors:
   order of its "normalized_margin".
 
   Args:
-    probs: float [rows, classes], predicted by a model that was trained without
-      the row.
-    labels: int [rows], the given class of each row.
+    probs: Predictions of each row by a model that was trained without it.
+    labels: The given class of each row.
 
   Raises:
     ValueError: If the shapes do not fit.
@@ -208,7 +209,7 @@ class LabelCheck(NamedTuple):
 
 
 def check_labels(
-  probs: np.ndarray | None,
+  probs: Float[np.ndarray, "images classes"] | None,
   ids: Sequence[str],
   labels: Mapping[str, tuple[str, ...]],
   *,
@@ -223,7 +224,7 @@ def check_labels(
   checked on its own, as a yes or no question.
 
   Args:
-    probs: float [images, classes], or None if there are no predictions.
+    probs: Out-of-sample predictions, or None if there are none.
     ids: Id of each image.
     labels: The labels of each image, by id.
     class_names: Name of each class.

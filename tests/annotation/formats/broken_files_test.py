@@ -143,7 +143,7 @@ def check(name, content):
 class TestDamage:
   @each("name", FILES)
   def test_is_never_another_error(self, name):
-    @examples(60)
+    @examples(40)
     @given(damaged(FILES[name]))
     def run(content):
       check(name, content)
@@ -153,7 +153,7 @@ class TestDamage:
 
   @each("path", [path for path in GOLDENS if path.suffix == ".json"])
   def test_other_types_of_values_are_never_another_error(self, path):
-    @examples(60)
+    @examples(40)
     @given(with_other_values(json.loads(path.read_bytes())))
     def run(value):
       check(path.name, json.dumps(value).encode())

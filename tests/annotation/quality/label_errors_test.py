@@ -58,17 +58,13 @@ class TestFindLabelErrors:
       find_label_errors(np.zeros(shape), np.zeros(3, int))
 
 
-# As many as examples, so that a head could learn any labels by heart.
-DIM = 64
-
-
 @pytest.fixture(scope="module")
 def blobs():
   """Sixty points around three centers, and their classes."""
   rng = np.random.default_rng(0)
   labels = np.arange(60, dtype=np.int32) % 3
-  centers = rng.normal(size=(3, DIM)) * 8
-  rows = centers[labels] + rng.normal(size=(60, DIM))
+  centers = rng.normal(size=(3, 16)) * 8
+  rows = centers[labels] + rng.normal(size=(60, 16))
   return rows.astype(np.float32), labels
 
 
@@ -81,7 +77,7 @@ class TestPredictOutOfSample:
   def test_does_not_see_the_label_of_the_row(self, key):
     # Noise has no class: who sees the label learns it by heart.
     rng = np.random.default_rng(1)
-    rows = rng.normal(size=(60, DIM)).astype(np.float32)
+    rows = rng.normal(size=(60, 64)).astype(np.float32)
     labels = (np.arange(60) % 2).astype(np.int32)
     probs = predict_out_of_sample(key, rows, labels, num_classes=3)
     assert 0.3 < (probs.argmax(axis=1) == labels).mean() < 0.7
