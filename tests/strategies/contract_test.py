@@ -158,19 +158,18 @@ class TestSelect:
   )
   def test_ignores_the_order_of_the_classes(self, name, is_multi_label):
     order = np.random.default_rng(1).permutation(pools.CLASSES)
-    pool = make_pool(is_multi_label=is_multi_label)
-    labels = np.asarray(pool.labels)
-    if is_multi_label:
-      labels = labels[:, order]
-    else:
-      labels = np.where(labels >= 0, np.argsort(order)[labels], -1)
-    permuted = pools.change(
-      pool,
-      labels=jax.numpy.asarray(labels, np.int32),
-      probs=pool.probs[:, order],
-      previous_probs=pool.previous_probs[:, order],
-      head=jax.tree.map(lambda weights: weights[..., order], pool.head),
+    labels = pools.MULTI_LABELS[:, order]
+    if not is_multi_label:
+      labels = np.where(pools.LABELED, np.argsort(order)[pools.LABELS], -1)
+    probs = pools.LABEL_PROBS if is_multi_label else pools.PROBS
+    permuted = make_pool(
+      is_multi_label=is_multi_label,
+      labels=labels,
+      probs=probs[:, order],
+      previous_probs=pools.PREVIOUS_PROBS[:, order],
     )
+    head = jax.tree.map(lambda weights: weights[..., order], permuted.head)
+    permuted = pools.change(permuted, head=head)
     found = select(name, permuted, is_multi_label)
     scores = None if found.scores is None else np.asarray(found.scores)
     assert_same_up_to_ties(

@@ -34,34 +34,36 @@ class TestSelect:
   @each("select, is_multi_label", FORMS)
   def test_scores_match_naive_dropout(self, key, select, is_multi_label):
     pool = pools.make_pool(is_multi_label=is_multi_label)
-    scores = select(key, pool, budget=3).scores
+    found = select(key, pool, budget=pools.BUDGET)
+    scores = np.asarray(found.scores)
     expected = naive_fractions(key, pool, is_multi_label=is_multi_label)
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
     assert len(np.unique(expected)) == 2 + 2
-
-  @each("garbage", [0.0, pools.GARBAGE])
-  def test_takes_what_changes_in_two_passes_where_that_is_enough(
-    self, key, garbage
-  ):
-    pool = pools.make_pool(garbage=garbage)
-    selection = dropquery.select(key, pool, budget=3)
-    scores = np.asarray(selection.scores)
-    assert (scores > 0.5).sum() >= 25 * 3
-    pools.assert_distinct_candidates(selection.indices)
-    assert (scores[selection.indices] > 0.5).all()
-
-  def test_takes_what_changes_once_where_more_are_needed(self, key):
-    scores = dropquery.select(key, pools.make_pool(), budget=3).scores
-    steady = pools.CANDIDATES & (np.asarray(scores) < 0.5)
-    pool = pools.make_pool(candidates=steady)
-    selection = dropquery.select(key, pool, budget=3)
-    pools.assert_distinct_candidates(selection.indices, candidates=steady)
-    assert (np.asarray(selection.scores)[selection.indices] > 0.0).all()
+    assert (scores[found.indices] > 0.0).all()
 
   def test_fills_up_where_nothing_changes(self, key):
     pool = pools.make_pool()
     # Without features the bias decides.
     pool = pools.change(pool, features=pool.features * 0.0)
-    selection = dropquery.select(key, pool, budget=3)
+    selection = dropquery.select(key, pool, budget=pools.BUDGET)
     assert not np.asarray(selection.scores).any()
     pools.assert_distinct_candidates(selection.indices)
+
+
+class TestShortlist:
+  counts = np.random.default_rng(0).integers(0, 4, pools.ROWS, np.int32)
+
+  @each("budget, least", [(3, 2), (pools.BUDGET, 1)])
+  def test_has_what_changes_most_often_where_that_is_enough(
+    self, budget, least
+  ):
+    changed = pools.CANDIDATES & (self.counts >= 2)
+    assert (changed.sum() >= 25 * budget) == (least == 2)
+    shortlist, scores = dropquery._shortlist(
+      self.counts, pools.CANDIDATES, budget
+    )
+    np.testing.assert_array_equal(
+      shortlist, pools.CANDIDATES & (self.counts >= least)
+    )
+    expected = np.where(pools.CANDIDATES, self.counts / 3, 0.0)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)

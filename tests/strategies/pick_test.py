@@ -155,10 +155,6 @@ class TestPickFromClusters:
     expected = naive_pick(jax.random.key(3), AUXILIARY, candidates)
     np.testing.assert_array_equal(pick_from(pool), expected)
 
-  def test_factor_of_one_takes_the_highest(self):
-    found = pick_from(pools.make_pool(), factor=1)
-    assert set(found) == set(pools.highest(AUXILIARY, BUDGET))
-
   @each("cluster_pick", PICKS)
   def test_empty_clusters_give_way_to_the_next_most_uncertain(
     self, cluster_pick

@@ -74,7 +74,7 @@ def make_pool(
     garbage: Value of rows that do not count, padding included; None: the
       padding is zero, and the other rows are as they are.
     order: Order of the rows; None: as they are.
-    **values: Other fields, and `labeled`, a mask, which removes other labels.
+    **values: Other fields, and `labeled`, a mask of the examples with labels.
   """
   labeled = values.pop("labeled", LABELED)
   labels = MULTI_LABELS if is_multi_label else LABELS

@@ -64,13 +64,16 @@ def make_pool(features, labeled) -> Pool:
 
 
 class TestSelect:
-  @each("budget", [BUDGET, int(CANDIDATES.sum())])
-  def test_matches_naive_turns(self, key, budget):
-    pool = pools.make_pool()
-    sizes = np.bincount(cluster(key, pool, budget) + 1)[1:]
-    assert sizes.min() < 5 < 10 < sizes.max() or budget > BUDGET
-    found = typiclust.select(key, pool, budget=budget)
-    np.testing.assert_array_equal(found.indices, naive(key, pool, budget))
+  # With few candidates, clusters are exhausted and small ones have a turn.
+  @each("num_candidates", [BUDGET + 2, int(CANDIDATES.sum())])
+  def test_matches_naive_turns(self, key, num_candidates):
+    few = np.flatnonzero(CANDIDATES)[-num_candidates:]
+    candidates = np.isin(np.arange(pools.ROWS), few)
+    pool = pools.make_pool(candidates=candidates)
+    sizes = np.bincount(cluster(key, pool, BUDGET) + 1)[1:]
+    assert sizes.min() < 5
+    found = typiclust.select(key, pool, budget=BUDGET)
+    np.testing.assert_array_equal(found.indices, naive(key, pool, BUDGET))
 
   def test_scores_match_naive_neighbors_over_several_blocks(self, key):
     rows = np.arange(pools.ROWS)
