@@ -321,7 +321,7 @@ def find_failure(mutant: Mutant, root: pathlib.Path) -> str | None:
     return None
   if done.returncode != 1:
     raise RuntimeError(f"The tests do not run:\n{done.stdout}{done.stderr}")
-  return FAILED.search(done.stdout).group(1)
+  return FAILED.findall(done.stdout)[0]
 
 
 def find_ignored(folder: str, names: list[str]) -> list[str]:

@@ -220,7 +220,7 @@ def main(argv: Sequence[str]) -> None:
     argv,
     lambda: run(
       config_flag.CONFIG.value,
-      _TOPOLOGY.value,
+      _TOPOLOGY.value or "",
       device_memory_gib=_DEVICE_MEMORY_GIB.value,
       json_file=epath.Path(json_file) if json_file else None,
       **{name: flag.value for name, flag in _SIZES.items()},

@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
   """
   command.run(
     argv[:1],
-    lambda: report(argv[1:], _OUTPUT.value, full_data=_FULL_DATA.value),
+    lambda: report(argv[1:], _OUTPUT.value or "", full_data=_FULL_DATA.value),
     if_interrupted="Interrupted; the same command starts over.",
   )
 

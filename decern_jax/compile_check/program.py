@@ -181,13 +181,16 @@ def measure(program: Program) -> Figures:
 
 def split(
   mesh: Mesh, shape: tuple[int, ...], *, dtype: Any = jnp.float32
-) -> jax.ShapeDtypeStruct:
+) -> Any:
   """Returns the shape of an array whose rows are split over a mesh.
 
   Args:
     mesh: A mesh with the axis `pool`.
     shape: (rows, ...), the rows without padding.
     dtype: Type of the elements.
+
+  Returns:
+    A `jax.ShapeDtypeStruct`, with its sharding.
   """
   rows = -(-shape[0] // mesh.size) * mesh.size
   sharding = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
@@ -196,13 +199,16 @@ def split(
 
 def whole(
   mesh: Mesh, shape: tuple[int, ...], *, dtype: Any = jnp.float32
-) -> jax.ShapeDtypeStruct:
+) -> Any:
   """Returns the shape of an array that is replicated on a mesh.
 
   Args:
     mesh: The mesh.
     shape: The shape.
     dtype: Type of the elements.
+
+  Returns:
+    A `jax.ShapeDtypeStruct`, with its sharding.
   """
   sharding = NamedSharding(mesh, PartitionSpec())
   return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)

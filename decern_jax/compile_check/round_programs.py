@@ -1,5 +1,6 @@
 """The large programs of a run, at the shapes that they have there."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 from typing import Any
@@ -17,7 +18,7 @@ from decern_jax.distributed.rows import HostRows, InMemory
 from decern_jax.features import embedding
 from decern_jax.models import Backbone
 from decern_jax.ops.head import LinearHead
-from decern_jax.strategies import Pool
+from decern_jax.strategies import Pool, Selection
 from decern_jax.training import evaluation, finetune
 from decern_jax.training.head import fit_head
 from decern_jax.training.learner import PlacedSplit
@@ -78,8 +79,8 @@ def list_programs(setting: Setting) -> list[Program]:
   if not is_fixed:
     kept = [*kept, whole_tree(setting.mesh, backbone.variables)]
   listed = [fit, embed, _evaluate(head, test, kept)]
-  if setting.strategy in STRATEGIES:
-    listed += _select_programs(setting, head, train, kept)
+  if setting.select is not None and setting.strategy in STRATEGIES:
+    listed += _select_programs(setting, setting.select, head, train, kept)
   return listed
 
 
@@ -210,7 +211,11 @@ def _evaluate(head: LinearHead, test: PlacedSplit, kept: Any) -> Program:
 
 
 def _select_programs(
-  setting: Setting, head: LinearHead, train: PlacedSplit, kept: Any
+  setting: Setting,
+  select: Callable[..., Selection],
+  head: LinearHead,
+  train: PlacedSplit,
+  kept: Any,
 ) -> list[Program]:
   """Returns the programs of predicting the pool and selecting from it."""
   mesh = setting.mesh
@@ -223,24 +228,25 @@ def _select_programs(
     remedy=MORE_DEVICES,
     is_multi_label=False,
   )
+  features: Any = train.features
   pool = Pool(
     candidates=candidates,
-    features=train.features,
+    features=features,
     probs=probs,
     labels=train.labels,
     head=head,
   )
-  _, select = program.record(
-    setting.select,
+  _, selection = program.record(
+    select,
     _key(mesh),
     pool,
     kept=[kept, pool],
     remedy=MORE_DEVICES,
     budget=setting.budget,
   )
-  return predict + select
+  return predict + selection
 
 
-def _key(mesh: Mesh) -> jax.ShapeDtypeStruct:
+def _key(mesh: Mesh) -> Any:
   key = jax.eval_shape(lambda: jax.random.key(0))
   return whole(mesh, key.shape, dtype=key.dtype)

@@ -84,18 +84,18 @@ def make_setting(
     ValueError: If a size is neither given nor published, or the pool is
       smaller than the labels of all rounds.
   """
-  sizes = _complete_sizes(config.dataset.name, sizes)
-  default = config.selection.budget_per_class * sizes["num_classes"]
+  complete = _complete_sizes(config.dataset.name, sizes)
+  default = config.selection.budget_per_class * complete["num_classes"]
   task = Task(
     ids=(),
     initial_budget=config.selection.initial_budget or default,
     budget=config.selection.budget or default,
     num_rounds=config.num_rounds,
   )
-  if task.capacity > sizes["num_train"]:
+  if task.capacity > complete["num_train"]:
     raise ValueError(
-      f"Expected at most {sizes['num_train']} labels in all rounds, as many as"
-      f" there are training examples, got {task.capacity}."
+      f"Expected at most {complete['num_train']} labels in all rounds, as many"
+      f" as there are training examples, got {task.capacity}."
     )
   name = config.selection.strategy
   select = None
@@ -115,8 +115,8 @@ def make_setting(
     select=select,
     budget=task.budget,
     capacity=task.capacity,
-    pool_on_host=_stays_on_host(config, mesh, device_memory, sizes),
-    **sizes,
+    pool_on_host=_stays_on_host(config, mesh, device_memory, complete),
+    **complete,
   )
 
 
@@ -134,14 +134,14 @@ def _stays_on_host(
 def _complete_sizes(name: str, sizes: dict[str, int | None]) -> dict[str, int]:
   """Returns the sizes of a data set; the published size replaces None."""
   spec = DATASETS[name]
-  sizes = {
+  complete = {
     size: getattr(spec, size) if value is None else value
     for size, value in sizes.items()
   }
-  missing = [f"--{size}" for size, value in sizes.items() if value is None]
+  missing = [f"--{size}" for size, value in complete.items() if value is None]
   if missing:
     raise ValueError(
       f"Expected {', '.join(missing)} for data set {name!r}, which has no"
       " published sizes of that name."
     )
-  return sizes
+  return complete

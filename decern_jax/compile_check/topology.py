@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -75,7 +76,7 @@ def mesh_of_first_process(mesh: Mesh) -> Mesh:
   return _make_mesh([d for d in mesh.devices.flat if d.process_index == first])
 
 
-def _make_mesh(devices: list[jax.Device]) -> Mesh:
+def _make_mesh(devices: list[Any]) -> Mesh:
   return jax.make_mesh(
     (len(devices),),
     (POOL_AXIS,),
@@ -97,7 +98,7 @@ def device_memory(mesh: Mesh) -> int | None:
   return None if gib is None else int(gib * GIB)
 
 
-def _simulated_devices(topology: str, count: str) -> list[jax.Device]:
+def _simulated_devices(topology: str, count: str) -> list[Any]:
   """Returns the first simulated devices."""
   if not re.fullmatch(r"[1-9]\d{0,3}", count):
     raise ValueError(
@@ -118,7 +119,7 @@ def _simulated_devices(topology: str, count: str) -> list[jax.Device]:
   return devices[: int(count)]
 
 
-def _tpu_devices(topology: str, shape: str) -> list[jax.Device]:
+def _tpu_devices(topology: str, shape: str) -> list[Any]:
   """Returns the devices of a TPU slice."""
   if not re.fullmatch(r"\w+:\d+(x\d+){1,2}", topology):
     raise ValueError(

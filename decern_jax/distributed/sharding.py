@@ -339,6 +339,8 @@ def record_calls() -> Iterator[list[Call]]:
 class ShardedFunction(Generic[P, R]):
   """A function of rows, compiled for one device or many; see `shard_rows`."""
 
+  __name__: str
+
   def __init__(
     self,
     function: Callable[P, R],

@@ -294,7 +294,7 @@ def _round(differences: Sequence[float] | np.ndarray) -> np.ndarray:
   return np.round(np.asarray(differences, float), _DECIMALS)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
   """Corrects p-values for their number by Holm's method.
 
   The k-th smallest of m p-values, k counted from 0, is multiplied by m - k.
@@ -399,7 +399,7 @@ def compare_pairs(
 
 
 def penalty_matrix(
-  curves: Mapping[str, Mapping[int, Sequence[float]]],
+  curves: Mapping[str, Mapping[int, Sequence[float] | np.ndarray]],
 ) -> Float[np.ndarray, "strategies strategies"]:
   """Returns at which share of the budgets a strategy beats another.
 
@@ -447,7 +447,8 @@ def column_means(
 
 
 def _share_won(
-  first: Mapping[int, Sequence[float]], second: Mapping[int, Sequence[float]]
+  first: Mapping[int, Sequence[float] | np.ndarray],
+  second: Mapping[int, Sequence[float] | np.ndarray],
 ) -> float:
   """Returns the share of budgets at which the first beats the second."""
   seeds = sorted(set(first) & set(second))

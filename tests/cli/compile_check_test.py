@@ -71,7 +71,7 @@ def measure_nothing(monkeypatch):
 def error_of(check, *arguments, **options) -> str:
   with pytest.raises(SystemExit) as exit_:
     check(*arguments, **options)
-  return exit_.value.code
+  return str(exit_.value.code)
 
 
 class TestMain:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def product(rows, kernel):
   return rows @ kernel
 
 
-def make(mesh, function=product, *, kept=(), **options):
+def make(mesh, function: Any = product, *, kept=(), **options):
   """A program of 1,000 rows of 32 floats, and a kernel for 16."""
   rows = program.split(mesh, (1000, 32))
   kernel = program.whole(mesh, (32, 16))

@@ -1,6 +1,7 @@
 """Tests of decern_jax/report/comparison.py."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,8 @@ class TestCollect:
       collect(folder / "margin", folder)
 
   def test_shows_the_first_of_many_differences(self, folder):
-    add(folder / "other", **{f"x{i}": i for i in range(20)})
+    settings: Any = {f"x{i}": i for i in range(20)}
+    add(folder / "other", **settings)
     with pytest.raises(ValueError, match="x15: None and 15\n  and 12 more$"):
       collect(folder / "margin", folder)
 

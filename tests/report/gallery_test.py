@@ -1,6 +1,7 @@
 """Tests of decern_jax/report/gallery.py."""
 
 import io
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -164,6 +165,7 @@ class TestCheckPool:
 
   @each("name", ["labels", "features"])
   def test_rejects_rows_of_other_images(self, runs, name):
-    pool = PoolView(made_up.IDS, **{name: np.zeros((11, 2))})
+    rows: Any = {name: np.zeros((11, 2))}
+    pool = PoolView(made_up.IDS, **rows)
     with pytest.raises(ValueError, match=f"`{name}` of 12 images, got 11"):
       gallery.check_pool(runs, pool)

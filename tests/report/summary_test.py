@@ -1,5 +1,7 @@
 """Tests of decern_jax/report/summary.py."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,12 @@ from tests.report import made_up
 from tests.table import each
 
 
-def summarize(folder, curves=None, **settings) -> summary.Summary:
+def summarize(folder, curves=None, **settings) -> Any:
   runs = made_up.collect(folder, curves or made_up.CURVES, **settings)
   return summary.summarize(runs)
 
 
-def result(found: summary.Summary, name: str) -> summary.StrategyResult:
+def result(found: summary.Summary, name: str) -> Any:
   return next(one for one in found.strategies if one.name == name)
 
 
@@ -97,6 +99,7 @@ class TestUpperBound:
     made_up.write_run(tmp_path / "full", "random", 1, records)
     full = comparison.collect([tmp_path / "full"], options=made_up.OPTIONS)
     bound = summary.summarize(runs, full_data=full).upper_bound
+    assert bound is not None
     assert (bound.num_labeled, bound.accuracy) == (12, 0.9)
 
 
