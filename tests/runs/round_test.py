@@ -242,6 +242,18 @@ class TestRunRound:
       expected = tasks.make_learner(short, parts).fit(state)
       jax.tree.map(np.testing.assert_array_equal, model.head, expected.head)
 
+  def test_shows_what_the_model_of_the_round_before_predicts(
+    self, task, parts, states
+  ):
+    spy, needs = Spy(), (*NEEDED, "previous_probs")
+    for state in states[:2]:
+      advance(task, parts, state, spy, needs=needs)
+    first, second = (pool for _, pool, _ in spy.seen)
+    assert first.previous_probs is None
+    before, now = np.asarray(first.probs), np.asarray(second.probs)
+    np.testing.assert_allclose(second.previous_probs, before, atol=1e-6)
+    assert np.abs(now - before).max() > 1e-3
+
   def test_records_what_is_explained(self, task, parts):
     short, asked = replace(task, num_rounds=2, max_labels=CAPACITY), []
 
