@@ -2,8 +2,8 @@
 
   python -m decern_jax.predict --workdir=RUN --images=DIR --output=FILE.csv
 
-RUN is the folder of a finished run. The file has a row per image of DIR and its
-folders: its path in DIR, and the most probable classes, each with its
+RUN is the folder of a finished run. The file has a row per image in DIR and its
+subfolders: its path in DIR, and the most probable classes, each with its
 probability. `decern_jax.report.predictions` says how to read unusual names.
 """
 
@@ -60,20 +60,20 @@ def predict(
 ) -> None:
   """Writes the most probable classes of every image of a folder.
 
-  Images that cannot be read are left out with a warning.
+  Images that cannot be read are skipped with a warning.
 
   Args:
-    workdir: Directory of a finished run.
+    workdir: Folder of a finished run.
     images: The folder.
-    output: The CSV file, which appears whole or not at all; one that exists is
+    output: The CSV file, which is written atomically. An existing file is
       replaced.
-    top: Classes of each image, at least 1; all of them if there are fewer.
-    batch_size: Images that the model sees at once, at least 1.
-    num_workers: Threads that decode images, at least 1; None: one per core.
+    top: Number of classes of each image, at least 1; all if there are fewer.
+    batch_size: Images of a batch, at least 1.
+    num_workers: Threads that decode images, at least 1; None for one per core.
 
   Raises:
-    ValueError: If an argument is outside its range, there is no image that can
-      be read, the file cannot be written, or the run is not finished.
+    ValueError: If an argument is outside its range, no image can be read, the
+      file cannot be written, or the run is not finished.
   """
   check_integer("top", top, low=1)
   check_integer("batch_size", batch_size, low=1)
@@ -107,10 +107,10 @@ def predict(
 
 
 def find_images(root: pathlib.Path) -> list[str]:
-  """Lists the images of a folder and of the folders in it.
+  """Lists the images in a folder and its subfolders.
 
-  Hidden files and folders, and files of other types, are ignored; links are
-  followed, except from a folder to one that it lies in.
+  Hidden files and folders, and files of other types, are ignored. Links are
+  followed, except to a folder that contains the link.
 
   Args:
     root: The folder.
@@ -135,7 +135,7 @@ def find_images(root: pathlib.Path) -> list[str]:
 def _walk(
   folder: pathlib.Path, outer: tuple[pathlib.Path, ...]
 ) -> Iterator[pathlib.Path]:
-  """Yields the images of a folder, which lies in some outer ones."""
+  """Yields the images in a folder, given the folders that contain it."""
   here = (*outer, folder.resolve())
   for path in folder.iterdir():
     if path.name.startswith("."):
@@ -148,10 +148,10 @@ def _walk(
 
 
 class _Reader:
-  """Decodes images, and keeps what is wrong with those that it cannot read.
+  """Decodes images, and records the errors of those that it cannot read.
 
   Attributes:
-    failures: What is wrong, by path.
+    failures: The error of each image that cannot be read, by path.
   """
 
   def __init__(self, root: pathlib.Path, paths: Sequence[str]):
@@ -161,22 +161,22 @@ class _Reader:
 
   @property
   def split(self) -> Split:
-    """The images, as all data sources are; of no class."""
+    """The images as a split, with labels that are placeholders."""
     no_labels = np.zeros(len(self._paths), np.int32)
     return Split(tuple(self._paths), no_labels, self._read)
 
   def describe_failures(self) -> str:
-    """Returns what is wrong with each image, of many with the first few."""
+    """Returns the errors as text; of many, the first few."""
     return shorten(f"{k!r} ({v})" for k, v in sorted(self.failures.items()))
 
-  def _read(self, position: int) -> np.ndarray:
-    path = self._paths[position]
+  def _read(self, index: int) -> np.ndarray:
+    path = self._paths[index]
     try:
       return decode_image((self._root / path).read_bytes())
     except (OSError, ValueError) as error:
       self.failures[path] = str(error)
-      # Holds the place until its row is left out: a check beforehand would
-      # decode every image twice.
+      # A placeholder, whose row is dropped later: checking the images first
+      # would decode each of them twice.
       return np.zeros((1, 1, 3), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Downloads a data set of tfds and writes it in the format that is read here.
+"""Downloads a data set of tfds and writes it in the format that is read.
 
   python -m decern_jax.prepare caltech_birds2011 --data_dir=DIR
 

@@ -1,10 +1,9 @@
-"""Pre-trains a backbone without labels, on training images alone.
+"""Pre-trains a backbone without labels, on the training images.
 
   python -m decern_jax.pretrain --config=configs/pretrain_NAME.py --workdir=DIR
 
-The same command again continues an interrupted run. At the end, the folder
-holds `backbone.safetensors`, which every configuration takes as
-`--config.model.weights`.
+Running the same command again continues an interrupted run. A finished folder
+has `backbone.safetensors`, for `--config.model.weights` of any configuration.
 """
 
 from collections.abc import Sequence
@@ -23,15 +22,15 @@ WEIGHTS_FILE = "backbone.safetensors"
 
 
 def run(config, folder: epath.Path) -> None:
-  """Makes the steps of a configuration that a folder does not hold yet.
+  """Runs the remaining steps of a configuration.
 
   Args:
     config: The configuration.
     folder: Folder of the run.
 
   Raises:
-    ValueError: If the configuration, the data or the folder are not as they
-      should be.
+    ValueError: If the configuration or the data are not valid, or the folder
+      belongs to another run.
     RuntimeError: If the loss is not finite.
   """
   pretraining.check(config)
@@ -42,7 +41,7 @@ def run(config, folder: epath.Path) -> None:
     for record in journal.read(folder):
       processes.say(journal.describe(record))
   else:
-    # Before anything is claimed: what is wrong with the data can be put right.
+    # Before the folder is claimed, so that errors in the data can be corrected.
     setup, digest = pretraining.build(config)
     _claim(folder, settings, digest)
     _train(setup, folder)
@@ -53,7 +52,7 @@ def run(config, folder: epath.Path) -> None:
 
 
 def is_finished(folder: epath.Path) -> bool:
-  """Says whether nothing of a run is left to do; its weights come last."""
+  """Returns whether a run is finished: its weights are written last."""
   return (folder / WEIGHTS_FILE).exists()
 
 
@@ -66,7 +65,7 @@ def _claim(folder: epath.Path, settings, digest) -> None:
 
 
 def _train(setup: loop.Setup, folder: epath.Path) -> None:
-  """Makes the steps that are left, and writes what comes of them."""
+  """Runs the remaining steps, and writes the results."""
   processes.say(
     f"{setup.options.objective} of {setup.backbone.name} on"
     f" {len(setup.train.ids)} images, in {folder}:"

@@ -7,11 +7,11 @@ import numpy as np
 
 _ENLARGEMENTS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
-# Draws of a box that may fail to fit in the image, before a box is fixed.
+# Draws of a box before the center of the image is taken.
 _MAX_TRIES = 10
 
-# Shrinking that three taps smooth enough: beyond it, the outer ones would weigh
-# more than the center.
+# Largest shrinking that three taps can smooth. Beyond it, the outer taps would
+# weigh more than the center.
 _MAX_SMOOTHED = math.sqrt(5.0)
 
 
@@ -22,11 +22,11 @@ def random_resized_crop_and_flip(
   image_size: int,
   interpolation: str = "bilinear",
 ) -> np.ndarray:
-  """Crops at random, resizes, and mirrors every other image.
+  """Crops at random, resizes, and mirrors half of the images.
 
   Args:
     image: uint8 [height, width, 3].
-    rng: Where the crop and the flip are drawn from.
+    rng: Generator of the crop and the flip.
     image_size: Side of the result, at least 1.
     interpolation: "bilinear" or "bicubic".
 
@@ -52,22 +52,22 @@ def random_resized_crop(
   scale: tuple[float, float] = (0.08, 1.0),
   ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-  """Cuts a random box out of an image and resizes it to a square.
+  """Crops a random box of an image and resizes it to a square.
 
-  The boxes are distributed as those of torchvision's `RandomResizedCrop`, whose
-  pixels these are, up to rounding, where bilinear interpolation enlarges. When
-  shrinking, which torchvision filters exactly, the crop is smoothed just enough
-  and then interpolated, in a quarter to three quarters of Pillow's time. The
-  mean difference is at most 2 of 255 levels on noise with the spectrum of
-  photos, and below 10 on white noise.
+  The boxes have the distribution of torchvision's `RandomResizedCrop`. If
+  bilinear interpolation enlarges, the pixels are those of torchvision up to
+  rounding. When shrinking, torchvision filters exactly; here the crop is
+  smoothed and then interpolated, in a quarter to three quarters of Pillow's
+  time. The mean difference is at most 2 of 255 levels on noise with the
+  spectrum of photos, and below 10 on white noise.
 
   Args:
     image: uint8 [height, width, 3].
-    rng: Where the box is drawn from, as `random_box` does.
+    rng: Generator of the box, see `random_box`.
     image_size: Side of the result, at least 1.
     interpolation: "bilinear" or "bicubic".
-    scale: Least and largest area of the box, as fractions of the image's.
-    ratio: Least and largest ratio of the box's width to its height.
+    scale: Smallest and largest area of the box, as fractions of the image's.
+    ratio: Smallest and largest ratio of the box's width to its height.
 
   Returns:
     uint8 [image_size, image_size, 3], which shares no memory with `image`.
@@ -97,20 +97,21 @@ def random_box(
 ) -> tuple[slice, slice]:
   """Draws a box inside an image.
 
-  The area is uniform in `scale`, the ratio log-uniform in `ratio`, the place
-  uniform. After ten draws that do not fit in the image, the box is the largest
+  The area is uniform in `scale`, the ratio log-uniform in `ratio`, the position
+  uniform. If ten draws do not fit into the image, the box is the largest
   centered one with a ratio in range.
 
   Args:
     height: Height of the image in pixels, at least 1.
     width: Width of the image in pixels, at least 1.
-    rng: Gives, in this order, area and ratio of each try, then top and left.
-    scale: Least and largest area of the box, as fractions of the image's, in
+    rng: Generator of area and ratio of each try, then of top and left.
+    scale: Smallest and largest area of the box, as fractions of the image's, in
       (0, 1].
-    ratio: Least and largest ratio of the box's width to its height, positive.
+    ratio: Smallest and largest ratio of the box's width to its height,
+      positive.
 
   Returns:
-    The rows and the columns of the box, at least one of each.
+    Rows and columns of the box, at least one of each.
 
   Raises:
     ValueError: If an option is outside its range.
@@ -131,7 +132,7 @@ def random_box(
 def _check_bounds(
   scale: tuple[float, float], ratio: tuple[float, float]
 ) -> None:
-  """Refuses ranges that are empty or hold impossible boxes."""
+  """Checks that the ranges are not empty, and their boxes possible."""
   if not 0 < scale[0] <= scale[1] <= 1:
     raise ValueError(f"Expected `scale` increasing in (0, 1], got {scale}.")
   if not 0 < ratio[0] <= ratio[1]:
@@ -153,11 +154,11 @@ def _center_box(
 
 
 def _resize(crop: np.ndarray, size: int, enlargement: int) -> np.ndarray:
-  """Resizes to a square without aliasing; never works on more than the crop.
+  """Resizes to a square without aliasing.
 
-  OpenCV filters exactly (INTER_AREA) at a fraction of the speed at which it
-  interpolates, so that is left to axes that shrink a lot; the others are
-  smoothed by three taps and then interpolated.
+  OpenCV's exact filter (INTER_AREA) is much slower than its interpolation, and
+  so is used only for axes that shrink a lot. The others are smoothed by three
+  taps and then interpolated.
   """
   height, width = crop.shape[:2]
   shape = tuple(
@@ -168,13 +169,13 @@ def _resize(crop: np.ndarray, size: int, enlargement: int) -> np.ndarray:
   if max(shape) > size:
     taps = [_smoothing_taps(side / size) for side in shape]
     crop = cv2.sepFilter2D(crop, -1, *taps, borderType=cv2.BORDER_REPLICATE)
-  # Of the same size, this copies. OpenCV drops the axis of a single band.
+  # Copies if the size is the same. OpenCV drops the axis of a single band.
   resized = cv2.resize(crop, (size, size), interpolation=enlargement)
   return resized.reshape(size, size, -1)
 
 
 def _average(crop: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-  """Resizes by the mean over areas, which OpenCV has for up to 4 bands."""
+  """Resizes by the mean over areas; OpenCV does so for up to 4 bands."""
   width, height = shape
   groups = [
     cv2.resize(
@@ -188,11 +189,12 @@ def _average(crop: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _smoothing_taps(shrinking: float) -> np.ndarray:
-  """Returns a filter that spreads as the antialiased one does, float32 [3].
+  """Returns a filter with the spread of antialiasing, float32 [3].
 
-  Interpolation weighs neighbors by a triangle of variance 1/6; the antialiased
-  one is as many times as wide as the image shrinks, s, of variance s^2/6.
-  Variances of filters add up, and these taps have the difference.
+  Interpolation weighs neighbors by a triangle of variance 1/6. If the image
+  shrinks by a factor s, the antialiased triangle is s times as wide, of
+  variance s^2/6. The variances of successive filters add up, so these taps have
+  the difference as their variance.
   """
   outer = max(shrinking**2 - 1.0, 0.0) / 12.0
   return np.array([outer, 1.0 - 2.0 * outer, outer], np.float32)

@@ -1,4 +1,4 @@
-"""What every data source is: parts of examples with stable ids."""
+"""A data set: splits of examples with stable ids, read when needed."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,16 +7,16 @@ import numpy as np
 
 
 class Split(NamedTuple):
-  """One part of a data set; images are decoded when they are read.
+  """One split of a data set; images are decoded when they are read.
 
   Attributes:
-    ids: Stable name of each example, unique within the part. The order is the
-      order of positions, and is the same on every machine.
-    labels: int32 [examples], the class of each example as a position in
-      `Dataset.class_names`; where an example has several labels, int32
+    ids: Stable name of each example, unique within the split. The order is the
+      same on every machine.
+    labels: int32 [examples], the class of each example as an index into
+      `Dataset.class_names`; if an example may have several labels, int32
       [examples, classes], 0 or 1.
-    read: Decodes the image at a position: uint8 [height, width, bands], RGB
-      where there are three. Safe to call from several threads.
+    read: Decodes the image of the example with an index: uint8 [height, width,
+      bands], RGB for three bands. Safe to call from several threads.
   """
 
   ids: tuple[str, ...]
@@ -28,14 +28,14 @@ class Dataset(NamedTuple):
   """A labeled image data set.
 
   Attributes:
-    name: Name for people: the data set's own, or its folder's.
+    name: Name of the data set, or of its folder, for messages.
     class_names: Name of each class.
-    train: The pool that labels are bought from.
-    test: The part that accuracy is reported on; None where labels come from
-      people and none are held out.
-    val: Further held-out examples, or None; never part of the pool.
-    fingerprint: Hex digest that changes when the images do: the key under
-      which features are cached.
+    train: The pool, whose labels are acquired.
+    test: The split that accuracy is reported on. None if people label the pool
+      and no images are held out.
+    val: Further held-out examples, or None.
+    fingerprint: Hex digest that changes when the images change. It is part of
+      the key of cached features.
   """
 
   name: str

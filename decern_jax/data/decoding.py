@@ -1,10 +1,9 @@
 """Image files to pixels: colors, and bands of NumPy and TIFF files.
 
-Colors are decoded by OpenCV where it is right and fast, elsewhere by Pillow.
-
-OpenCV decodes without Python's global lock, so that several threads can decode
-side by side. Its own pool of threads takes no part in decoding, and its size,
-which is global state, is left alone.
+Color images are decoded by OpenCV if its result is right, else by Pillow.
+OpenCV decodes without Python's global lock, so that several threads decode in
+parallel. It does not use its own thread pool for decoding; the size of that
+pool, which is global state, is not changed.
 """
 
 import io
@@ -19,41 +18,41 @@ MAX_PIXELS = 2**26
 """Largest image that is decoded: 192 MiB as RGB."""
 
 BAND_EXTENSIONS = (".npy", ".npz", ".tif", ".tiff")
-"""What a file of bands is named, in any case."""
+"""Endings of the names of files of bands, in any case."""
 
 BandRange = tuple[float, float] | tuple[tuple[float, float], ...]
-"""What becomes 0 and 255: (low, high) of all bands, or one pair per band."""
+"""Values that become 0 and 255: (low, high), or one such pair per band."""
 
-# OpenCV gives the colors of a page in this order of the file's.
+# Indices that bring OpenCV's colors into the order of the file.
 _FILE_ORDER = {3: [2, 1, 0], 4: [2, 1, 0, 3]}
 
-# The formats that OpenCV decodes as Pillow does, each with the bytes that end a
-# complete file. A file that ends otherwise is left to Pillow, which tells
-# trailing bytes (accepted) from missing ones (refused); OpenCV may paint what
-# is missing gray. OpenCV notices a short WebP itself.
+# Formats that OpenCV decodes like Pillow, with the end of a complete file.
+# Other files are decoded by Pillow, which accepts trailing bytes and refuses
+# truncated ones. OpenCV may fill the missing pixels with gray; it refuses a
+# truncated WebP itself.
 _LAST_BYTES = {
   "JPEG": b"\xff\xd9",
-  "MPO": b"\xff\xd9",  # several JPEGs in one file, of which the first counts
+  "MPO": b"\xff\xd9",  # several JPEGs in one file; the first is decoded
   "PNG": b"IEND\xaeB`\x82",
   "WEBP": b"",
 }
 
-# Start of a JPEG file, of a frame that OpenCV decodes as Pillow does (baseline,
-# extended, progressive), and the segments that may stand before it.
+# Start of a JPEG file, markers of the frames that OpenCV decodes like Pillow
+# (baseline, extended, progressive), and of the segments that may precede them.
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)))
 
-# 32 bits per sample: the range that stands for white is not in the file.
+# 32 bits per sample: the file does not show which value is white.
 _RANGELESS_MODES = ("I", "F")
 
 
 def decode_image(data: bytes) -> np.ndarray:
   """Decodes an encoded image to upright RGB pixels.
 
-  Gray becomes RGB, a palette its colors, 16 bits the high 8, CMYK is converted;
-  alpha is dropped, as torchvision's loader drops it; an animation gives its
-  first frame; the EXIF orientation is applied.
+  Gray, palette and CMYK images are converted to RGB. Of 16 bits the high 8 are
+  kept, of an animation the first frame. Alpha is dropped, as torchvision's
+  loader does. The EXIF orientation is applied.
 
   Args:
     data: Content of a JPEG, PNG, WebP, BMP, GIF or TIFF file, or of any other
@@ -63,7 +62,7 @@ def decode_image(data: bytes) -> np.ndarray:
     uint8 [height, width, 3], RGB.
 
   Raises:
-    ValueError: If the data are truncated, are no image, have 32 bits per
+    ValueError: If the data are truncated or not an image, have 32 bits per
       sample, or announce more than `MAX_PIXELS` pixels.
   """
   try:
@@ -88,9 +87,9 @@ def decode_image(data: bytes) -> np.ndarray:
 
 
 def _plain_jpeg_shape(data: bytes) -> tuple[int, int] | None:
-  """Returns width and height of a whole gray or color JPEG, None for others.
+  """Returns width and height of a complete gray or color JPEG, else None.
 
-  As Pillow's header does, in a tenth of its time.
+  Takes a tenth of the time of Pillow.
   """
   if not (data.startswith(_JPEG_START) and data.endswith(_LAST_BYTES["JPEG"])):
     return None
@@ -108,7 +107,7 @@ def _plain_jpeg_shape(data: bytes) -> tuple[int, int] | None:
 
 
 def _check_num_pixels(width: int, height: int) -> None:
-  """Refuses an image whose pixels would fill the memory."""
+  """Checks that the pixels of an image fit into the memory."""
   if width * height > MAX_PIXELS:
     raise ValueError(
       f"Expected at most {MAX_PIXELS} pixels, got {width} x {height}."
@@ -120,7 +119,7 @@ def _imdecode(data: bytes) -> np.ndarray | None:
 
 
 def _decode_with_opencv(data: bytes, image: Image.Image) -> np.ndarray | None:
-  """Returns the pixels, or None where OpenCV cannot or might get it wrong."""
+  """Returns the pixels, or None if OpenCV could get them wrong."""
   last_bytes = _LAST_BYTES.get(image.format)
   if last_bytes is None or not data.endswith(last_bytes):
     return None
@@ -131,13 +130,13 @@ def _decode_with_opencv(data: bytes, image: Image.Image) -> np.ndarray | None:
 
 
 def _decode_with_pillow(image: Image.Image) -> np.ndarray:
-  """Decodes what Pillow has opened."""
+  """Decodes an image that Pillow has opened."""
   if image.mode in _RANGELESS_MODES:
     raise ValueError(
       f"Expected 8 or 16 bits per sample, got mode {image.mode!r}."
     )
   image = ImageOps.exif_transpose(image)
-  if image.mode.startswith("I;16"):  # which Pillow would clip, not scale
+  if image.mode.startswith("I;16"):  # Pillow would clip, not scale
     gray = (np.asarray(image) >> 8).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=-1)
   return np.array(image.convert("RGB"))
@@ -149,18 +148,18 @@ def read_bands(
   """Reads an image of bands.
 
   Args:
-    path: A NumPy file, `.npy` or `.npz` with one array, that holds [height,
-      width, bands]; or a TIFF file with one band per page, or up to 4 in one.
-      What is stored is uint8, uint16 or another type of number.
-    band_range: What becomes 0 and 255, see `scale_bands`; None: the file holds
-      uint8.
+    path: A NumPy file, `.npy` or `.npz` with one array [height, width, bands];
+      or a TIFF file with one band per page, or with up to 4 bands in one page.
+      The values are uint8, uint16 or another type of number.
+    band_range: Values that become 0 and 255, see `scale_bands`. None if the
+      file holds uint8.
 
   Returns:
     uint8 [height, width, bands].
 
   Raises:
     OSError: If the file cannot be opened.
-    ValueError: If it is no such image.
+    ValueError: If it is not such an image.
   """
   path = pathlib.Path(path)
   suffix = path.suffix.lower()
@@ -184,13 +183,13 @@ def scale_bands(
 ) -> np.ndarray:
   """Maps the values of bands to 0 to 255.
 
-  A value v becomes 255 (v - low) / (high - low), rounded; values outside of the
-  range become 0 and 255.
+  A value v becomes 255 (v - low) / (high - low), rounded. Values outside of the
+  range become 0 or 255.
 
   Args:
     bands: [height, width, bands], of any type of number, finite.
-    band_range: (low, high), or one such pair per band; None leaves uint8 as it
-      is, and refuses other types, whose white nobody knows.
+    band_range: (low, high), or one such pair per band. None returns uint8
+      unchanged and refuses other types, whose range is unknown.
 
   Returns:
     uint8 [height, width, bands].
@@ -221,13 +220,13 @@ def check_band_range(
 
   Args:
     band_range: (low, high), or one such pair per band.
-    num_bands: Number of bands, or None where it is not known yet.
+    num_bands: Number of bands, or None if it is not known yet.
 
   Returns:
     float32 [1] or [bands], twice.
 
   Raises:
-    ValueError: If it is not rising, or of another number of bands.
+    ValueError: If low is not less than high, or the number of bands differs.
   """
   pairs = np.atleast_2d(np.asarray(band_range, np.float32))
   is_pairs = pairs.ndim == 2 and pairs.shape[1] == 2
@@ -244,7 +243,7 @@ def check_band_range(
 
 
 def _read_numpy(path: pathlib.Path) -> np.ndarray:
-  """Reads the one array of a file."""
+  """Reads the only array of a file."""
   try:
     with path.open("rb") as stream:
       content = np.load(stream, allow_pickle=False)
@@ -277,7 +276,7 @@ def _read_tiff(path: pathlib.Path) -> np.ndarray:
 
 
 def _in_file_order(page: np.ndarray) -> np.ndarray:
-  """Returns [height, width, bands] of a page as OpenCV gives it."""
+  """Returns a page of OpenCV as [height, width, bands]."""
   if page.ndim == 2:
     return page[..., None]
   return page[..., _FILE_ORDER.get(page.shape[-1], slice(None))]

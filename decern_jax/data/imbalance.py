@@ -1,4 +1,4 @@
-"""Strong imbalance: the labels of a pool, thinned to a long tail."""
+"""Strong imbalance: a pool thinned to a long tail of labels."""
 
 import hashlib
 
@@ -8,18 +8,18 @@ from decern_jax.data.dataset import Dataset
 
 
 def thin_to_long_tail(dataset: Dataset, *, ratio: float, seed: int) -> Dataset:
-  """Leaves examples out of the pool until its labels have a long tail.
+  """Removes examples from the pool until its labels have a long tail.
 
-  Test and val stay as they are. See `long_tail_positions` for what is left out.
+  Test and val do not change. `long_tail_indices` chooses the examples.
 
   Args:
     dataset: The data set, of one label per example or several.
-    ratio: How many times as frequent the first label is to be as the last, at
-      least 1.
+    ratio: Frequency of the most frequent label divided by that of the rarest,
+      at least 1.
     seed: Seed of the draw, at least 0.
 
   Returns:
-    The data set with a smaller pool, in the order it had, and another
+    The data set with a smaller pool, in the same order, and another
     fingerprint.
 
   Raises:
@@ -30,37 +30,36 @@ def thin_to_long_tail(dataset: Dataset, *, ratio: float, seed: int) -> Dataset:
   labels = train.labels
   if labels.ndim == 1:
     labels = labels[:, None] == np.arange(len(dataset.class_names))
-  kept = long_tail_positions(labels, ratio=ratio, seed=seed)
+  kept = long_tail_indices(labels, ratio=ratio, seed=seed)
   content = [dataset.fingerprint.encode(), kept.astype("<i8").tobytes()]
   return dataset._replace(
     train=train._replace(
-      ids=tuple(train.ids[position] for position in kept),
+      ids=tuple(train.ids[index] for index in kept),
       labels=train.labels[kept],
-      read=lambda position: train.read(int(kept[position])),
+      read=lambda index: train.read(int(kept[index])),
     ),
     fingerprint=hashlib.sha256(b"\0".join(content)).hexdigest(),
   )
 
 
 def long_tail_targets(counts: np.ndarray, *, ratio: float) -> np.ndarray:
-  """Returns how many positives each label is to keep at most.
+  """Returns the largest number of positives that each label keeps.
 
-  With the labels in the order of their counts, n_0 the largest, label r of C
+  With the C labels sorted by their counts, of which n_0 is the largest, label r
   keeps
 
     n_0 ratio^(-r / (C - 1)),
 
-  rounded, and never less than one: frequencies fall exponentially, as in the
-  long-tailed versions of CIFAR. This form is the project's choice; the papers
-  do not say theirs.
+  rounded, and at least one. Frequencies thus fall exponentially, as in the
+  long-tailed versions of CIFAR. This form is the project's choice, because the
+  papers do not give theirs.
 
   Args:
     counts: Int [classes], positives of each label, at least 1.
-    ratio: How many times as frequent the first label is as the last, at least
-      1.
+    ratio: As for `thin_to_long_tail`.
 
   Returns:
-    int [classes]; of labels with equal counts the first comes first in order.
+    int [classes]. Labels with equal counts are sorted by their index.
 
   Raises:
     ValueError: If the ratio is outside its range, or a label has no positive.
@@ -84,20 +83,20 @@ def long_tail_targets(counts: np.ndarray, *, ratio: float) -> np.ndarray:
   return np.maximum(targets.astype(np.int64), 1)
 
 
-def long_tail_positions(
+def long_tail_indices(
   labels: np.ndarray, *, ratio: float, seed: int
 ) -> np.ndarray:
-  """Returns which examples to keep for labels with a long tail.
+  """Returns the examples to keep for a long tail of labels.
 
-  The labels are gone through from the rarest target to the most frequent one.
-  Of a label with more positives than `long_tail_targets` allows, examples are
-  left out at random, but only those without any rarer label: what these have
-  left stays. So a label ends with exactly its target, unless
+  The labels are visited from the smallest target to the largest. If a label has
+  more positives than `long_tail_targets` allows, random examples are removed,
+  but only examples without a label that was visited before. A label therefore
+  ends with exactly its target, unless
 
-  * it had fewer, or lost them together with rarer ones, or
-  * more than that carry a rarer label too: then with exactly these.
+  * it had fewer positives, or lost some together with a rarer label, or
+  * more positives than the target have a rarer label: then with exactly these.
 
-  An example without any label is always kept.
+  Examples without any label are always kept.
 
   Args:
     labels: [examples, classes], 0 or 1.
@@ -105,7 +104,7 @@ def long_tail_positions(
     seed: Seed of the draw, at least 0.
 
   Returns:
-    Int positions, rising.
+    Their indices, increasing.
 
   Raises:
     ValueError: As `long_tail_targets` does.
@@ -115,12 +114,12 @@ def long_tail_positions(
   rng = np.random.default_rng(seed)
   kept = np.ones(len(labels), bool)
   has_rarer = np.zeros(len(labels), bool)
-  # From the last in the order of the targets: equal ones end with the first.
+  # Of equal targets the last label comes first, as in the order of the counts.
   for label in np.argsort(-targets, kind="stable")[::-1]:
     is_label = labels[:, label]
     excess = int(np.sum(kept & is_label)) - int(targets[label])
     spare = np.flatnonzero(kept & is_label & ~has_rarer)
-    # All of them in random order: a larger excess leaves out the same and more.
+    # A prefix of one random order, so that a larger excess removes a superset.
     dropped = rng.permutation(spare)[: max(excess, 0)]
     kept[dropped] = False
     has_rarer |= is_label

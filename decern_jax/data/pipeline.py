@@ -1,4 +1,4 @@
-"""Batches of images, decoded by threads a little ahead of their consumer."""
+"""Batches of images, which threads decode ahead of their consumer."""
 
 import collections
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,7 +15,7 @@ import numpy as np
 from decern_jax.data.dataset import Split
 from decern_jax.distributed import sharding
 
-# Enough that no thread waits while the consumer works on a batch.
+# Enough to keep the threads busy while the consumer works on a batch.
 _BATCHES_AHEAD = 2
 
 Seed = tuple[int, ...]
@@ -50,14 +50,14 @@ def map_ordered(
 
   Args:
     function: Called from several threads.
-    items: Its arguments, consumed as results are.
+    items: Its arguments. One is taken for each result.
     num_workers: Threads, at least 1.
-    num_ahead: How many items are started before their result is asked for, at
+    num_ahead: Items that are started before their results are requested, at
       least 1.
 
   Yields:
-    The results, in the order of the items. The first exception that `function`
-    raises is raised in place of its result, and ends the iterator.
+    The results, in the order of the items. The first exception of `function` is
+    raised in place of its result and ends the iterator.
   """
   remaining = iter(items)
   pool = futures.ThreadPoolExecutor(num_workers, thread_name_prefix="images")
@@ -86,18 +86,18 @@ def image_batches(
 ) -> Iterator[np.ndarray]:
   """Reads, transforms and batches images in a pool of threads.
 
-  At most two batches are decoded ahead of the one that is asked for. The order
-  does not depend on the number of threads, which end with the iterator: when it
-  is exhausted, closed or dropped.
+  At most two batches are decoded ahead of the requested one. The order does not
+  depend on the number of threads. The threads end with the iterator: when it is
+  exhausted, closed or dropped.
 
   Args:
     split: The examples.
-    transform: Makes a decoded image, uint8 [height, width, channels], one of
-      the shape that all images of a batch share; called from several threads.
+    transform: Maps a decoded image, uint8 [height, width, channels], to one of
+      the shape that all images of a batch share. Called from several threads.
     batch_size: Images per batch, at least 1.
     num_workers: Threads, at least 1.
-    indices: int [examples], which examples to read, in this order; all of
-      them when None.
+    indices: int [examples], the examples to read, in this order; all of them
+      if None.
 
   Returns:
     An iterator over uint8 [batch_size, size, size, channels]; the last batch
@@ -105,7 +105,8 @@ def image_batches(
 
   Raises:
     ValueError: If an argument is outside its range.
-    RuntimeError: While iterating, if an example cannot be read; names it.
+    RuntimeError: While iterating, if an example cannot be read. The message
+      names it.
   """
   num_examples = len(split.ids)
   indices = np.arange(num_examples) if indices is None else indices
@@ -131,28 +132,29 @@ def training_batches(
 ) -> Iterator[np.ndarray]:
   """Reads, augments and batches images in a pool of threads, plan by plan.
 
-  The threads decode one stream of images: they do not wait where a batch or an
-  epoch ends. A batch depends on its plan alone, neither on the threads nor on
-  the plans before it: to resume, leave out the plans that are done. The threads
-  end with the iterator: when it is exhausted, closed or dropped.
+  The threads decode one stream of images, and do not wait at the end of a batch
+  or an epoch. A batch depends only on its plan, not on the threads nor on the
+  plans before it, so that training resumes with the remaining plans. The
+  threads end with the iterator: when it is exhausted, closed or dropped.
 
   Args:
     split: The examples.
-    plans: One per batch, consumed as the look-ahead reaches them.
-    augment: Makes a decoded image, uint8 [height, width, channels], one of the
-      shape that all images of a batch share, drawing from the generator, which
-      is seeded by the plan and the index; called from several threads.
+    plans: One per batch, taken as the look-ahead reaches them.
+    augment: Maps a decoded image, uint8 [height, width, channels], to one of
+      the shape that all images of a batch share. It draws from the generator,
+      which is seeded by the plan and the index. Called from several threads.
     num_workers: Threads, at least 1.
-    num_ahead: Images that are decoded before they are asked for, at least 1.
+    num_ahead: Images that are decoded before they are requested, at least 1.
 
   Returns:
     An iterator over uint8 [examples, size, size, channels], one per plan, in
     their order; no two share memory.
 
   Raises:
-    ValueError: If an option is outside its range; while iterating, as soon as
-      the look-ahead reaches a plan that does not fit the split.
-    RuntimeError: While iterating, if an example cannot be read; names it.
+    ValueError: If an option is outside its range; while iterating, when the
+      look-ahead reaches a plan that does not fit the split.
+    RuntimeError: While iterating, if an example cannot be read. The message
+      names it.
   """
   _check_at_least_one(num_workers=num_workers, num_ahead=num_ahead)
 
@@ -178,18 +180,17 @@ def prefetch(
   *,
   num_ahead: int = 2,
 ) -> Iterator[_Result]:
-  """Puts batches, on a device for instance, before they are asked for.
+  """Puts batches, for example on a device, before they are requested.
 
   Args:
-    batches: Closed when the iterator is exhausted or closed, if it can be.
-    put: Called once per batch, in order, in the consumer's thread; best if it
-      returns before its work is done, as `jax.device_put` does.
-    num_ahead: Batches that are put before they are asked for; 0 puts each when
-      it is asked for.
+    batches: Closed with the iterator, if it can be closed.
+    put: Called once per batch, in order, in the consumer's thread. It should
+      return before its work is done, as `jax.device_put` does.
+    num_ahead: Batches that are put before they are requested, at least 0.
 
   Returns:
-    An iterator over what `put` returns. It raises what `batches` and `put`
-    raise when that happens, up to `num_ahead` batches early.
+    An iterator over what `put` returns. It raises the exceptions of `batches`
+    and `put` up to `num_ahead` batches early.
 
   Raises:
     ValueError: If `num_ahead` is negative.
@@ -207,22 +208,22 @@ def plan_batches(
   first: int,
   num_steps: int,
 ) -> Iterator[BatchPlan]:
-  """Plans the batches of steps; each pass has an order of its own.
+  """Plans the batches of training steps; each epoch has its own order.
 
-  The last batch of a pass is dropped when it is not full, unless it is the only
+  The last batch of an epoch is dropped if it is not full, unless it is the only
   one.
 
   Args:
-    indices: int [examples], at least one, the examples to train on.
+    indices: int [examples], the examples to train on, at least one.
     batch_size: Examples of a batch.
-    seeds: Maps the number of a pass to the entropy of its order and to that of
-      its augmentation: an example is augmented alike wherever it is in the
+    seeds: Maps the number of an epoch to the seed of its order and to that of
+      its augmentation. How an example is augmented does not depend on the
       order.
-    first: Steps that are made already.
-    num_steps: Steps of the whole training.
+    first: Number of steps that are done.
+    num_steps: Number of steps of the whole training.
 
   Yields:
-    The batch of step `first`, then that of the next one.
+    The plan of step `first`, then of each following step.
   """
   size = min(batch_size, len(indices))
   planned, order, augmentation = None, indices, ()
@@ -246,22 +247,21 @@ def device_batches(
   num_ahead: int = 128,
   has_labels: bool = True,
 ) -> Generator[tuple[jax.Array, ...], None, None]:
-  """Yields images and labels on the devices, a little ahead of their use.
+  """Yields images and labels on the devices, ahead of their use.
 
-  Threads make the images while the devices work. A process reads those of its
-  own devices alone; what they are does not depend on the others.
+  Threads prepare the images while the devices compute. Each process reads only
+  the images of its own devices.
 
   Args:
     split: The examples.
-    plan: Starts the plans of the batches anew.
-    augment: As in `training_batches`; what it returns may have any
-      shape.
-    batch_size: Examples of every batch. Where the devices do not divide it,
-      each of them gets all of the batch.
-    mesh: Batches are split over it.
-    num_workers: Threads that make images.
-    num_ahead: Images that are made before they are asked for.
-    has_labels: Whether the labels are wanted; else they are never read.
+    plan: Returns the plans of the batches, from the first one on.
+    augment: As in `training_batches`; its results may have any shape.
+    batch_size: Examples of every batch. If it is not divisible by the number of
+      devices, each device gets the whole batch.
+    mesh: Mesh that the batches are split over.
+    num_workers: Threads that prepare images.
+    num_ahead: Images that are prepared before they are requested.
+    has_labels: Whether labels are returned; else they are never read.
 
   Returns:
     An iterator over uint8 [batch, ...] and, with labels, int32 [batch, ...].
@@ -275,7 +275,7 @@ def device_batches(
 
   def pair() -> Iterator[tuple[np.ndarray, ...]]:
     labels = np.asarray(split.labels, np.int32) if has_labels else None
-    # One plan for the images, which are read ahead, and one for the labels.
+    # The images are read ahead, and so have their own iterator of plans.
     batches = training_batches(
       split, plan_own(), augment, num_workers=num_workers, num_ahead=num_ahead
     )
@@ -297,7 +297,7 @@ def device_batches(
 def _read(
   split: Split, index: int, transform: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-  """Reads and transforms one example; an error names it."""
+  """Reads and transforms one example; errors name it."""
   try:
     return transform(split.read(index))
   except Exception as error:
@@ -309,7 +309,7 @@ def _read(
 def _batched(
   images: Iterator[np.ndarray], sizes: Iterable[int]
 ) -> Iterator[np.ndarray]:
-  """Stacks images until they end; closes `images` when it is closed."""
+  """Stacks images to batches; closes `images` when it is closed."""
   with contextlib.closing(images):
     for size in sizes:
       batch = list(itertools.islice(images, size))
@@ -321,7 +321,7 @@ def _batched(
 def _prefetched(
   batches: Iterable[_Item], put: Callable[[_Item], _Result], num_ahead: int
 ) -> Generator[_Result, None, None]:
-  """Yields what was put; closes `batches` when it is closed."""
+  """Yields the results of `put`; closes `batches` when it is closed."""
   ready = collections.deque()
   with contextlib.ExitStack() as stack:
     if hasattr(batches, "close"):
@@ -337,7 +337,7 @@ def _prefetched(
 def _checked(
   plans: Iterable[BatchPlan], num_examples: int
 ) -> Iterator[BatchPlan]:
-  """Checks each plan when it is asked for."""
+  """Checks each plan when it is requested."""
   for plan in plans:
     _check_indices(plan.indices, num_examples)
     if not len(plan.indices):
@@ -348,14 +348,14 @@ def _checked(
 
 
 def _check_at_least_one(**options: int) -> None:
-  """Refuses counts below 1."""
+  """Checks that counts are at least 1."""
   for name, value in options.items():
     if value < 1:
       raise ValueError(f"Expected `{name}` >= 1, got {value}.")
 
 
 def _check_indices(indices: np.ndarray, num_examples: int) -> None:
-  """Refuses anything but a vector of indices in the split."""
+  """Checks that indices are a vector, and in the range of the split."""
   if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
     raise ValueError(
       "Expected `indices` to be a vector of integers, got "

@@ -1,4 +1,4 @@
-"""From a decoded image to the square that a model reads."""
+"""Resizing and cropping of images to the square that a model reads."""
 
 import cv2
 import numpy as np
@@ -10,8 +10,8 @@ _PILLOW_FILTERS = {
 }
 INTERPOLATIONS = tuple(_PILLOW_FILTERS)
 
-# OpenCV resizes the whole image before the crop: a longer strip than this is
-# left to Pillow, which computes the crop alone.
+# OpenCV resizes the whole image before the crop. Pillow computes only the crop,
+# and so is used for longer images than this.
 _MAX_OPENCV_ASPECT = 4
 
 
@@ -24,10 +24,10 @@ def resize_and_center_crop(
 ) -> np.ndarray:
   """Resizes the short side, keeping the aspect, and crops the center.
 
-  The same as torchvision's `Resize(resize_size)` and `CenterCrop(image_size)`
-  on a Pillow image, antialiased when shrinking, up to rounding: one of the 256
-  levels, or a few at hard edges under "bicubic", whose overshoot is cut off
-  after rows and after columns, and which come first may differ.
+  The result is that of torchvision's `Resize(resize_size)` and
+  `CenterCrop(image_size)` on a Pillow image, antialiased when shrinking, up to
+  rounding: one of the 256 levels, or a few at hard edges under "bicubic", where
+  the order of rows and columns changes what is clipped.
 
   Args:
     image: uint8 [height, width, 3].
@@ -52,7 +52,7 @@ def resize_and_center_crop(
 def _check_options(
   resize_size: int, image_size: int, interpolation: str
 ) -> None:
-  """Refuses options outside their range."""
+  """Checks the ranges of the options."""
   if interpolation not in INTERPOLATIONS:
     raise ValueError(
       f"Unknown interpolation {interpolation!r}; "
@@ -66,7 +66,7 @@ def _check_options(
 
 
 def _is_plain_enlargement(image: np.ndarray, resize_size: int) -> bool:
-  """Tells whether OpenCV, which does not antialias, gives the same pixels."""
+  """Returns whether OpenCV, which does not antialias, is exact here."""
   short, long = sorted(image.shape[:2])
   return short <= resize_size and long <= _MAX_OPENCV_ASPECT * short
 
@@ -77,7 +77,7 @@ def _crop_of_opencv_resize(
   """Resizes with OpenCV, five times faster than Pillow, then crops."""
   height, width = _resized_shape(image, resize_size)
   resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-  resized = resized.reshape(height, width, -1)  # one band has lost its axis
+  resized = resized.reshape(height, width, -1)  # OpenCV drops one band's axis
   top, left = (_crop_start(side, image_size) for side in (height, width))
   return resized[top : top + image_size, left : left + image_size].copy()
 
@@ -88,7 +88,7 @@ def _pillow_resize_of_crop(
   image_size: int,
   resampling: Image.Resampling,
 ) -> np.ndarray:
-  """Resizes with Pillow, computing no pixel outside the crop."""
+  """Resizes with Pillow, which computes only the pixels of the crop."""
   spans = [
     _crop_span(side, resized, image_size)
     for side, resized in zip(
@@ -105,7 +105,7 @@ def _pillow_resize_of_crop(
 
   if image.shape[-1] == 3:
     return resize(image)
-  # Pillow treats each band by itself, and has no image of so many.
+  # Pillow has no images of so many bands, and resizes each one separately.
   bands = np.ascontiguousarray(np.moveaxis(image, -1, 0))
   return np.stack([resize(band) for band in bands], axis=-1)
 
@@ -123,7 +123,7 @@ def _crop_span(
   """Returns where the crop starts and ends, in pixels of the source."""
   scale = side / resized_side
   start = _crop_start(resized_side, image_size)
-  # Rounding must not lead outside the image, which Pillow refuses.
+  # Pillow refuses a box that rounding puts outside of the image.
   return start * scale, min((start + image_size) * scale, side)
 
 

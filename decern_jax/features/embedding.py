@@ -27,11 +27,11 @@ from decern_jax.distributed.sharding import (
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.head import LinearHead, logits
 
-# Images that a core's caches hold the activations of: twice as fast as a whole
-# batch (MobileNetV2, 160 pixels).
+# The activations of so many images fit into the caches of a core: twice as fast
+# as a whole batch (MobileNetV2, 160 pixels).
 CPU_CHUNK_IMAGES = 4
 
-# Rows that are predicted at once.
+# Rows of a block.
 BLOCK_ROWS = 8192
 
 
@@ -50,9 +50,9 @@ def embed(
       features [batch, dim].
     variables: Variables of the model.
     batches: Images, uint8, at most `batch_size` at a time.
-    batch_size: Images of a full batch; short ones are padded to it, so that
-      one program computes them all.
-    mesh: Every batch is split over it: devices of this process alone.
+    batch_size: Images of a full batch. Shorter ones are padded, so that one
+      program computes all.
+    mesh: Mesh that every batch is split over, of devices of this process.
 
   Yields:
     float32 [images of a batch, dim], on the host.
@@ -64,7 +64,7 @@ def embed(
   for images in batches:
     padding = [(0, padded_size - len(images))] + [(0, 0)] * (images.ndim - 1)
     placed = jax.device_put(np.pad(images, padding), rows)
-    # The device works on this batch while the one before is fetched.
+    # The device computes this batch while the previous one is fetched.
     computed = embed_batch(variables, placed, apply=apply, mesh=mesh)
     following = (computed, len(images))
     if waiting is not None:
@@ -90,19 +90,18 @@ def embed_split(
   mesh: Mesh,
   indices: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-  """Computes the features of examples, with a progress bar in a terminal.
+  """Computes the features of examples, with a progress bar if in a terminal.
 
   Args:
     apply: As in `embed`.
-    variables: Variables of the model; of several processes, each needs all of
-      them.
+    variables: Variables of the model; every process needs all of them.
     split: The examples.
-    transform: Makes a decoded image one of the shape that all share.
-    name: What the progress bar calls the examples.
+    transform: Maps a decoded image to one of the shape that all images share.
+    name: Name of the examples in the progress bar.
     batch_size: As in `embed`.
     num_workers: Threads that decode images.
     mesh: The mesh of the run, of which the devices of this process are used.
-    indices: int [images], at least one: which examples; None: all.
+    indices: int [images], the examples, at least one; None for all.
 
   Yields:
     float32 [images of a batch, dim], in the order of the indices.
@@ -159,15 +158,15 @@ def embed_batch(variables, images, *, apply, mesh):
 
 
 def apply_in_chunks(apply, variables, images: jax.Array) -> Any:
-  """Applies a model to a few images at a time where caches are small.
+  """Applies a model to a few images at a time, on processors with small caches.
 
   Args:
-    apply: As in `embed`, or of several arrays [batch, ...] in a tree.
+    apply: As in `embed`, or returns a tree of arrays [batch, ...].
     variables: Variables of the model.
     images: [batch, height, width, channels].
 
   Returns:
-    Features [batch, dim], or such a tree.
+    Features [batch, dim], or the tree.
   """
   if platform() != "cpu":
     return apply(variables, images)
@@ -192,9 +191,9 @@ def predict(
 
   Args:
     head: The head.
-    features: The features; those on the host are read block by block.
-    is_multi_label: Whether an example may have several labels: each then has a
-      probability of its own, the sigmoid; else their sum is 1, the softmax.
+    features: The features. Those on the host are read block by block.
+    is_multi_label: Whether an example may have several labels. If so, each
+      probability is a sigmoid; else they are a softmax, whose sum is 1.
     axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 
   Returns:
@@ -205,8 +204,7 @@ def predict(
     activation = jax.nn.sigmoid if is_multi_label else jax.nn.softmax
     return activation(logits(head, rows))
 
-  # In blocks of one size: a row's products are then rounded alike wherever it
-  # lies.
+  # In blocks of one size, so that rounding does not depend on a row's index.
   return map_blocks(
     probabilities, head, features, shape=head.bias.shape, axis_name=axis_name
   )
@@ -220,7 +218,7 @@ def map_blocks(
   shape: tuple[int, ...],
   axis_name: AxisName,
 ) -> jax.Array:
-  """Computes something of features, block by block.
+  """Maps a function over the rows of features, block by block.
 
   Called inside of `jax.jit`.
 
@@ -228,7 +226,7 @@ def map_blocks(
     compute: Maps parameters and features [rows, dim] to float32 [rows, *shape].
     params: Its parameters.
     features: The features.
-    shape: What is computed of each row.
+    shape: Shape of the result of each row.
     axis_name: Mesh axes that the rows are split over, inside `shard_map`.
 
   Returns:

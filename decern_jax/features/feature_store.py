@@ -1,8 +1,8 @@
-"""Features of a pool on a disk or in a store, in blocks of rows.
+"""Cached features of a pool, on a disk or in an object store.
 
-What is computed is kept block by block, so that a kill costs one block; several
-processes that share the folder compute different blocks; and rows are read when
-they are needed, from the memory that the operating system maps to the files.
+Features are computed and written in blocks of rows. If the process is killed,
+one block is lost. Several processes that share the folder compute different
+blocks. Local files are memory-mapped, and rows are read when they are needed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,8 @@ import numpy as np
 from decern_jax.distributed import processes
 from decern_jax.io import storage
 
-# Rows of a block, unless that makes more blocks than files can be mapped.
+# Rows of a block, or more if there would be more blocks than MAX_BLOCKS: the
+# number of files that a process can map is limited.
 BLOCK_ROWS = 1024
 MAX_BLOCKS = 4096
 
@@ -34,7 +35,7 @@ class FeatureStore:
   """
 
   def __init__(self, folder: epath.PathLike, num_rows: int):
-    """Opens a folder, which may lack blocks that are not asked for.
+    """Opens a folder. Blocks that are not read may be missing.
 
     Args:
       folder: The folder of the blocks.
@@ -47,7 +48,7 @@ class FeatureStore:
 
   @property
   def num_blocks(self) -> int:
-    """Blocks of the whole pool."""
+    """Number of blocks of the whole pool."""
     return -(-self._num_rows // self._size)
 
   @property
@@ -55,26 +56,26 @@ class FeatureStore:
     """(rows, dim).
 
     Raises:
-      RuntimeError: If the first block is not there.
+      RuntimeError: If the first block is missing.
     """
     return (self._num_rows, self._block(0).shape[1])
 
   def take(self, positions: np.ndarray) -> np.ndarray:
-    """Reads rows; may be called from several threads.
+    """Reads rows. Several threads may call it.
 
     Args:
-      positions: int [count], each in [0, rows); fastest in order.
+      positions: int [count], each in [0, rows); increasing ones are fastest.
 
     Returns:
       float32 [count, dim].
 
     Raises:
-      RuntimeError: If a block is not there, or not as it was written.
+      RuntimeError: If a block is missing or damaged.
     """
     positions = np.asarray(positions)
     number = positions // self._size
     out = np.empty((len(positions), self.shape[1]), np.float32)
-    # Stretches of rows in one block.
+    # Ends of the runs of rows in the same block.
     ends = [*(np.flatnonzero(np.diff(number)) + 1), len(positions)]
     start = 0
     for end in ends:
@@ -86,7 +87,7 @@ class FeatureStore:
     return out
 
   def rows_of(self, number: int) -> np.ndarray:
-    """Returns which rows are in a block: int [rows of the block].
+    """Returns the indices of the rows of a block, int [rows of the block].
 
     Args:
       number: Number of the block.
@@ -95,7 +96,7 @@ class FeatureStore:
     return np.arange(start, min(start + self._size, self._num_rows))
 
   def has(self, number: int) -> bool:
-    """Says whether a block is there, as it was written.
+    """Returns whether a block is there and not damaged.
 
     Args:
       number: Number of the block.
@@ -113,7 +114,7 @@ class FeatureStore:
     return True
 
   def write(self, number: int, rows: np.ndarray) -> None:
-    """Writes a block, which appears whole or not at all.
+    """Writes a block atomically.
 
     Args:
       number: Number of the block.
@@ -137,7 +138,7 @@ class FeatureStore:
 
 
 def block_rows(num_rows: int) -> int:
-  """Returns how many rows a block of a pool has.
+  """Returns the number of rows of the blocks of a pool.
 
   Args:
     num_rows: Rows of the pool.
@@ -155,24 +156,24 @@ def open_store(
   num_rows: int,
   compute: Compute,
 ) -> FeatureStore:
-  """Opens features that were kept, and computes the blocks that are missing.
+  """Opens cached features, and computes the blocks that are missing.
 
-  Of several processes, each computes its share of the blocks.
+  Each of several processes computes its share of the blocks.
 
   Args:
-    directory: Where features are kept; made if it is not there. All processes
-      must share it.
-    key: All that the features depend on: data, weights, transform.
+    directory: Folder of the cache, which is created if it is missing. All
+      processes must share it.
+    key: What the features depend on: data, weights and transform.
     num_rows: Rows of the pool, at least 1.
-    compute: Maps positions, int [count], to the features of those rows, float32
-      [some, dim] at a time, in order.
+    compute: Maps row indices, int [count], to their features, in order, as
+      successive arrays float32 [some, dim].
 
   Returns:
     The features.
   """
   name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
   folder = storage.as_path(directory) / name
-  # Before the work: a folder that cannot be made is told at once.
+  # Before the computation, so that an unusable folder is reported at once.
   storage.make_folder(folder)
   store = FeatureStore(folder, num_rows)
   own = range(processes.index(), store.num_blocks, processes.count())
@@ -186,9 +187,9 @@ def open_store(
 
 
 def _compute(store: FeatureStore, missing: list[int], compute: Compute) -> None:
-  """Computes blocks, and writes each as soon as it is complete."""
-  positions = np.concatenate([store.rows_of(number) for number in missing])
-  rows = _Cutter(compute(positions))
+  """Computes blocks, and writes each when it is complete."""
+  indices = np.concatenate([store.rows_of(number) for number in missing])
+  rows = _Cutter(compute(indices))
   for number in missing:
     store.write(number, rows.take(len(store.rows_of(number))))
     if not processes.are_several():
@@ -196,7 +197,7 @@ def _compute(store: FeatureStore, missing: list[int], compute: Compute) -> None:
 
 
 class _Cutter:
-  """Takes as many rows at a time as are asked for."""
+  """Regroups arrays of rows to arrays of requested lengths."""
 
   def __init__(self, batches: Iterable[np.ndarray]):
     self._batches: Iterator[np.ndarray] = iter(batches)
@@ -215,7 +216,7 @@ class _Cutter:
 
 
 def _read(path: epath.Path) -> np.ndarray | None:
-  """Reads a block, or returns None if it is not as it was written."""
+  """Reads a block, or returns None if it is missing or damaged."""
   try:
     if storage.is_remote(path):
       content = np.frombuffer(storage.read_bytes(path), np.uint8)

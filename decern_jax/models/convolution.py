@@ -1,4 +1,4 @@
-"""Convolutions with 'SAME' padding, in the form the processor is fastest at."""
+"""Convolutions with 'SAME' padding, in the fastest form for the processor."""
 
 from collections.abc import Callable
 import functools
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-# Below this many values per window a matrix product of the gathered windows
-# beats XLA's CPU convolution; from 64 channels on it is 2 to 3 times slower.
+# Up to this many values per window, a matrix product of the gathered windows is
+# faster than XLA's CPU convolution; from 64 channels on it is 2 to 3 times
+# slower.
 _MAX_WINDOW = 32
 
 
@@ -20,7 +21,7 @@ class SameConv(nn.Module):
     features: Number of output channels.
     window: Rows and columns of the kernel.
     stride: Pixels from one window to the next.
-    depthwise: Whether output channel c sees input channel c alone.
+    depthwise: Whether output channel c depends only on input channel c.
     dtype: Type of the computation; the parameters are float32.
   """
 
@@ -49,12 +50,12 @@ def same_conv(
 ) -> jax.Array:
   """Convolves images with 'SAME' padding, as TensorFlow defines it.
 
-  An output has ceil(size / stride) pixels. The zeros that this takes go to both
-  sides, an odd one to the bottom and the right. The number of groups follows
+  The output has ceil(size / stride) pixels. The padding is divided between both
+  sides; an odd zero is at the bottom or the right. The number of groups follows
   from the shapes: a kernel of one input channel is a depthwise convolution.
 
-  Every processor computes the same sums. On a CPU they are written as matrix
-  products and shifted multiply-adds where those are faster.
+  All processors compute the same sums. On a CPU they are matrix products and
+  shifted multiply-adds if these are faster.
 
   Args:
     inputs: Float [batch, height, width, channels].
@@ -75,9 +76,9 @@ def same_conv(
 def _cpu_form(inputs: jax.Array, kernel: jax.Array) -> Callable[..., jax.Array]:
   rows, columns, group_size, outputs = kernel.shape
   channels = inputs.shape[-1]
-  # XLA's CPU backend has no fast path for grouped convolutions: with them
-  # MobileNetV2 takes nine times as long.  Shifted multiply-adds fuse into one
-  # loop whose innermost axis, the channels, is vectorised.
+  # XLA's CPU backend has no fast path for grouped convolutions, with which
+  # MobileNetV2 would take nine times as long. Shifted multiply-adds fuse into
+  # one loop whose innermost axis, the channels, is vectorized.
   if group_size == 1 and outputs == channels:
     return _shifted_sum
   if group_size == channels and rows == columns == 1:
@@ -116,7 +117,7 @@ def _shifted_sum(inputs, kernel, *, stride):
 def _shifts(
   inputs: jax.Array, window: tuple[int, int], stride: int
 ) -> list[jax.Array]:
-  """The pixel that each position of a window meets, row by row."""
+  """Returns the inputs shifted by each position in a window, row by row."""
   height, width = inputs.shape[1:3]
   pads = jax.lax.padtype_to_pads(
     (height, width), window, (stride, stride), "SAME"

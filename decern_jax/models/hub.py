@@ -21,7 +21,7 @@ PICKLED_SUFFIXES = (".bin", ".pt", ".pth")
 FORM = f"{PREFIX}owner/repo[@revision][/path/file.safetensors]"
 _PATTERN = re.compile(
   r"hf://(?P<repo>[\w.-]+/[\w.-]+)"
-  # A pull request's or a converted revision holds slashes of its own.
+  # The revision of a pull request contains slashes.
   r"(?:@(?P<revision>refs/[\w.-]+/[\w.-]+|[^/@]+))?"
   r"(?:/(?P<file>[^@]+))?"
 )
@@ -46,16 +46,16 @@ class HubFile(NamedTuple):
 
 
 def is_hub_name(weights: str | os.PathLike[str]) -> bool:
-  """Tells whether weights are named by their place on the Hub."""
+  """Returns whether weights are named by their place on the Hub."""
   return isinstance(weights, str) and weights.startswith(PREFIX)
 
 
 def parse(name: str) -> HubFile:
-  """Reads the name of a file on the Hub.
+  """Parses the name of a file on the Hub.
 
   Args:
-    name: `hf://owner/repo[@revision][/path/file]`, the file
-      `model.safetensors` unless named; `%2F` in a revision is a slash.
+    name: `hf://owner/repo[@revision][/path/file]`. The default file is
+      `model.safetensors`; `%2F` in a revision is a slash.
 
   Returns:
     The parts.
@@ -75,27 +75,27 @@ def parse(name: str) -> HubFile:
 
 
 def fetch(file: HubFile) -> pathlib.Path:
-  """Downloads a file of the Hub, unless its cache holds the newest one.
+  """Downloads a file of the Hub, unless the newest one is in the cache.
 
-  The cache and the network are used as `huggingface_hub` does: `HF_HOME` says
-  where the cache is, `HF_HUB_OFFLINE=1` never asks the Hub, `HF_TOKEN` opens
-  private repositories. Without a connection the cached file is taken.
+  The environment variables of `huggingface_hub` apply: `HF_HOME` is the place
+  of the cache, `HF_HUB_OFFLINE=1` uses only the cache, `HF_TOKEN` opens private
+  repositories. Without a connection the cached file is used.
 
   Args:
-    file: What to download.
+    file: The file.
 
   Returns:
     The file in the cache.
 
   Raises:
-    ValueError: If there is no such repository, revision or file, if access is
-      refused, or if the Hub cannot be asked and the cache has no such file.
+    ValueError: If the repository, revision or file does not exist, if access
+      is refused, or if the Hub is not reached and the cache lacks the file.
   """
   try:
     path = huggingface_hub.hf_hub_download(
       file.repo, file.file, revision=file.revision
     )
-  # A connection that breaks off is an HTTPError, a full disk an OSError.
+  # A lost connection is an HTTPError, a full disk an OSError.
   except (errors.HFValidationError, errors.HTTPError, OSError) as error:
     raise ValueError(
       f"Expected weights on the Hugging Face Hub, got {file}: "
@@ -105,7 +105,7 @@ def fetch(file: HubFile) -> pathlib.Path:
 
 
 def _explain(error: Exception) -> str:
-  """What went wrong and what to do, from the most special error on."""
+  """Returns what went wrong and what to do; subclasses come first."""
   match error:
     case errors.GatedRepoError():
       return (
@@ -130,13 +130,13 @@ def _explain(error: Exception) -> str:
 
 
 def check_not_pickled_file(file: str | os.PathLike[str]) -> None:
-  """Refuses a file whose name says that it is pickled.
+  """Refuses a local file whose name ends like a pickled one.
 
   Args:
-    file: A local file of weights, there or not; `~` is the home folder.
+    file: A local file, which need not exist; `~` is the home folder.
 
   Raises:
-    ValueError: If it is one; says how to convert it.
+    ValueError: If it is pickled. The message shows how to convert it.
   """
   path = pathlib.Path(file).expanduser()
   if path.suffix in PICKLED_SUFFIXES:
@@ -145,13 +145,14 @@ def check_not_pickled_file(file: str | os.PathLike[str]) -> None:
 
 
 def check_not_pickled(file: HubFile) -> None:
-  """Refuses a file of the Hub whose name says that it is pickled.
+  """Refuses a file of the Hub whose name ends like a pickled one.
 
   Args:
-    file: The file, there or not; nothing is downloaded.
+    file: The file, which is not downloaded and need not exist.
 
   Raises:
-    ValueError: If it is one; says how to download and convert it.
+    ValueError: If it is pickled. The message shows how to download and convert
+      it.
   """
   path = pathlib.PurePosixPath(file.file)
   if path.suffix in PICKLED_SUFFIXES:
@@ -164,7 +165,7 @@ def check_not_pickled(file: HubFile) -> None:
 
 
 def _refuse(found: str, modules: str, source: str, target: str) -> None:
-  # Tensors of one memory are cloned: safetensors refuses them.
+  # Cloned, because safetensors refuses tensors that share memory.
   code = (
     f"import torch, safetensors.torch as s{modules}; "
     "s.save_file({k: v.clone().contiguous() for k, v in torch.load("
@@ -179,5 +180,5 @@ def _refuse(found: str, modules: str, source: str, target: str) -> None:
 
 
 def _quoted(text: str) -> str:
-  """Python's literal in double quotes, which the shell's single ones keep."""
+  """Returns a Python literal in double quotes, for the shell's single ones."""
   return json.dumps(text, ensure_ascii=False)

@@ -30,7 +30,7 @@ from decern_jax.ops.head import LinearHead
 PathLike = str | os.PathLike[str]
 
 RANDOM = "random"
-"""What stands for a file of weights where they are drawn."""
+"""Value of `config.model.weights` for weights that are drawn at random."""
 
 _WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
 
@@ -44,15 +44,15 @@ def load_or_draw(
   num_bands: int = 3,
   dtype: str = "float32",
 ) -> Backbone:
-  """Makes a model of the table, with the weights of a file or with random ones.
+  """Makes a model of the table, with weights from a file or random ones.
 
   Args:
     name: Name of the model in the table.
-    weights: As in `models.create`; `"random"` draws them.
-    seed: Seed of the weights that are drawn.
+    weights: As in `models.create`, or `"random"`.
+    seed: Seed of random weights.
     image_size: Height and width of the images.
-    num_bands: Bands of the images.
-    dtype: What the model computes in, one of `models.DTYPES`.
+    num_bands: Number of bands of the images.
+    dtype: Type that the model computes in, one of `models.DTYPES`.
 
   Returns:
     The model.
@@ -78,21 +78,21 @@ def create(
 
   Args:
     name: Name of the model.
-    weights: .safetensors file, local or on gs://, or one on the Hugging Face
-      Hub as `hf://owner/repo[@revision][/path/file.safetensors]`; None takes
-      the one that ships with the package, for models that have one.
-    image_size: Height and width of the images, 32 or more.
-    num_bands: Channels of the images; where the weights are those of three
-      colors, the first convolution is widened (`widen_input`).
-    dtype: What the model computes in, `"float32"` or `"bfloat16"`. Parameters,
-      statistics and features are float32 in both cases.
+    weights: A .safetensors file, local or on gs://, or on the Hugging Face Hub
+      as `hf://owner/repo[@revision][/path/file.safetensors]`. None for the file
+      that ships with the package, for models that have one.
+    image_size: Height and width of the images, at least 32.
+    num_bands: Number of channels of the images. If the weights are for three
+      colors, the first convolution is widened by `backbone.widen_input`.
+    dtype: Type that the model computes in, `"float32"` or `"bfloat16"`.
+      Parameters, statistics and features are float32 in both cases.
 
   Returns:
-    The model with its weights, and the classifier if the file holds one.
+    The model with its weights, and with the classifier if the file has one.
 
   Raises:
-    ValueError: If a name is unknown, the images are too small, there is no
-      such file, or its tensors are not exactly those of the model.
+    ValueError: If a name is unknown, the images are too small, the file is
+      missing, or its tensors are not exactly those of the model.
   """
   spec = find_spec(name)
   check_options(image_size, dtype)
@@ -117,28 +117,6 @@ def create(
   )
 
 
-def init_variables(
-  name: str, *, seed: int, image_size: int, num_bands: int = 3
-) -> dict[str, Any]:
-  """Draws the variables of a model, as its module initialises them.
-
-  Args:
-    name: Name of the model in the table.
-    seed: Seed of the draw.
-    image_size: Height and width of the images.
-    num_bands: Bands of the images.
-
-  Returns:
-    Collections of float32 arrays, as `models.create` has them.
-
-  Raises:
-    ValueError: If the name is unknown.
-  """
-  module = find_spec(name).module()
-  image = jnp.zeros((1, image_size, image_size, num_bands))
-  return jax.jit(module.init)(keys.seed_key(seed, "backbone"), image)
-
-
 def create_random(
   name: str,
   *,
@@ -149,15 +127,15 @@ def create_random(
 ) -> Backbone:
   """Makes a model of the table with random weights.
 
-  Images of other than three bands are normalised, in every band, by the means
+  If the images do not have three bands, each band is normalized by the averages
   of the table's values.
 
   Args:
     name: Name of the model in the table.
     seed: Seed of the weights.
     image_size: Height and width of the images.
-    num_bands: Bands of the images.
-    dtype: What the model computes in, one of `models.DTYPES`.
+    num_bands: Number of bands of the images.
+    dtype: Type that the model computes in, one of `models.DTYPES`.
 
   Returns:
     The model, without a classifier.
@@ -166,13 +144,14 @@ def create_random(
     ValueError: If a name is unknown or the images are too small.
   """
   check_options(image_size, dtype)
-  variables = init_variables(
-    name, seed=seed, image_size=image_size, num_bands=num_bands
-  )
+  spec = find_spec(name)
+  image = jnp.zeros((1, image_size, image_size, num_bands))
+  init = jax.jit(spec.module().init)
+  variables = init(keys.seed_key(seed, "backbone"), image)
   source = f"{name} {dtype} {image_size} {num_bands} {seed}"
   return assemble(
     name,
-    find_spec(name).module(dtype=DTYPES[dtype]),
+    spec.module(dtype=DTYPES[dtype]),
     variables,
     num_bands=num_bands,
     head=None,
@@ -195,7 +174,7 @@ def _find_weights(
 
 
 def _locate(weights: PathLike) -> PathLike:
-  """The file; one of the Hub is downloaded."""
+  """Returns the file, after a download if it is on the Hub."""
   if storage.is_remote(weights) and not hub.is_hub_name(weights):
     _check_remote(os.fspath(weights))
     return weights
@@ -223,7 +202,7 @@ def _load(
   *,
   source: str,
 ) -> dict[str, Any]:
-  """Variables of the module, with the file's classifier as `head`."""
+  """Returns the variables of a file, with its classifier as `head`."""
   tensors = pretrained.read_safetensors(file)
   template = _template(module, (*shape[:3], NUM_COLORS))
   if spec.adapt:
@@ -249,13 +228,13 @@ def _template(module: nn.Module, shape: tuple[int, ...]) -> Variables:
 
 
 def _num_bands(tensors: pretrained.Tensors, template: Variables) -> int | None:
-  """The bands of a file in our own format; None if that is not told."""
+  """Returns the bands of a file in our own format, None if unknown."""
   first = tensors.get(pretrained.own_name(first_convolution(template)))
   return None if first is None or first.ndim != 4 else first.shape[2]
 
 
 def _namings(spec: ModelSpec) -> list[pretrained.TensorName | None]:
-  """The ways in which a file may name the variables; None is our own."""
+  """Returns the naming rules that a file may follow; None is our own."""
   foreign = (spec.torch_name, spec.hugging_face_name)
   return [naming for naming in foreign if naming] + [None]
 
@@ -265,7 +244,7 @@ def _head_template(
   naming: pretrained.TensorName | None,
   dim: int,
 ) -> dict[str, Any]:
-  """The classifier's shapes, with as many classes as the file has."""
+  """Returns the shapes of the classifier in a file, {} without one."""
   name_of = naming or pretrained.own_name
   bias = tensors.get(name_of(("head", "bias")))
   kernel = tensors.get(name_of(("head", "kernel")))
@@ -281,7 +260,7 @@ def _head_template(
 
 
 def _fingerprint(name: str, variables: Variables, dtype: str) -> str:
-  # Features that were cached before there was a choice are float32's.
+  # The type is left out for float32, which was the only one at first.
   kind = name if dtype == "float32" else f"{name} {dtype}"
   digest = hashlib.sha256(kind.encode())
   flat = traverse_util.flatten_dict(variables, sep=".")

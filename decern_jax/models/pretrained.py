@@ -1,4 +1,4 @@
-"""Weights files: read strictly, converted to Flax's layouts, written."""
+"""Files of weights: strict reading, conversion to Flax's layouts, writing."""
 
 from collections.abc import Callable, Mapping, Sequence
 import fnmatch
@@ -13,8 +13,8 @@ import safetensors.numpy
 
 from decern_jax.io import storage
 
-# The name, in a file, of the variable at a path of collection, layers and leaf;
-# several names are those of parts, joined along the first axis of the file's.
+# Maps the path of a variable (collection, layers, leaf) to its name in a file,
+# or to the names of tensors that are joined along their first axis.
 TensorName = Callable[[tuple[str, ...]], str | tuple[str, ...]]
 
 Tensors = Mapping[str, np.ndarray]
@@ -25,7 +25,7 @@ _MAX_NAMES = 10
 
 
 class _Entry(NamedTuple):
-  """A variable's parts in a file: `axes` are its own, in the file's order."""
+  """Tensors of a variable in a file; `axes` are its axes in their order."""
 
   names: tuple[str, ...]
   axes: tuple[int, ...]
@@ -33,16 +33,16 @@ class _Entry(NamedTuple):
 
 
 def read_safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
-  """Reads every tensor of a safetensors file; `~` is the home folder.
+  """Reads every tensor of a safetensors file.
 
   Args:
-    path: A local file, or one on gs://.
+    path: A local file, or one on gs://; `~` is the home folder.
 
   Returns:
-    The tensors by name, of the types that the file has.
+    The tensors by name, of the types in the file.
 
   Raises:
-    ValueError: If there is no such file, or it is not a whole safetensors file.
+    ValueError: If the file is missing, or not a complete safetensors file.
   """
   file = storage.as_path(path).expanduser()
   if not file.is_file():
@@ -66,14 +66,14 @@ def save_safetensors(
 ) -> None:
   """Writes variables in this project's own format.
 
-  A tensor is named by its path joined with dots, as in `params.stem.kernel`,
-  and keeps Flax's layout and its type. The file appears whole or not at all.
+  The name of a tensor is its path joined by dots, such as `params.stem.kernel`.
+  Layout and type are those of Flax. The file is written atomically.
 
   Args:
-    path: The file to write; one that exists is replaced.
+    path: The file to write; an existing file is replaced.
     variables: Collections of arrays, as `module.init` returns them.
   """
-  # safetensors writes a transposed view's bytes in the order of the memory.
+  # safetensors would write a transposed view in the order of its memory.
   tensors = {
     name: np.asarray(array, order="C")
     for name, array in traverse_util.flatten_dict(variables, sep=".").items()
@@ -92,16 +92,16 @@ def find_naming(
   template: Mapping[str, Any],
   namings: Sequence[TensorName | None],
 ) -> TensorName | None:
-  """Finds the rule by which a file names the most variables of a module.
+  """Returns the rule that names the most variables of a module in a file.
 
   Args:
     tensors: The tensors of the file by name.
     template: As in `to_variables`.
-    namings: The rules to choose from, None for this project's own names; the
-      first one wins a tie.
+    namings: The rules, None for this project's own names. The first one wins a
+      tie.
 
   Returns:
-    The rule, by which tensors may still be missing or left over.
+    The rule; tensors may still be missing or left over.
   """
   paths = traverse_util.flatten_dict(template)
 
@@ -113,7 +113,7 @@ def find_naming(
 
 
 def without(tensors: Tensors, patterns: Sequence[str]) -> dict[str, np.ndarray]:
-  """Leaves out the tensors whose whole names match a pattern, as `*.count`."""
+  """Removes the tensors whose whole names match a pattern such as `*.count`."""
   return {
     name: tensor
     for name, tensor in tensors.items()
@@ -130,17 +130,17 @@ def to_variables(
 ) -> dict[str, Any]:
   """Converts the tensors of a file to the variables of a module.
 
-  With `torch_name` the tensors have PyTorch's layouts: convolutions OIHW become
-  HWIO, grouped and depthwise ones included, and linear layers [out, in] become
-  [in, out]. Without it they have this project's own names and layouts.
+  With `torch_name` the tensors have PyTorch's layouts: kernels of convolutions,
+  also grouped and depthwise ones, are transposed from OIHW to HWIO, those of
+  linear layers from [out, in] to [in, out]. Without it they have this project's
+  own names and layouts.
 
   Args:
-    tensors: The tensors by name, all of which the module must take.
-    template: Collections of shapes, as `jax.eval_shape` of `module.init` gives
-      them.
-    torch_name: Maps a path of the template, as in `("params", "stem",
-      "kernel")`, to the name of its tensor, or to those of its equal parts.
-    source: The model and the file, for the message of an error.
+    tensors: The tensors by name. The module must use all of them.
+    template: Collections of shapes: `jax.eval_shape` of `module.init`.
+    torch_name: Maps a path of the template, such as `("params", "stem",
+      "kernel")`, to the name of its tensor, or to the names of its equal parts.
+    source: The model and the file, for error messages.
 
   Returns:
     Float32 variables of the template's structure.

@@ -15,20 +15,20 @@ INIT = nn.initializers.truncated_normal(0.02)
 _EPSILON = 1e-6
 _MLP_RATIO = 4
 
-# The cubic kernel's free coefficient in PyTorch, and with its antialiasing.
+# Free coefficients of the cubic kernel in PyTorch.
 _COEFFICIENT = -0.75
 _ANTIALIAS_COEFFICIENT = -0.5
 _SUPPORT = 2
 
 
 def layer_norm(name: str) -> Callable[[jax.Array], jax.Array]:
-  """Makes a layer that normalises tokens of any type, in float32."""
+  """Returns a layer that normalizes tokens of any type, in float32."""
   norm = nn.LayerNorm(epsilon=_EPSILON, use_fast_variance=False, name=name)
   return lambda tokens: norm(tokens.astype(jnp.float32))
 
 
 class PatchEmbedding(nn.Module):
-  """A linear layer on patches; pixels beyond the last whole one are left out.
+  """A linear layer on patches; pixels beyond the last whole patch are cropped.
 
   Attributes:
     width: Length of a token.
@@ -79,8 +79,7 @@ class Attention(nn.Module):
     qkv = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(tokens)
     qkv = qkv.reshape(batch, length, 3, self.num_heads, -1)
     query, key, value = jnp.moveaxis(qkv, 2, 0)
-    # jax.nn.dot_product_attention computes the same, but promotes bfloat16
-    # implicitly.
+    # Not jax.nn.dot_product_attention, which promotes bfloat16 implicitly.
     scores = jnp.einsum(
       "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
     )
@@ -119,11 +118,11 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-  """Attention and an MLP, each normalised before and added to its input.
+  """Attention and an MLP, each on normalized tokens and added to them.
 
   Attributes:
     num_heads: Number of heads of the attention.
-    use_layer_scale: Whether learned factors scale what is added.
+    use_layer_scale: Whether learned factors scale the updates.
     dtype: Type of the computation but for the normalisations.
   """
 
@@ -155,16 +154,16 @@ def resize_grid(
 ) -> jax.Array:
   """Resizes a grid of position embeddings bicubically.
 
-  Computes what `torch.nn.functional.interpolate` does as DINO and DINOv2 call
-  it: `mode="bicubic"`, `align_corners=False` and the scale factor
-  (new rows + offset) / old rows, likewise for columns. A grid that has the
-  shape already is returned as it is.
+  Computes `torch.nn.functional.interpolate` as DINO and DINOv2 call it, with
+  `mode="bicubic"`, `align_corners=False` and the scale factors (new rows +
+  offset) / old rows and (new columns + offset) / old columns. A grid that has
+  the shape already is returned unchanged.
 
   Args:
     grid: Float [rows, columns, dim].
     shape: Rows and columns of the result.
-    offset: What the scale factor counts in excess, 0 or more.
-    antialias: Whether the kernel widens where the grid shrinks.
+    offset: Added to the new size in the scale factor, at least 0.
+    antialias: Whether the kernel is wider if the grid shrinks.
 
   Returns:
     Float [*shape, dim].
@@ -183,7 +182,7 @@ def resize_grid(
 def _resize_matrix(
   old: int, new: int, offset: float, antialias: bool
 ) -> np.ndarray:
-  """The weights [new, old] by which a resized axis sums the old one."""
+  """Returns the weights [new, old] of a resized axis."""
   step = old / (new + offset)
   centers = (np.arange(new) + 0.5) * step - 0.5
   if antialias:
@@ -194,14 +193,14 @@ def _resize_matrix(
   taps = np.floor(centers)[:, None] + np.arange(1 - _SUPPORT, 1 + _SUPPORT)
   weights = _cubic(taps - centers[:, None], _COEFFICIENT)
   matrix = np.zeros((new, old))
-  # A tap outside the grid meets its border.
+  # Outside of the grid, its border is repeated.
   inside = np.clip(taps, 0, old - 1).astype(int)
   np.add.at(matrix, (np.arange(new)[:, None], inside), weights)
   return np.float32(matrix)
 
 
 def _cubic(distances: np.ndarray, a: float) -> np.ndarray:
-  """Keys' cubic convolution kernel with the free coefficient a."""
+  """Returns Keys' cubic convolution kernel with the free coefficient a."""
   x = np.abs(distances)
   near = ((a + 2) * x - (a + 3)) * x**2 + 1
   far = a * (((x - 5) * x + 8) * x - 4)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+from absl import app
 from absl.testing import flagsaver
 import cv2
 import numpy as np
@@ -41,23 +42,6 @@ class TinyFruit(tfds.core.GeneratorBasedBuilder):
     image = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
     for label in range(2):
       yield label, {"image": io.BytesIO(image), "label": label}
-
-
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-  """Runs the command where TensorFlow is not installed."""
-  script = (
-    "import importlib.util, runpy, sys\n"
-    "find = importlib.util.find_spec\n"
-    "importlib.util.find_spec = lambda name, package=None: (\n"
-    "  None if name == 'tensorflow' else find(name, package))\n"
-    "runpy.run_module('decern_jax.prepare', run_name='__main__')\n"
-  )
-  return subprocess.run(
-    [sys.executable, "-c", script, *arguments],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
 
 
 class TestPrepare:
@@ -124,24 +108,44 @@ class TestCheckCanBePrepared:
 
 
 class TestMain:
-  def test_without_tensorflow_says_what_to_install_in_one_line(self):
-    result = run_command("caltech_birds2011")
-    assert result.returncode == 1
-    assert result.stderr == (
-      "Preparing data needs TensorFlow, which is not installed: "
-      "pip install 'decern_jax[prepare]'\n"
+  @pytest.fixture
+  def without_tensorflow(self, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+      importlib.util,
+      "find_spec",
+      lambda name, *args: None if name == "tensorflow" else find(name, *args),
     )
 
+  @pytest.mark.usefixtures("without_tensorflow")
+  def test_without_tensorflow_says_what_to_install_in_one_line(self):
+    with pytest.raises(SystemExit) as exit_:
+      prepare.main(["prepare", "caltech_birds2011"])
+    assert exit_.value.code == (
+      "Preparing data needs TensorFlow, which is not installed: "
+      "pip install 'decern_jax[prepare]'"
+    )
+
+  @pytest.mark.usefixtures("without_tensorflow")
   def test_what_needs_no_preparation_needs_no_tensorflow(self):
-    result = run_command("rendered")
-    assert result.returncode == 1
-    assert re.fullmatch("error: .* got 'rendered'.*\n", result.stderr)
+    with pytest.raises(SystemExit, match="^error: .* got 'rendered'.*"):
+      prepare.main(["prepare", "rendered"])
 
   def test_rejects_no_or_several_names(self):
     for names in ([], ["food101", "eurosat"]):
-      result = run_command(*names)
-      assert result.returncode == 1
-      assert f"Expected one data set, got {names}" in result.stderr
+      message = re.escape(f"Expected one data set, got {names}")
+      with pytest.raises(app.UsageError, match=message):
+        prepare.main(["prepare", *names])
+
+  def test_command_names_its_mistake(self):
+    result = subprocess.run(
+      [sys.executable, "-m", "decern_jax.prepare"],
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    assert result.returncode == 1
+    assert "Expected one data set, got []" in result.stderr
 
   @flagsaver.as_parsed(data_dir="somewhere")
   def test_passes_the_name_and_the_data_dir(self, monkeypatch):

@@ -1,10 +1,14 @@
 """Tests of decern_jax/cli/pretrain.py, in this process, on tiny images."""
 
+import contextlib
+import io
 import sys
+from typing import Any, NamedTuple
 
 from absl import flags, logging
 from absl.testing import flagsaver
 from etils import epath
+import jax
 import numpy as np
 import pytest
 
@@ -14,7 +18,17 @@ from decern_jax.cli import config_flag, pretrain
 from decern_jax.distributed import processes
 from decern_jax.pretraining import journal, loop, step
 from decern_jax.runs import experiment, pretraining
-from tests import networks, tiny
+from tests import tiny
+from tests.models import tiny_models
+from tests.table import each
+
+MODEL = "tiny_resnet"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def table():
+  with tiny_models.in_table():
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +36,10 @@ def data(tmp_path_factory):
   return tiny.write_image_folder(tmp_path_factory.mktemp("images") / "data")
 
 
-@pytest.fixture
-def make_config(data, tmp_path):
+@pytest.fixture(scope="module")
+def make_config(data, tmp_path_factory):
+  cache = tmp_path_factory.mktemp("cache")
+
   def make(**changes):
     config = pretrain_common.get_config()
     values = {
@@ -31,7 +47,8 @@ def make_config(data, tmp_path):
       "dataset.path": str(data),
       "dataset.resize_size": tiny.SIZE,
       "dataset.image_size": tiny.SIZE,
-      "model.name": "small_cnn",
+      "model.name": MODEL,
+      "model.weights": "random",
       "pretrain.projector": (16, 8),
       "train.num_epochs": 2,
       "train.warmup_epochs": 1,
@@ -39,7 +56,7 @@ def make_config(data, tmp_path):
       "probe.every_epochs": 1,
       "system.num_devices": 1,
       "system.num_workers": 2,
-      "system.cache_dir": str(tmp_path / "cache"),
+      "system.cache_dir": str(cache),
     }
     changes = {name.replace("__", "."): v for name, v in changes.items()}
     config.update_from_flattened_dict({**values, **changes})
@@ -48,54 +65,70 @@ def make_config(data, tmp_path):
   return make
 
 
-@pytest.fixture
-def tiny_network(monkeypatch):
-  """Draws always the same network, so that its programs compile once."""
-  backbone = networks.make_backbone(use_norm=False)._replace(name="small_cnn")
-  monkeypatch.setattr(models, "load_or_draw", lambda *_, **__: backbone)
+class Finished(NamedTuple):
+  """A finished run.
+
+  Attributes:
+    folder: Its folder.
+    variables: Those of the network at its end.
+    seen: The fields of the configuration that it asked for.
+    said: What it printed.
+  """
+
+  folder: epath.Path
+  variables: Any
+  seen: set[str]
+  said: str
+
+
+@pytest.fixture(scope="module")
+def finished(make_config, tmp_path_factory) -> Finished:
+  """The run of `make_config()`, which other tests must not change."""
+  folder = epath.Path(tmp_path_factory.mktemp("finished") / "run")
+  states, seen, output = [], set(), io.StringIO()
+  run = loop.run
+
+  def keep(*args, **options):
+    states.append(run(*args, **options))
+    return states[0]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(loop, "run", keep)
+    # It reads all that it knows.
+    patch.setattr(pretraining, "check", lambda config: None)
+    with contextlib.redirect_stdout(output):
+      pretrain.run(Watched(make_config(), "", seen), folder)
+  variables = loop.variables_of(states[0])
+  return Finished(folder, variables, seen, output.getvalue())
 
 
 class TestRun:
-  @pytest.fixture
-  def folder(self, tmp_path):
-    return epath.Path(tmp_path / "run")
-
   def test_leaves_weights_that_every_configuration_loads(
-    self, make_config, data, folder, tmp_path, monkeypatch
+    self, finished, make_config, data, tmp_path
   ):
-    """With the features that the trained network had."""
-    states, run = [], loop.run
-
-    def keep(*args, **options):
-      states.append(run(*args, **options))
-      return states[0]
-
-    monkeypatch.setattr(loop, "run", keep)
-    config = make_config()
-    pretrain.run(config, folder)
-    weights = folder / pretrain.WEIGHTS_FILE
+    """The trained network, bit by bit."""
+    weights = finished.folder / pretrain.WEIGHTS_FILE
     finetuned = tiny.make_config(
-      data, weights, tmp_path / "cache", train__scope="all"
+      data,
+      weights,
+      tmp_path / "cache",
+      train__scope="all",
+      model__name=MODEL,
     )
     loaded = experiment.load(finetuned).backbone
-    (state,) = states
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3))
-    images = images.astype(np.uint8)
-    np.testing.assert_array_equal(
-      loaded.apply(loaded.variables, images),
-      loaded.apply(loop.variables_of(state), images),
+    jax.tree.map(
+      np.testing.assert_array_equal, loaded.variables, finished.variables
     )
-    random = models.create(
-      "small_cnn", weights=None, image_size=tiny.SIZE
-    ).fingerprint
-    assert loaded.fingerprint != random
+    random = models.create_random(
+      MODEL, seed=make_config().seed, image_size=tiny.SIZE
+    )
+    kernels = (
+      model.variables["params"]["conv1"]["kernel"] for model in (loaded, random)
+    )
+    assert np.not_equal(*kernels).any()
 
-  @pytest.mark.usefixtures("tiny_network")
-  def test_leaves_records_and_picture_and_no_checkpoint(
-    self, make_config, folder, capsys
-  ):
-    pretrain.run(make_config(), folder)
-    names = {path.name for path in folder.iterdir()}
+  def test_leaves_records_and_picture_and_no_checkpoint(self, finished):
+    names = {path.name for path in finished.folder.iterdir()}
     assert names == {
       "backbone.safetensors",
       "config.json",
@@ -103,30 +136,25 @@ class TestRun:
       "epochs.jsonl",
       "loss_curve.png",
     }
-    assert [record["epoch"] for record in journal.read(folder)] == [0, 1, 2]
-    said = capsys.readouterr().out
-    assert "simclr of small_cnn on 32 images" in said
-    assert said.count("knn accuracy") == 3
+    epochs = [record["epoch"] for record in journal.read(finished.folder)]
+    assert epochs == [0, 1, 2]
+    assert f"simclr of {MODEL} on 32 images" in finished.said
+    assert finished.said.count("knn accuracy") == 3
 
-  @pytest.mark.usefixtures("tiny_network")
   def test_finished_run_is_shown_and_not_repeated(
-    self, make_config, folder, capsys, monkeypatch
+    self, finished, make_config, capsys, monkeypatch
   ):
-    pretrain.run(make_config(), folder)
-    before = (folder / pretrain.WEIGHTS_FILE).read_bytes()
-    capsys.readouterr()
+    before = (finished.folder / pretrain.WEIGHTS_FILE).read_bytes()
     monkeypatch.setattr(step, "pretrain_step", None)
-    pretrain.run(make_config(), folder)
+    pretrain.run(make_config(), finished.folder)
     assert "finished run" in capsys.readouterr().out
-    assert (folder / pretrain.WEIGHTS_FILE).read_bytes() == before
+    assert (finished.folder / pretrain.WEIGHTS_FILE).read_bytes() == before
 
-  @pytest.mark.usefixtures("tiny_network")
   def test_stopped_run_continues_to_the_same_weights(
-    self, make_config, tmp_path, monkeypatch
+    self, finished, make_config, tmp_path, monkeypatch
   ):
-    whole, stopped = (epath.Path(tmp_path / name) for name in ("a", "b"))
+    stopped = epath.Path(tmp_path / "run")
     config = make_config(system__checkpoint_seconds=0.0)
-    pretrain.run(config, whole)
     answers = iter([False] * 4 + [True])
     with monkeypatch.context() as patch:
       patch.setattr(processes, "is_stopping", lambda: next(answers))
@@ -136,41 +164,35 @@ class TestRun:
     pretrain.run(config, stopped)
     first, other = (
       (folder / pretrain.WEIGHTS_FILE).read_bytes()
-      for folder in (whole, stopped)
+      for folder in (finished.folder, stopped)
     )
     assert first == other
 
-  @pytest.mark.usefixtures("tiny_network")
-  def test_refuses_the_folder_of_other_settings(self, make_config, folder):
-    pretrain.run(make_config(), folder)
+  def test_refuses_the_folder_of_other_settings(self, finished, make_config):
     with pytest.raises(ValueError, match="train.num_epochs: 2 there, 3 now"):
-      pretrain.run(make_config(train__num_epochs=3), folder)
+      pretrain.run(make_config(train__num_epochs=3), finished.folder)
 
-  def test_says_what_is_wrong_before_it_makes_a_folder(
-    self, make_config, folder
+  @each(
+    "changes, message",
+    [
+      ({"pretrain__objective": "byol"}, "Unknown objective 'byol'"),
+      ({"train__batch_size": 64}, "<= 32 training images, got 64"),
+    ],
+  )
+  def test_says_what_is_wrong_before_it_claims_the_folder(
+    self, make_config, tmp_path, changes, message
   ):
-    with pytest.raises(ValueError, match="Unknown objective 'byol'"):
-      pretrain.run(make_config(pretrain__objective="byol"), folder)
-    assert not folder.exists()
+    folder = epath.Path(tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+      pretrain.run(make_config(**changes), folder)
+    assert not list(tmp_path.rglob("*.json"))
 
-  @pytest.mark.usefixtures("tiny_network")
-  def test_claims_nothing_for_data_that_do_not_fit(self, make_config, folder):
-    with pytest.raises(ValueError, match="<= 32 training images, got 64"):
-      pretrain.run(make_config(train__batch_size=64), folder)
-    pretrain.run(make_config(), folder)
-
-  @pytest.mark.usefixtures("tiny_network")
-  def test_reads_every_field(self, make_config, folder, monkeypatch):
-    """Apart from the check, which reads all that it knows."""
-    monkeypatch.setattr(pretraining, "check", lambda config: None)
-    config = make_config()
-    seen = set()
-    pretrain.run(Watched(config, "", seen), folder)
-    fields = {name for name, _ in tiny.leaves(config.to_dict())}
+  def test_reads_every_field(self, finished, make_config):
+    fields = {name for name, _ in tiny.leaves(make_config().to_dict())}
     # Those of the data are the fields of all configurations, for all sources.
-    unread = {name for name in fields - seen if not name.startswith("dataset.")}
+    unread = {name for name in fields - finished.seen if name[:8] != "dataset."}
     assert unread == set()
-    assert {"dataset.path", "dataset.resize_size"} <= seen
+    assert {"dataset.path", "dataset.resize_size"} <= finished.seen
 
 
 class Watched:
@@ -226,7 +248,7 @@ class TestMain:
     assert flags.FLAGS["config"].value.is_locked
 
   def test_refuses_arguments(self, call):
-    with pytest.raises(Exception, match="only flags"):
+    with pytest.raises(Exception, match="flags alone"):
       call("extra")
 
   def test_names_a_field_that_does_not_exist(self, call):

@@ -5,7 +5,7 @@ import pytest
 
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.imbalance import (
-  long_tail_positions,
+  long_tail_indices,
   long_tail_targets,
   thin_to_long_tail,
 )
@@ -61,7 +61,7 @@ class TestLongTailPositions:
   @each("ratio", [1.0, 10.0, 50.0, 200.0])
   @each("seed", [0, 1])
   def test_counts_are_exactly_as_documented(self, ratio, seed):
-    kept = long_tail_positions(LABELS, ratio=ratio, seed=seed)
+    kept = long_tail_indices(LABELS, ratio=ratio, seed=seed)
     counts = LABELS.sum(axis=0)
     targets = long_tail_targets(counts, ratio=ratio)
     found = LABELS[kept].sum(axis=0)
@@ -77,7 +77,7 @@ class TestLongTailPositions:
   def test_single_labels_end_with_exactly_their_targets(self):
     onehot = SINGLE[:, None] == np.arange(5)
     targets = long_tail_targets(onehot.sum(axis=0), ratio=30.0)
-    kept = long_tail_positions(onehot, ratio=30.0, seed=0)
+    kept = long_tail_indices(onehot, ratio=30.0, seed=0)
     found = onehot[kept].sum(axis=0)
     np.testing.assert_array_equal(found, np.minimum(targets, onehot.sum(0)))
 
@@ -86,23 +86,23 @@ class TestLongTailPositions:
     labels[np.arange(300), np.arange(300) % 3] = 1
     labels[::3, 3] = 1  # but the last, which comes with the first alone
     targets = long_tail_targets(labels.sum(axis=0), ratio=20.0)
-    kept = long_tail_positions(labels, ratio=20.0, seed=0)
+    kept = long_tail_indices(labels, ratio=20.0, seed=0)
     found = labels[kept].sum(axis=0)
     np.testing.assert_array_equal(found[1:], targets[1:])
     assert found[0] == found[3]
 
   def test_examples_without_labels_stay(self):
-    kept = long_tail_positions(LABELS, ratio=200.0, seed=0)
+    kept = long_tail_indices(LABELS, ratio=200.0, seed=0)
     assert set(np.flatnonzero(~LABELS.any(axis=1))) <= set(kept)
 
   def test_ratio_of_one_keeps_all(self):
-    kept = long_tail_positions(LABELS, ratio=1.0, seed=0)
+    kept = long_tail_indices(LABELS, ratio=1.0, seed=0)
     np.testing.assert_array_equal(kept, np.arange(len(LABELS)))
 
   def test_imbalance_grows_with_the_ratio(self):
     spreads = []
     for ratio in (1.0, 10.0, 50.0):
-      kept = long_tail_positions(LABELS, ratio=ratio, seed=0)
+      kept = long_tail_indices(LABELS, ratio=ratio, seed=0)
       counts = LABELS[kept].sum(axis=0)
       spreads.append(counts.max() / counts.min())
     assert spreads == sorted(spreads)
@@ -110,7 +110,7 @@ class TestLongTailPositions:
 
   def test_is_a_function_of_its_seed(self):
     first, again, other = (
-      tuple(long_tail_positions(LABELS, ratio=50.0, seed=seed))
+      tuple(long_tail_indices(LABELS, ratio=50.0, seed=seed))
       for seed in (0, 0, 1)
     )
     assert first == again != other

@@ -95,6 +95,7 @@ class TestOpenStore:
     assert opened.asked == [8, 9, 10]
     (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
     assert damaged.name in record.getMessage()
+    caplog.clear()
     np.testing.assert_array_equal(store.take(np.arange(11)), ROWS)
 
   def test_a_flipped_bit_anywhere_is_never_an_error_nor_a_wrong_feature(

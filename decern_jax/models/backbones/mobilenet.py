@@ -1,4 +1,4 @@
-"""MobileNetV2 with its batch normalisation folded into the convolutions."""
+"""MobileNetV2 with its batch normalization folded into the convolutions."""
 
 from collections.abc import Iterator
 import functools
@@ -24,20 +24,21 @@ STAGES = (
   (6, 320, 1, 1),
 )
 
-# What torchvision calls the layers of a block: the first does not expand, and a
-# convolution without an activation is not wrapped.
+# The layers of a block in torchvision. The first block has no expansion, and
+# a convolution without an activation is not wrapped.
 _FIRST_BLOCK = {"depthwise": "0.0", "project": "1"}
 _LATER_BLOCKS = {"expand": "0.0", "depthwise": "1.0", "project": "2"}
 _LEAVES = {"kernel": "weight", "bias": "bias"}
 
 
 class InvertedResidual(nn.Module):
-  """Expands the channels, filters each of them, projects back.
+  """Expands the channels, filters each one, and projects them back.
 
   Attributes:
     features: Number of output channels.
     expansion: Filtered channels per input channel; 1 skips the expansion.
-    stride: Stride of the filter; with 1 and equal channels the input is added.
+    stride: Stride of the filter. With stride 1 and equal channels, the input is
+      added to the output.
     dtype: Type of the computation.
   """
 
@@ -110,14 +111,14 @@ class MobileNetV2(nn.Module):
 
 
 def torchvision_name(path: tuple[str, ...]) -> str:
-  """Names a parameter as torchvision does, with normalisation folded in.
+  """Names a parameter as torchvision does, with folded normalization.
 
   Args:
-    path: Collection, layers and leaf, as in `("params", "stem", "kernel")`. The
-      classifier is the collection `"head"`.
+    path: Collection, layers and leaf, such as `("params", "stem", "kernel")`.
+      The classifier is the collection `"head"`.
 
   Returns:
-    The tensor's name, as in `"features.0.0.weight"`.
+    The tensor's name, such as `"features.0.0.weight"`.
   """
   match path:
     case ("head", leaf):

@@ -29,7 +29,7 @@ _LEAVES = {
   "var": "running_var",
 }
 
-# What PyTorch counts beside each statistic, and no computation reads.
+# Counters that PyTorch stores with the statistics, and does not use.
 IGNORABLE = ("*.num_batches_tracked",)
 
 
@@ -56,7 +56,7 @@ class Conv(nn.Module):
     inputs, kernel = inputs.astype(self.dtype), kernel.astype(self.dtype)
     if self.window == 1:
       return same_conv(inputs, kernel, stride=self.stride)
-    # 'SAME' would pad strided windows by less at the top and the left.
+    # 'SAME' would pad strided windows less at the top and the left.
     form = functools.partial(_convolve, stride=self.stride)
     if -(-min(inputs.shape[1:3]) // self.stride) >= self.window:
       return form(inputs, kernel)
@@ -82,8 +82,8 @@ def _gather_product(
 ) -> jax.Array:
   """Convolves by one matrix product of the gathered windows.
 
-  XLA's CPU backend has no fast path for images smaller than the window, be it
-  in the gradient alone: there, this is 30 to 100 times as fast.
+  XLA's CPU backend has no fast path for images smaller than the window, which
+  may also arise in the gradient only. This form is 30 to 100 times as fast.
   """
   half, size = kernel.shape[0] // 2, kernel.shape[0]
   padded = jnp.pad(inputs, ((0, 0), (half, half), (half, half), (0, 0)))
@@ -102,14 +102,14 @@ def _gather_product(
 
 
 class ResidualBlock(nn.Module):
-  """Two 3x3 convolutions, or one between two 1x1 ones, and a shortcut.
+  """Two 3x3 convolutions, or one between two 1x1 convolutions, and a shortcut.
 
   Attributes:
     features: Number of channels of the 3x3 convolutions.
-    stride: Of the first 3x3 convolution.
+    stride: Stride of the first 3x3 convolution.
     use_bottleneck: Whether 1x1 convolutions reduce the channels before and
       multiply them by four after.
-    dtype: Type of the computation but for the normalisations.
+    dtype: Type of the computation, except for the normalizations.
   """
 
   features: int
@@ -155,16 +155,16 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
   """A residual network (v1.5), up to the features that its classifier reads.
 
-  The running statistics of the batch normalisation are the collection
-  `batch_stats`. They follow the biased variance of each batch, where PyTorch's
-  follow the unbiased one: a factor of 1 - 1 / n for n pixels of a batch.
+  The running statistics of the batch normalization are the collection
+  `batch_stats`. They follow the biased variance of each batch, PyTorch's the
+  unbiased one, which differs by a factor of 1 - 1 / n for n pixels of a batch.
 
   Attributes:
     stage_sizes: Number of blocks of each stage.
-    use_bottleneck: Whether the blocks are those of three convolutions.
+    use_bottleneck: Whether the blocks have three convolutions.
     width: Channels of the stem and of the first stage's 3x3 convolutions;
       every later stage has twice as many.
-    dtype: Type of the computation but for the normalisations; variables and
+    dtype: Type of the computation, except for the normalizations. Variables and
       features are float32.
 
   References:
@@ -183,8 +183,8 @@ class ResNet(nn.Module):
 
     Args:
       images: Float [batch, height, width, 3].
-      train: Whether to normalise by the statistics of the batch, and to update
-        the running ones where `batch_stats` is mutable.
+      train: Whether to normalize by the statistics of the batch, and to update
+        the running statistics if `batch_stats` is mutable.
 
     Returns:
       The last block's output, averaged over the image: float32 [batch, dim].
@@ -212,7 +212,7 @@ def make_spec(
 
   Args:
     *stage_sizes: Number of blocks of each stage.
-    use_bottleneck: Whether the blocks are those of three convolutions.
+    use_bottleneck: Whether the blocks have three convolutions.
     width: Channels of the stem.
   """
   expansion = _BOTTLENECK_EXPANSION if use_bottleneck else 1
@@ -235,11 +235,11 @@ def torchvision_name(path: tuple[str, ...]) -> str:
   """Names a variable as torchvision, timm and DINO do.
 
   Args:
-    path: Collection, layers and leaf, as in `("params", "layer1_0", "conv1",
+    path: Collection, layers and leaf, such as `("params", "layer1_0", "conv1",
       "kernel")`. The classifier is the collection `"head"`.
 
   Returns:
-    The tensor's name, as in `"layer1.0.conv1.weight"`.
+    The tensor's name, such as `"layer1.0.conv1.weight"`.
   """
   collection, *layers, leaf = path
   layer = "fc" if collection == "head" else ".".join(layers)
@@ -249,7 +249,7 @@ def torchvision_name(path: tuple[str, ...]) -> str:
 def _norm(
   name: str, train: bool, dtype: DTypeLike
 ) -> Callable[[jax.Array], jax.Array]:
-  """Batch normalisation in float32, of inputs of a type and to that type."""
+  """Returns batch normalization in float32, for inputs of any type."""
   norm = nn.BatchNorm(
     use_running_average=not train,
     momentum=_MOMENTUM,

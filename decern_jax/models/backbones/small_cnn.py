@@ -15,7 +15,7 @@ from decern_jax.models.registry import ModelSpec, keep_stage, register
 _STEM_WIDTH = 24
 STAGE_DIMS = (48, 96, 160)
 
-# The features are those of the last two stages.
+# The features are the outputs of the last two stages.
 FEATURE_DIM = STAGE_DIMS[-2] + STAGE_DIMS[-1]
 
 _MOMENTUM = 0.95
@@ -31,12 +31,11 @@ class SmallCNN(nn.Module):
   `benchmarks/pretrain_small_cnn.py`.
 
   Attributes:
-    use_batch_norm: Whether every convolution is followed by a normalisation by
-      the statistics of the batch, and the projection left out: the form in
-      which the network is trained. `fold_batch_norm` turns its variables into
-      those of the other form, in which an image's features depend on nothing
-      but the image.
-    dtype: Type of the computation; parameters, statistics and features are
+    use_batch_norm: Whether batch normalization follows every convolution, and
+      there is no projection. The network is trained in this form, and
+      `fold_batch_norm` converts its variables to the other form, in which the
+      features of an image do not depend on other images.
+    dtype: Type of the computation. Parameters, statistics and features are
       float32.
   """
 
@@ -53,7 +52,7 @@ class SmallCNN(nn.Module):
 
     Returns:
       The activations of the last two stages, averaged over the image, and
-      projected unless the network is in training.
+      projected unless batch normalization is used.
     """
     outputs = nn.relu(self._conv(images, _STEM_WIDTH, "stem", stride=2))
     pooled = []
@@ -85,14 +84,14 @@ class SmallCNN(nn.Module):
 
 
 def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Moves the normalisation of a trained network into its convolutions.
+  """Folds the normalization of a trained network into its convolutions.
 
   Args:
     variables: `params` and `batch_stats` of `SmallCNN(use_batch_norm=True)`.
 
   Returns:
-    The variables of a `SmallCNN()` that normalises by the running statistics
-    and whose projection is the identity.
+    The variables of a `SmallCNN()` that normalizes by the running statistics
+    and has the identity as its projection.
   """
   params, stats = variables["params"], variables["batch_stats"]
   folded = {

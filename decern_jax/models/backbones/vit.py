@@ -28,10 +28,10 @@ NUM_CLASS_TOKENS = 4
 
 _HEAD_DIM = 64
 
-# The mask stands for hidden patches in DINOv2's own training.
+# Tensors that only DINOv2's own training uses.
 DINOV2_IGNORABLE = ("mask_token", "embeddings.mask_token")
-# A classifier of the last class token, which is a part of the features here;
-# what `transformers.ViTModel` adds after the features unless told not to.
+# A classifier of the last class token, which is not the whole feature, and the
+# optional pooler of `transformers.ViTModel`.
 VIT_IGNORABLE = (
   "head.weight",
   "head.bias",
@@ -59,8 +59,8 @@ class VisionTransformer(nn.Module):
   """A vision transformer up to the features of DINO's linear evaluation.
 
   The features are the class tokens of the last four blocks after the final
-  normalisation, from the earliest to the last; with `use_patch_mean` also the
-  mean of the last block's patch tokens.
+  normalization, in the order of the blocks. With `use_patch_mean`, the mean of
+  the last block's patch tokens follows.
 
   Attributes:
     width: Length of a token.
@@ -69,15 +69,15 @@ class VisionTransformer(nn.Module):
     grid_size: Rows and columns of the position embedding, which is resized to
       those of the image's patches.
     depth: Number of blocks, four or more.
-    use_layer_scale: Whether learned factors scale what a block adds.
+    use_layer_scale: Whether learned factors scale the updates of a block.
     use_patch_mean: Whether the features end with the mean patch token.
-    num_registers: Tokens between the class token and the patches that are part
-      of no feature.
-    grid_offset: Rows and columns that the resized grid counts in excess when
-      positions are scaled; 0.1 in DINO and in DINOv2 without registers.
-    antialias: Whether the position embedding is low-passed where it shrinks.
-    dtype: Type of the computation but for the normalisations; parameters and
-      features are float32.
+    num_registers: Number of tokens between the class token and the patches.
+      They are not part of the features.
+    grid_offset: The `offset` of `resize_grid`; 0.1 in DINO and in DINOv2
+      without registers.
+    antialias: Whether the position embedding is antialiased if it shrinks.
+    dtype: Type of the computation, except for the normalizations. Parameters
+      and features are float32.
 
   References:
     Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021,
@@ -110,7 +110,7 @@ class VisionTransformer(nn.Module):
       images: Float [batch, height, width, 3], a patch or more on each side.
 
     Returns:
-      Float32 [batch, dim], where dim is `feature_dim`.
+      Float32 [batch, dim].
     """
     tokens = self._embed(images)
     norm = layer_norm("norm")
@@ -131,7 +131,7 @@ class VisionTransformer(nn.Module):
     return jnp.concatenate(features, axis=-1)
 
   def _embed(self, images: jax.Array) -> jax.Array:
-    """The class token, the registers and the patches, with positions."""
+    """Returns class token, registers and patches, with their positions."""
     patches = PatchEmbedding(
       self.width, self.patch_size, self.dtype, name="patch_embed"
     )(images)
@@ -185,8 +185,8 @@ def dinov2(
 
   Args:
     width: Length of a token; a multiple of 64, the length of a head.
-    num_registers: As in `VisionTransformer`; the models that have registers
-      also resize their position embeddings in another way.
+    num_registers: As in `VisionTransformer`. Models with registers also resize
+      their position embeddings in another way.
     dtype: As in `VisionTransformer`.
 
   Returns:
@@ -210,11 +210,11 @@ def dino_name(path: tuple[str, ...]) -> str:
   """Names a variable as DINO, DINOv2 and timm do.
 
   Args:
-    path: Collection, layers and leaf, as in `("params", "blocks_0", "norm1",
+    path: Collection, layers and leaf, such as `("params", "blocks_0", "norm1",
       "scale")`. The classifier is the collection `"head"`.
 
   Returns:
-    The tensor's name, as in `"blocks.0.norm1.weight"`.
+    The tensor's name, such as `"blocks.0.norm1.weight"`.
   """
   leaf = _LEAVES.get(path[-1], path[-1])
   match path:
@@ -234,8 +234,8 @@ def hugging_face_vit_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
     path: As in `dino_name`.
 
   Returns:
-    The tensor's name; those of queries, keys and values for the layer that is
-    the three of them.
+    The tensor's name; for the layer that joins queries, keys and values, the
+    three names.
   """
   return _hugging_face_name(path, _HUGGING_FACE_VIT_LAYERS)
 
@@ -255,17 +255,17 @@ def hugging_face_dinov2_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
 def from_timm_registers(
   tensors: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Gives timm's files of models with registers DINOv2's names and shapes.
+  """Converts timm's files of models with registers to DINOv2's form.
 
-  timm calls the registers `reg_token`, and adds the class token's position to
-  the token: `pos_embed` holds those of the patches alone.
+  timm names the registers `reg_token`, and adds the position of the class token
+  to the token, so that `pos_embed` has only those of the patches.
 
   Args:
     tensors: The tensors of a file by name.
 
   Returns:
-    The tensors under DINOv2's names, the class token at position zero; as they
-    are unless the file is timm's.
+    The tensors under DINOv2's names, with zeros as the position of the class
+    token. Other files are returned unchanged.
   """
   renamed = dict(tensors)
   if "reg_token" in renamed:
