@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterable, Sequence
 import math
 import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,24 +135,24 @@ def check_pool(
 
 
 def as_float32(array: jax.typing.ArrayLike | HostRows) -> Rows:
-  """Returns an array of numbers as float32, where it lies."""
+  """Returns an array of numbers as float32, on the same devices."""
   return _as_type(array, jnp.float32)
 
 
 def as_int32(array: jax.typing.ArrayLike) -> jax.Array:
-  """Returns an array of numbers as int32, where it lies."""
+  """Returns an array of numbers as int32, on the same devices."""
   return _as_type(array, jnp.int32)
 
 
-def _as_type(array, dtype):
-  # The shape of an array stands for one that has the type already.
+def _as_type(array: Any, dtype: Any) -> Any:
+  # Rows on the host are float32, and a shape is given with its final type.
   if isinstance(array, HostRows | jax.ShapeDtypeStruct):
     return array
   return jnp.asarray(array).astype(dtype)
 
 
-def float32_tree(tree):
-  """Returns a tuple of arrays with every array as float32."""
+def float32_tree(tree: Any) -> Any:
+  """Returns a pytree of arrays with every array as float32."""
   return jax.tree.map(as_float32, tree)
 
 

@@ -162,6 +162,16 @@ class TestRefusals:
   def test_annotator_that_is_none(self, workdir, name):
     self.check("Expected `annotator` of 1 to 200", workdir, annotator=name)
 
+  def test_disk_that_cannot_be_written(
+    self, workdir, serve_nothing, monkeypatch
+  ):
+    def fail(folder):
+      raise OSError(f"Read-only file system: {folder}")
+
+    monkeypatch.setattr(storage, "check_writable", fail)
+    self.check(f"Read-only file system: {workdir}", workdir)
+    assert not (workdir / "answers").exists()
+
   def test_answers_that_cannot_be_written(self, workdir):
     (workdir / "answers").write_text("a file")
     self.check("answers", workdir)

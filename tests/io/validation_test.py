@@ -171,6 +171,15 @@ class TestAsFloat32:
     assert array.dtype == np.float32
     np.testing.assert_array_equal(array, [0.0, 1.0, 1.0])
 
+  def test_casts_indices(self):
+    indices = validation.as_int32(np.array([0, 2], np.int64))
+    assert indices.dtype == np.int32
+    np.testing.assert_array_equal(indices, [0, 2])
+
+  def test_shape_stands_for_an_array_of_the_type(self):
+    shape: Any = jax.ShapeDtypeStruct((3, 2), np.float32)
+    assert validation.as_float32(shape) is shape
+
   def test_casts_every_array_of_a_tuple(self):
     head = validation.float32_tree(LinearHead(ones((2, 3)), ones(3)))
     assert isinstance(head, LinearHead)

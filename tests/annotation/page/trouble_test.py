@@ -1,6 +1,7 @@
 """Tests of what the page does when something goes wrong."""
 
 import errno
+import threading
 
 from decern_jax.annotation import query
 from decern_jax.io import storage
@@ -107,6 +108,29 @@ class TestTrouble:
     browser.press("2")
     wait_for(browser, 1)
     assert said(workdir) == [(0, ("Zebra",))]
+
+  def test_answer_can_be_taken_back_while_the_server_is_slow(
+    self, open_page, browser, monkeypatch
+  ):
+    workdir = open_page()
+    goes_on = threading.Event()
+    append = storage.append
+
+    def wait(path, content):
+      goes_on.wait(30)
+      append(path, content)
+
+    with monkeypatch.context() as patch:
+      patch.setattr(storage, "append", wait)
+      browser.press("1")
+      wait_for_phase(browser, "saving")
+      browser.press("Escape")
+      wait_for(browser, 0)
+      assert shown(browser, "problem").startswith("Cancelled: Pear. It may")
+      goes_on.set()
+    browser.press("2")
+    wait_for(browser, 1)
+    assert said(workdir)[-1] == (0, ("Zebra",))
 
   def test_answer_to_an_older_query_is_refused(self, open_page, browser):
     workdir = open_page()

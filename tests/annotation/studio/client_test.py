@@ -230,7 +230,10 @@ class TestErrors:
 
   @each(
     "status, may_be_done",
-    [(408, True), (429, False), (500, False), (502, True), (503, False)],
+    [
+      *[(408, True), (502, True), (504, True)],
+      *[(425, False), (429, False), (500, False), (503, False)],
+    ],
   )
   def test_troubles_of_the_server_may_pass(self, status, may_be_done):
     error = failing(ApiError(status_code=status, body="Bad day."))
