@@ -66,7 +66,7 @@ class TestShardCount:
   @each("seed", range(3))
   def test_decern_selects_the_same(self, seed):
     found = []
-    for num_devices in (1, 2, 8):
+    for num_devices in (1, 8):
       mesh = make_mesh(num_devices)
       arrays = PROBLEM.features, PROBLEM.probs, np.ones(POOL, bool)
       features, probs, valid = (place_pool(array, mesh) for array in arrays)
@@ -80,12 +80,11 @@ class TestShardCount:
       )
       found.append(np.asarray(indices))
     np.testing.assert_array_equal(found[1], found[0])
-    np.testing.assert_array_equal(found[2], found[0])
 
   @each("seed", range(3))
   def test_kmeans_assigns_the_same(self, seed):
     found = []
-    for num_devices in (1, 2, 8):
+    for num_devices in (1, 8):
       mesh = make_mesh(num_devices)
       clusters = weighted_kmeans(
         jax.random.key(seed),
@@ -94,9 +93,7 @@ class TestShardCount:
         num_clusters=BUDGET,
       )
       found.append(clusters)
-    for other in found[1:]:
-      np.testing.assert_array_equal(
-        other.assignments[:POOL], found[0].assignments[:POOL]
-      )
-      assert int(other.num_steps) == int(found[0].num_steps)
-      np.testing.assert_allclose(other.centers, found[0].centers, atol=1e-5)
+    one, eight = found
+    np.testing.assert_array_equal(eight.assignments[:POOL], one.assignments)
+    assert int(eight.num_steps) == int(one.num_steps)
+    np.testing.assert_allclose(eight.centers, one.centers, atol=1e-5)

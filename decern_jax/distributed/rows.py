@@ -34,6 +34,7 @@ class Source(Protocol):
     Returns:
       float32 [count, dim].
     """
+    ...
 
 
 class InMemory:

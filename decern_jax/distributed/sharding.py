@@ -7,9 +7,10 @@ import dataclasses
 import functools
 import inspect
 import os
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
+from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -17,7 +18,6 @@ import numpy as np
 from decern_jax.distributed.collective import AxisName, take_rows
 from decern_jax.distributed.rows import HostRows, Source
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 POOL_AXIS = "pool"
@@ -142,7 +142,8 @@ def place_rows(
   num_rows = shape[0]
   padded = (num_rows + -num_rows % mesh.size, *shape[1:])
 
-  def read_shard(index: tuple[slice, ...]) -> np.ndarray:
+  def read_shard(index: tuple[slice, ...] | None) -> np.ndarray:
+    assert index is not None  # the array has an axis
     start, stop, _ = index[0].indices(padded[0])
     rows = read(min(start, num_rows), min(stop, num_rows))
     missing = stop - start - len(rows)
@@ -182,7 +183,7 @@ def local_rows(num_rows: int, mesh: Mesh) -> np.ndarray:
   padded = num_rows + -num_rows % mesh.size
   sharding = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
   spans = sharding.addressable_devices_indices_map((padded,)).values()
-  starts = [span[0].indices(padded)[:2] for span in spans]
+  starts = [span[0].indices(padded)[:2] for span in spans if span]
   rows = np.concatenate([np.arange(*bounds) for bounds in sorted(starts)])
   return rows[rows < num_rows]
 
@@ -284,7 +285,7 @@ def pool_layout(array: object) -> Layout | None:
   if isinstance(array, HostRows):
     return pool_layout(array.indices)
   is_array = isinstance(array, jax.Array | jax.ShapeDtypeStruct)
-  if not is_array or isinstance(array, jax.core.Tracer):
+  if not is_array or isinstance(array, Tracer):
     return None
   sharding = array.sharding
   if not isinstance(sharding, NamedSharding) or not sharding.spec:
@@ -295,6 +296,7 @@ def pool_layout(array: object) -> Layout | None:
   axis = (axis,) if isinstance(axis, str) else tuple(axis)
   if all(sharding.mesh.shape[name] == 1 for name in axis):
     return None
+  assert isinstance(sharding.mesh, Mesh)
   return Layout(sharding.mesh, axis)
 
 
@@ -329,21 +331,22 @@ def record_calls() -> Iterator[list[Call]]:
   Yields:
     The calls so far, in order.
   """
-  token = _CALLS.set([])
+  calls: list[Call] = []
+  token = _CALLS.set(calls)
   try:
-    yield _CALLS.get()
+    yield calls
   finally:
     _CALLS.reset(token)
 
 
-class ShardedFunction(Generic[P, R]):
+class ShardedFunction(Generic[R]):
   """A function of rows, compiled for one device or many; see `shard_rows`."""
 
   __name__: str
 
   def __init__(
     self,
-    function: Callable[P, R],
+    function: Callable[..., R],
     rows: Sequence[str],
     out: Any,
     static_argnames: Sequence[str],
@@ -364,10 +367,10 @@ class ShardedFunction(Generic[P, R]):
       return self._run(**arguments)
 
     # The name of the program in profiles and compile logs.
-    run.__name__ = run.__qualname__ = self.__name__
+    run.__name__ = run.__qualname__ = function.__name__
     self._compiled = jax.jit(run, static_argnames=(*static_argnames, "layout"))
 
-  def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+  def __call__(self, *args: Any, **kwargs: Any) -> R:
     """Calls the function on arrays, each device on its own rows."""
     if kwargs.get("axis_name") is not None:
       # The caller is inside of `shard_map` already.
@@ -451,7 +454,7 @@ def shard_rows(
   rows: Sequence[str],
   out: Any = WHOLE,
   static_argnames: Sequence[str] = (),
-) -> Callable[[Callable[P, R]], ShardedFunction[P, R]]:
+) -> Callable[[Callable[..., R]], ShardedFunction[R]]:
   """Makes a function of a pool run where the rows of the pool are.
 
   The decorated function has an argument `axis_name`, which its callers leave
@@ -475,7 +478,7 @@ def shard_rows(
     The decorator.
   """
 
-  def decorate(function: Callable[P, R]) -> ShardedFunction[P, R]:
+  def decorate(function: Callable[..., R]) -> ShardedFunction[R]:
     return ShardedFunction(function, rows, out, static_argnames)
 
   return decorate
@@ -513,7 +516,7 @@ def platform() -> str:
   That is the platform of `jax.default_device`, if it is set, as it is to
   compile for devices that are not attached.
   """
-  device = jax.config.jax_default_device
+  device = getattr(jax.config, "jax_default_device", None)
   return getattr(device, "platform", device) or jax.default_backend()
 
 

@@ -4,12 +4,12 @@ import collections
 from collections.abc import Iterable, Sequence
 import math
 import operator
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
-from decern_jax.distributed.rows import HostRows, Rows
+from decern_jax.distributed.rows import HostRows
 
 _NUM_NAMES_SHOWN = 10
 
@@ -73,7 +73,8 @@ def check_number(
 
 
 def check_shapes(
-  sizes: dict[str, int], **arrays: tuple[jax.typing.ArrayLike, Sequence[str]]
+  sizes: dict[str, int],
+  **arrays: tuple[jax.typing.ArrayLike | HostRows, Sequence[str]],
 ) -> dict[str, int]:
   """Checks that arrays agree on the length of their named axes.
 
@@ -134,7 +135,15 @@ def check_pool(
   return sizes
 
 
-def as_float32(array: jax.typing.ArrayLike | HostRows) -> Rows:
+@overload
+def as_float32(array: HostRows) -> HostRows: ...
+
+
+@overload
+def as_float32(array: jax.typing.ArrayLike) -> jax.Array: ...
+
+
+def as_float32(array: Any) -> Any:
   """Returns an array of numbers as float32, on the same devices."""
   return _as_type(array, jnp.float32)
 

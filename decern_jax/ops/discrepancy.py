@@ -355,7 +355,7 @@ def _cross_entropies(
   """
   fused = _fused_logits(block, tile, ratio)
   top = functools.reduce(jnp.maximum, fused).max(axis=1)[:, None]
-  others, num_top = 0.0, 0.0
+  others = num_top = jnp.zeros(())
   for part in fused:
     is_top = part >= top
     others = others + jnp.where(is_top, 0.0, jnp.exp(part - top))
@@ -365,13 +365,14 @@ def _cross_entropies(
   scale = (1.0 / (1.0 + rest))[:, None]
 
   own, anchor = _parts(block.probs[None], 1), _parts(tile.probs[..., None], 1)
-  sums = (0.0, 0.0, 0.0)
+  sums = (jnp.zeros(()),) * 3
   for part, p, q in zip(fused, own, anchor, strict=True):
     prob = jnp.exp(part - top) * scale
     log = jnp.where(part >= top, top_log, jnp.log(prob + EPSILON))
     terms = (prob * log, p * log, q * log)
     sums = tuple(s - t for s, t in zip(sums, terms, strict=True))
-  return tuple(s.sum(axis=1) for s in sums)
+  entropy, cross_own, cross_anchor = (s.sum(axis=1) for s in sums)
+  return entropy, cross_own, cross_anchor
 
 
 def _fused_logits(block: _Rows, tile: _Tile, ratio: Array) -> list[Array]:

@@ -128,7 +128,7 @@ def weighted_kmeans(
 
 @shard_rows(
   rows=("points", "weights"),
-  out=Clusters(WHOLE, SPLIT, WHOLE, WHOLE),
+  out=Clusters._make([WHOLE, SPLIT, WHOLE, WHOLE]),
   static_argnames=("num_clusters", "max_steps", "block_size"),
 )
 def _weighted_kmeans(

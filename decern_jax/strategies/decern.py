@@ -9,7 +9,10 @@ Diversity for Active Fine-Grained Image Classification", ECCV 2026,
 https://arxiv.org/abs/2509.24181.
 """
 
+from typing import Any
+
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
@@ -161,10 +164,10 @@ def select_decern(
     Diversity for Active Fine-Grained Image Classification", ECCV 2026,
     https://arxiv.org/abs/2509.24181.
   """
-  check_pool(features, probs, head, anchors=anchors, valid=valid)
+  sizes = check_pool(features, probs, head, anchors=anchors, valid=valid)
   # Before the scores, which take long to compute.
   options = _check_options(
-    len(features),
+    sizes["pool"],
     valid,
     budget=budget,
     uncertainty_gamma=uncertainty_gamma,
@@ -344,7 +347,7 @@ def _fill(key, picked, valid, budget, axis_name) -> Int[Array, " budget"]:
 
 def _check_options(
   pool, valid, *, budget, uncertainty_gamma, diversity_gamma
-) -> dict[str, int | float]:
+) -> dict[str, Any]:
   """Returns the options of a selection, checked."""
   return {
     "budget": check_budget(budget, pool, valid),
@@ -375,7 +378,7 @@ def check_budget(
     ValueError: If it is not an integer in [1, rows that exist].
   """
   budget = check_integer("budget", budget, low=1, high=pool)
-  if valid is None or isinstance(valid, jax.core.Tracer | jax.ShapeDtypeStruct):
+  if valid is None or isinstance(valid, Tracer | jax.ShapeDtypeStruct):
     return budget
   if isinstance(valid, jax.Array) and not valid.is_fully_addressable:
     return budget
@@ -540,8 +543,8 @@ def _calibrated_pick(
   axis_name: AxisName = None,
 ) -> tuple[Int[Array, " clusters"], Bool[Array, " clusters"]]:
   """Picks one of the first `num_points` of this shard; None: of all points."""
-  num_points = len(features) if num_points is None else num_points
-  pickable = jnp.arange(len(features)) < num_points
+  counted = len(features) if num_points is None else num_points
+  pickable = jnp.arange(len(features)) < counted
   if weights is not None:
     pickable = pickable & (weights > 0)
   num_clusters, member = len(centers), assignments
@@ -550,7 +553,7 @@ def _calibrated_pick(
     centers,
     assignments,
     anchors,
-    num_points=num_points,
+    num_points=counted,
     block_size=block_size,
     axis_name=axis_name,
   )

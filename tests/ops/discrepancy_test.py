@@ -90,7 +90,7 @@ class TestDiscrepancyConfusion:
 
   @each(
     "dim, classes, bins",
-    [(7, 2, (100, 10)), (333, 17, (100, 10)), (37, 5, (7, 3))],
+    [(7, 2, (9, 4)), (333, 17, (100, 10))],
   )
   def test_matches_with_other_shapes_and_bins(self, dim, classes, bins):
     problem = oracle.make_problem(dim=dim, classes=classes)
@@ -124,7 +124,7 @@ class TestDiscrepancyConfusion:
 
   @each(
     "block_size, tile_size, chunk_rows",
-    [(1, 5, 4096), (7, 2, 4096), (16, 3, 11), (1000, 9, 42)],
+    [(7, 2, 4096), (16, 3, 11)],
   )
   def test_is_independent_of_blocks_tiles_and_chunks(
     self, block_size, tile_size, chunk_rows

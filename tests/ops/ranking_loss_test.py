@@ -1,7 +1,6 @@
 """Tests of decern_jax/ops/ranking_loss.py."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
@@ -9,6 +8,7 @@ from decern_jax.ops.ranking_loss import mirrored_ranking_loss
 from tests.table import each
 
 RNG = np.random.default_rng(0)
+jitted = jax.jit(mirrored_ranking_loss)
 
 
 def naive_loss(predicted, losses, margin) -> float:
@@ -38,50 +38,51 @@ def make_batch(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class TestMirroredRankingLoss:
-  @each("size", [1, 2, 3, 8, 127, 128])
+  @each("num_rows", [0, 1, 2, 3, 8, 127, 128])
   @each("margin", [0.5, 1.0])
-  def test_matches_naive_pairs(self, size, margin):
-    batch = make_batch(size)
-    found = jax.jit(mirrored_ranking_loss)(*batch, margin=margin)
+  def test_matches_naive_pairs_whatever_follows_the_batch(
+    self, num_rows, margin
+  ):
+    predicted, losses = make_batch(128)
+    predicted[num_rows:] = 1e6
+    found = jitted(
+      predicted, losses, num_rows=np.int32(num_rows), margin=margin
+    )
+    batch = predicted[:num_rows], losses[:num_rows]
     np.testing.assert_allclose(found, naive_loss(*batch, margin), rtol=1e-5)
 
-  @each("num_rows", [0, 1, 2, 7, 8])
-  def test_rows_past_the_batch_never_matter(self, num_rows):
-    predicted, losses = make_batch(8)
-    predicted[num_rows:] = 1e6
-    found = jax.jit(mirrored_ranking_loss)(
-      predicted, losses, num_rows=np.int32(num_rows)
-    )
-    expected = naive_loss(predicted[:num_rows], losses[:num_rows], 1.0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-  @each("size", [2, 8, 128])
-  def test_matches_the_published_definition(self, size):
+  @each("size", [1, 9])
+  def test_takes_all_rows_by_default(self, size):
     batch = make_batch(size)
-    found = mirrored_ranking_loss(*map(jnp.asarray, batch))
-    np.testing.assert_allclose(found, published_loss(*batch), rtol=1e-5)
+    expected = naive_loss(*batch, 1.0)
+    np.testing.assert_allclose(jitted(*batch), expected, rtol=1e-5)
+
+  def test_matches_the_published_definition(self):
+    batch = make_batch(8)
+    expected = published_loss(*batch)
+    np.testing.assert_allclose(jitted(*batch), expected, rtol=1e-5)
 
   def test_is_zero_where_the_ranking_is_right_by_the_margin(self):
-    losses = jnp.float32([3.0, 0.0, 1.0, 2.0])
-    assert mirrored_ranking_loss(2.0 * losses, losses) == 0.0
-    assert mirrored_ranking_loss(-2.0 * losses, losses) > 1.0
+    losses = np.float32([3.0, 0.0, 1.0, 2.0, 0.0, 3.0, 1.0, 0.0])
+    assert jitted(2.0 * losses, losses) == 0.0
+    assert jitted(-2.0 * losses, losses) > 1.0
 
   def test_nothing_flows_into_the_losses(self):
-    batch = tuple(map(jnp.asarray, make_batch(8)))
-    by_predicted, by_losses = jax.grad(mirrored_ranking_loss, (0, 1))(*batch)
+    gradient = jax.jit(jax.grad(mirrored_ranking_loss, (0, 1)))
+    by_predicted, by_losses = gradient(*make_batch(8))
     assert np.asarray(by_predicted).any()
     assert not np.asarray(by_losses).any()
 
   def test_ignores_a_shift_of_the_predictions(self):
-    predicted, losses = map(jnp.asarray, make_batch(9))
+    predicted, losses = make_batch(9)
     np.testing.assert_allclose(
-      mirrored_ranking_loss(predicted + 4.0, losses),
-      mirrored_ranking_loss(predicted, losses),
+      jitted(predicted + np.float32(4.0), losses),
+      jitted(predicted, losses),
       rtol=1e-5,
     )
 
   def test_is_independent_of_shard_count(self):
     batch = make_batch(64)
     placed = [place_pool(array, make_mesh(8)) for array in batch]
-    found = jax.jit(mirrored_ranking_loss)(*placed)
+    found = jitted(*placed)
     np.testing.assert_allclose(found, naive_loss(*batch, 1.0), rtol=1e-5)

@@ -43,7 +43,7 @@ class TestSampleRows:
     mass = np.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, *[0.0] * 11])
     np.testing.assert_array_equal(draw(mass), 2)
 
-  @each("num_devices", [1, 2, 8])
+  @each("num_devices", [1, 8])
   def test_is_independent_of_shard_count(self, num_devices):
     def sample(mass):
       key = jax.random.key(0)
@@ -58,7 +58,7 @@ def jitted_centers(*args, **options):
   return seeding.greedy_centers(*args, **options)
 
 
-def greedy_centers(points, weights, num_clusters, *, seed=0, block_size=64):
+def greedy_centers(points, weights, num_clusters, *, seed=0, block_size=7):
   return np.asarray(
     jitted_centers(
       jax.random.key(seed),
@@ -100,13 +100,12 @@ def is_row_of(rows, points) -> np.ndarray:
 
 
 class TestGreedyCenters:
-  @each("block_size", [7, 64])
-  def test_matches_naive_loop(self, block_size):
+  def test_matches_naive_loop(self):
     rng = np.random.default_rng(0)
     points = rng.normal(size=(50, 4)).astype(np.float32)
     weights = rng.uniform(0.1, 2.0, size=50).astype(np.float32)
     np.testing.assert_array_equal(
-      greedy_centers(points, weights, 9, block_size=block_size),
+      greedy_centers(points, weights, 9),
       naive_centers(points, weights, 9),
     )
 
