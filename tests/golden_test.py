@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,12 +37,12 @@ class Golden:
   def __init__(self, path):
     with np.load(path) as arrays:
       self.arrays = dict(arrays)
-    self.pool = self["pool_features"], self["pool_probs"]
+    self.pool: tuple[Any, Any] = self["pool_features"], self["pool_probs"]
     self.head = LinearHead(self["kernel"], self["bias"])
     self.anchors = Anchors(self["anchor_features"], self["anchor_probs"])
     self.budget = int(self["budget"])
 
-  def __getitem__(self, name):
+  def __getitem__(self, name: str) -> Any:
     return self.arrays[name]
 
   @functools.cached_property
@@ -129,7 +130,7 @@ class TestGolden:
       golden["cluster_centers"],
       golden["cluster_assignments"],
       golden["cluster_inertia"],
-      np.int32(1),
+      jax.numpy.asarray(1),
     )
     indices, valid = decern_jax.calibrated_pick(
       golden["pool_features"][golden["candidates"]], clusters, golden.anchors

@@ -4,7 +4,7 @@ Written from the method's description, as the official code does it: a loop over
 the classes, and over every coordinate of the fused features.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import PartitionSpec
@@ -16,6 +16,15 @@ from decern_jax.distributed import sharding
 EPSILON = 1e-10
 
 
+def float32(values: Any) -> Any:
+  """Returns values as a new array, of any type to pyright."""
+  return np.array(values, np.float32)
+
+
+def float64(values: Any) -> Any:
+  return np.array(values, np.float64)
+
+
 class Problem(NamedTuple):
   """A pool, what is labeled, and the head that predicts both."""
 
@@ -24,8 +33,8 @@ class Problem(NamedTuple):
   labeled_features: np.ndarray
   labeled_probs: np.ndarray
   labels: np.ndarray
-  kernel: np.ndarray
-  bias: np.ndarray
+  kernel: Any
+  bias: Any
 
   @property
   def head(self) -> LinearHead:
@@ -39,7 +48,7 @@ class Problem(NamedTuple):
       self.labels,
       num_classes=len(self.bias),
     )
-    return Anchors(*(anchor.astype(np.float32) for anchor in found))
+    return Anchors(*map(float32, found))
 
   @property
   def pool(self) -> tuple:
@@ -53,7 +62,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def predict(features, kernel, bias) -> np.ndarray:
-  return softmax(np.float64(features) @ np.float64(kernel) + bias)
+  return softmax(float64(features) @ float64(kernel) + bias)
 
 
 def make_problem(
@@ -64,7 +73,7 @@ def make_problem(
   classes: int = 5,
   labeled: int = 12,
   sharpness: float = 2.0,
-  kernel: np.ndarray | None = None,
+  kernel: Any = None,
 ) -> Problem:
   """Draws a problem; `sharpness` is the standard deviation of its logits."""
   rng = np.random.default_rng(seed)
@@ -90,7 +99,7 @@ def make_problem(
 
 def class_anchors(features, probs, labels, *, num_classes):
   def mean_by_class(rows):
-    rows = np.float64(rows)
+    rows = float64(rows)
     means = [rows[labels == c] for c in range(num_classes)]
     return np.stack([m.mean(0) if len(m) else rows.mean(0) for m in means])
 
@@ -105,7 +114,7 @@ def gradients(features, probs, kernel, bias) -> np.ndarray:
   residual[rows, target] = 0.0
   # softmax - 1, without the cancellation.
   residual[rows, target] = -residual.sum(axis=1)
-  return residual @ np.float64(kernel).T
+  return residual @ float64(kernel).T
 
 
 def salient_coordinates(gradients, *, num_bins=100, num_top_bins=10):
@@ -122,7 +131,7 @@ def salient_coordinates(gradients, *, num_bins=100, num_top_bins=10):
     ]
     top = np.argsort(-np.array(pooled), kind="stable")[:num_top_bins]
     for j in range(dim):
-      bin_ = np.float32(j) * (np.float32(num_bins) / np.float32(dim))
+      bin_ = float32(j) * (float32(num_bins) / float32(dim))
       mask[row, j] = int(np.floor(bin_)) in top
   return mask
 
@@ -146,8 +155,8 @@ def log_probs(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def discrepancy_confusion(problem: Problem, **bins) -> np.ndarray:
-  x, p = np.float64(problem.features), np.float64(problem.probs)
-  anchor_features, anchor_probs = (np.float64(a) for a in problem.anchors)
+  x, p = float64(problem.features), float64(problem.probs)
+  anchor_features, anchor_probs = (float64(a) for a in problem.anchors)
   mask = saliency_mask(problem, **bins)
   rho = mask.mean(axis=1)
   scores = []
@@ -175,7 +184,7 @@ def discrepancy_confusion(problem: Problem, **bins) -> np.ndarray:
 
 
 def uncertainty_threshold(scores, *, gamma=0.5) -> float:
-  deviation = np.float64(scores) - np.mean(scores, dtype=np.float64)
+  deviation = float64(scores) - np.mean(scores, dtype=np.float64)
   std = np.sqrt(np.mean(deviation**2))
   skewness = np.mean((deviation / std) ** 3) if std > 0.0 else 0.0
   return np.mean(scores, dtype=np.float64) + gamma * std * skewness
@@ -187,7 +196,7 @@ def candidates(scores, *, budget, gamma=0.5) -> np.ndarray:
 
 
 def normalize(rows) -> np.ndarray:
-  rows = np.float64(rows)
+  rows = float64(rows)
   length = np.linalg.norm(rows, axis=1, keepdims=True)
   return rows / np.maximum(length, 1e-12)
 

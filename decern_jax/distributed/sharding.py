@@ -95,7 +95,7 @@ def make_local_mesh(mesh: Mesh) -> Mesh:
   )
 
 
-def _make_mesh(devices: list[jax.Device]) -> Mesh:
+def _make_mesh(devices: list[Any]) -> Mesh:
   return jax.make_mesh(
     (len(devices),),
     (POOL_AXIS,),
@@ -343,6 +343,7 @@ class ShardedFunction(Generic[R]):
   """A function of rows, compiled for one device or many; see `shard_rows`."""
 
   __name__: str
+  __wrapped__: Callable[..., R]
 
   def __init__(
     self,
@@ -502,7 +503,7 @@ def is_too_large(shape: tuple[int, int], mesh: Mesh) -> bool:
   return share > LARGEST_SHARE * _device_bytes(device) / shared_by
 
 
-def _device_bytes(device: jax.Device) -> int:
+def _device_bytes(device: Any) -> int:
   """Returns the memory of a device; of a CPU, that of the whole host."""
   stats = device.memory_stats() or {}
   if "bytes_limit" in stats:

@@ -114,7 +114,7 @@ def select(
   scores = discrepancy_confusion(
     pool.features, pool.probs, anchors, pool.head, valid=pool.candidates
   )
-  positions = select_by_score(
+  indices = select_by_score(
     key,
     pool.features,
     scores,
@@ -124,7 +124,7 @@ def select(
     uncertainty_gamma=uncertainty_gamma,
     diversity_gamma=diversity_gamma,
   )
-  return Selection(positions, scores)
+  return Selection(indices, scores)
 
 
 def select_decern(

@@ -104,7 +104,7 @@ def select_multi_label(
     num_top_bins=NUM_TOP_BINS,
     block_size=max(8, block_floats() // num_classes**2),
   )
-  positions = select_by_score(
+  indices = select_by_score(
     key,
     pool.features,
     scores,
@@ -114,7 +114,7 @@ def select_multi_label(
     uncertainty_gamma=uncertainty_gamma,
     diversity_gamma=diversity_gamma,
   )
-  return Selection(positions, scores)
+  return Selection(indices, scores)
 
 
 @shard_rows(rows=("features", "probs", "labels"))

@@ -89,7 +89,7 @@ class TestTopRows:
 
   @each("num_devices", [1, 2, 8])
   def test_lowest_position_comes_first_among_equal_values(self, num_devices):
-    values = np.tile(np.float32([0.0, 1.0]), 8)
+    values = np.tile(np.array([0.0, 1.0], np.float32), 8)
 
     def top(values):
       return collective.top_rows(values, 10, AXIS)

@@ -29,9 +29,9 @@ class Noting(InMemory):
     super().__init__(rows)
     self.counts = []
 
-  def take(self, positions):
-    self.counts.append(len(positions))
-    return super().take(positions)
+  def take(self, indices):
+    self.counts.append(len(indices))
+    return super().take(indices)
 
 
 @functools.cache

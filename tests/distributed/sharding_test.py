@@ -57,13 +57,16 @@ class TestPoolLayout:
     mesh = sharding.make_mesh(4)
     layout = sharding.pool_layout(sharding.place_pool(np.ones(8), mesh))
     assert layout == sharding.Layout(mesh, (sharding.POOL_AXIS,))
+    assert layout is not None
     assert layout.rows == PartitionSpec((sharding.POOL_AXIS,))
 
   def test_finds_two_axes(self):
     mesh = Mesh(np.reshape(jax.devices(), (2, 4)), ("host", "chip"))
     spec = PartitionSpec(("host", "chip"))
     array = jax.device_put(np.ones(8), NamedSharding(mesh, spec))
-    assert sharding.pool_layout(array).axis == ("host", "chip")
+    layout = sharding.pool_layout(array)
+    assert layout is not None
+    assert layout.axis == ("host", "chip")
 
   @each("spec", [(), (None,), (None, "pool")])
   def test_is_none_where_every_device_holds_all_rows(self, spec):
@@ -99,7 +102,9 @@ seen = []
   out=(sharding.SPLIT, sharding.WHOLE),
   static_argnames=("power",),
 )
-def weigh(features, weights, scale, *, power, gamma=1.0, axis_name=None):
+def weigh(
+  features, weights, scale, *, power, gamma=1.0, axis_name=None
+) -> tuple[jax.Array, jax.Array]:
   """Scales rows, and counts all of them."""
   seen.append((len(features), axis_name))
   weights = 1.0 if weights is None else weights[:, None]

@@ -1,5 +1,7 @@
 """Tests of decern_jax/ops/anchors.py."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,12 @@ FEATURES, PROBS = PROBLEM.labeled_features, PROBLEM.labeled_probs
 LABELS = np.where(PROBLEM.labels == 3, 0, PROBLEM.labels).astype(np.int32)
 
 
-def anchors(features=FEATURES, probs=PROBS, labels=LABELS, **options):
+def anchors(
+  features: Any = FEATURES,
+  probs: Any = PROBS,
+  labels: Any = LABELS,
+  **options: Any,
+) -> Anchors:
   return class_anchors(features, probs, labels, **{"num_classes": 5, **options})
 
 

@@ -26,7 +26,8 @@ class TestFoldBlocks:
     expected = np.arange(10) < num_rows
     np.testing.assert_array_equal(visits, expected.astype(int))
 
-  def test_empty_blocks_cost_no_step(self):
+  @each("num_rows, steps", [(0, 0), (30, 3), (31, 4), (100, 10)])
+  def test_only_blocks_with_rows_cost_a_step(self, num_rows, steps):
     def count_steps(num_rows):
       return block.fold_blocks(
         lambda steps, start, fresh: steps + 1,
@@ -36,7 +37,7 @@ class TestFoldBlocks:
         block_size=10,
       )
 
-    assert int(jax.jit(count_steps)(31)) == 4
+    assert int(jax.jit(count_steps)(num_rows)) == steps
 
 
 class TestRowsAt:

@@ -1,6 +1,7 @@
 """Tests of decern_jax/ops/discrepancy.py."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,9 @@ PROBLEM = oracle.make_problem(pool=POOL)
 ALL = np.ones(POOL, bool)
 
 
-def score(problem=PROBLEM, *, valid=ALL, **options) -> np.ndarray:
+def score(
+  problem: Any = PROBLEM, *, valid: Any = ALL, **options: Any
+) -> np.ndarray:
   options = {"block_size": 16, **options}
   return np.asarray(
     discrepancy_confusion(*problem.pool, valid=valid, **options)
@@ -62,7 +65,7 @@ def with_zero_features() -> oracle.Problem:
   features = PROBLEM.features.copy()
   features[::3] = 0.0
   probs = oracle.predict(features, PROBLEM.kernel, PROBLEM.bias)
-  return PROBLEM._replace(features=features, probs=np.float32(probs))
+  return PROBLEM._replace(features=features, probs=oracle.float32(probs))
 
 
 PROBLEMS = {
@@ -105,13 +108,13 @@ class TestDiscrepancyConfusion:
     # Sure of class 1 whatever is fused, so that every entropy is 0; opposite
     # to the first anchor (d = 1) and equal to the second (d = 0).
     problem = oracle.make_problem(pool=1, dim=2, classes=2)._replace(
-      features=np.float32([[-1.0, 0.0]]),
-      probs=np.float32([[0.0, 1.0]]),
-      labeled_features=np.float32([[1.0, 0.0], [-1.0, 0.0]]),
-      labeled_probs=np.float32([[0.0, 1.0], [0.0, 1.0]]),
+      features=oracle.float32([[-1.0, 0.0]]),
+      probs=oracle.float32([[0.0, 1.0]]),
+      labeled_features=oracle.float32([[1.0, 0.0], [-1.0, 0.0]]),
+      labeled_probs=oracle.float32([[0.0, 1.0], [0.0, 1.0]]),
       labels=np.array([0, 1]),
-      kernel=np.float32([[0.0, -1.0], [0.0, 0.0]]),
-      bias=np.float32([0.0, 500.0]),
+      kernel=oracle.float32([[0.0, -1.0], [0.0, 0.0]]),
+      bias=oracle.float32([0.0, 500.0]),
     )
     np.testing.assert_array_equal(score(problem, valid=None), [2.0])
     np.testing.assert_array_equal(oracle.discrepancy_confusion(problem), [2.0])
@@ -205,11 +208,11 @@ class TestDiscrepancyConfusion:
 
   def test_never_holds_an_array_of_pool_by_classes_by_classes(self):
     pool, classes, dim = 20_000, 50, 64
-    shapes = (
+    shapes: Any = (
       (pool, dim),
       (pool, classes),
-      Anchors((classes, dim), (classes, classes)),
-      LinearHead((dim, classes), (classes,)),
+      Anchors._make([(classes, dim), (classes, classes)]),
+      LinearHead._make([(dim, classes), (classes,)]),
     )
     arguments = jax.tree.map(
       lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
@@ -217,8 +220,9 @@ class TestDiscrepancyConfusion:
       is_leaf=lambda node: type(node) is tuple and isinstance(node[0], int),
     )
     compiled = jax.jit(discrepancy_confusion).lower(*arguments).compile()
-    held = compiled.memory_analysis().temp_size_in_bytes
-    assert held < 0.2 * pool * classes**2 * 4
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 0.2 * pool * classes**2 * 4
 
   @pytest.mark.usefixtures("unannotated")
   def test_rejects_what_does_not_fit(self):
@@ -260,12 +264,12 @@ class TestAnchorShifts:
       discrepancy.split_bins(jnp.asarray(problem.kernel.T), 100),
     )
     bins = upsampling_bins(dim, 100)
-    x, ratio = np.float64(problem.features), 0.3
+    x, ratio = oracle.float64(problem.features), 0.3
     for i, anchor in enumerate(anchors):
       expected = (x + mask * ratio * (anchor - x)) @ problem.kernel
       top = np.zeros((len(x), 100), bool)
       top[:, bins] = mask
-      moved = top @ np.float64(shifts[i]).T - (mask * x) @ problem.kernel
+      moved = top @ oracle.float64(shifts[i]).T - (mask * x) @ problem.kernel
       actual = x @ problem.kernel + ratio * moved
       np.testing.assert_allclose(actual, expected, atol=1e-5)
 

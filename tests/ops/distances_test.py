@@ -1,6 +1,7 @@
 """Tests of decern_jax/ops/distances.py."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from scipy.spatial import distance
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops import distances
+from tests import oracle
 from tests.table import each
 
 # No multiple of a number of shards.
@@ -32,7 +34,7 @@ def make_points(rows: int = ROWS, *, seed: int = 0) -> np.ndarray:
 
 def pad(points, dim: int = DIM) -> np.ndarray:
   """Points of the canonical shape; the rows that are added are zero."""
-  points = np.float32(points)
+  points = oracle.float32(points)
   missing = (0, ROWS - len(points)), (0, dim - points.shape[1])
   return np.pad(points, missing)
 
@@ -42,7 +44,7 @@ def mask(*indices: int) -> np.ndarray:
 
 
 def norms_of(points) -> np.ndarray:
-  return np.sum(np.float32(points) ** 2, axis=-1)
+  return np.sum(oracle.float32(points) ** 2, axis=-1)
 
 
 class TestNormalize:
@@ -182,12 +184,12 @@ class TestNearestDistinct:
 
 
 def greedy(points, covered, candidates, budget=BUDGET, *, num_devices=1):
-  placed = place(num_devices, np.float32(points), covered, candidates)
+  placed = place(num_devices, oracle.float32(points), covered, candidates)
   return np.asarray(jitted_k_center(*placed, budget=budget))
 
 
 def naive_greedy(points, covered, candidates, budget) -> list[int]:
-  points = np.float64(points)
+  points = oracle.float64(points)
   taken = []
   while len(taken) < budget:
     free = [i for i in np.flatnonzero(candidates) if i not in taken]
@@ -243,7 +245,7 @@ class TestGreedyKCenter:
 
   @each("offset", [0.0, 3.7])
   def test_equal_points_come_last_in_the_order_of_indices(self, offset):
-    points = pad(np.repeat(make_points(5), 3, axis=0) + np.float32(offset))
+    points = pad(np.repeat(make_points(5), 3, axis=0) + oracle.float32(offset))
     found = greedy(points, mask(0), mask(*range(1, 15)))
     assert set(found[:4] // 3) == {1, 2, 3, 4}
     np.testing.assert_array_equal(found[:4] % 3, 0)
@@ -257,6 +259,7 @@ class TestGreedyKCenter:
 
   def test_another_number_of_covered_points_compiles_nothing(self):
     greedy(make_points(), mask(0), ~mask(0))
-    size = jitted_k_center._cache_size()
+    function: Any = jitted_k_center
+    size = function._cache_size()
     greedy(make_points(), mask(*range(60)), ~mask(*range(60)))
-    assert jitted_k_center._cache_size() == size
+    assert function._cache_size() == size

@@ -1,5 +1,7 @@
 """Tests of decern_jax/ops/kmeans.py."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from sklearn import cluster
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops import kmeans
 from decern_jax.ops.kmeans import Clusters, weighted_kmeans
+from tests import oracle
 from tests.table import each
 
 ROWS = 60
@@ -49,7 +52,7 @@ def cluster_from(
   tolerance=1e-4,
 ) -> Clusters:
   return jitted_from_centers(
-    points, weights, np.float32(centers), num_points, max_steps, tolerance
+    points, weights, oracle.float32(centers), num_points, max_steps, tolerance
   )
 
 
@@ -77,9 +80,9 @@ def naive_step(points, weights, centers):
 
 
 def naive_kmeans(centers, points, weights, *, max_steps=300, tolerance=1e-4):
-  points, weights = np.float64(points), np.float64(weights)
+  points, weights = oracle.float64(points), oracle.float64(weights)
   bound = tolerance * points.var(axis=0).mean()
-  previous, num_steps = None, 0
+  previous, num_steps = np.array([]), 0
   while num_steps < max_steps:
     num_steps += 1
     assignments, moved = naive_step(points, weights, centers)
@@ -180,7 +183,9 @@ def make_blobs(*, rows=POOL, dim=8, num_blobs=12, seed=0):
 POINTS, WEIGHTS = make_blobs()
 
 
-def run(points=POINTS, weights=WEIGHTS, *, seed=0, **options) -> Clusters:
+def run(
+  points: Any = POINTS, weights: Any = WEIGHTS, *, seed=0, **options: Any
+) -> Clusters:
   options = {"num_clusters": CLUSTERS, **options}
   return weighted_kmeans(jax.random.key(seed), points, weights, **options)
 
@@ -198,10 +203,11 @@ class TestWeightedKmeans:
       run(points, weights, seed=seed, num_clusters=40).inertia
       for seed in range(5)
     ]
+    sklearn: Any = cluster
     theirs = [
-      cluster.KMeans(40, n_init=1, random_state=seed)
-      .fit(points, sample_weight=weights)
-      .inertia_
+      sklearn.k_means(
+        points, 40, sample_weight=weights, n_init=1, random_state=seed
+      )[2]
       for seed in range(5)
     ]
     assert np.mean(ours) <= 1.01 * np.mean(theirs)
@@ -222,16 +228,16 @@ class TestWeightedKmeans:
   def test_a_common_shift_only_moves_the_centers(self, shift):
     # Quarters, which float32 holds exactly after the shift as well.
     points = np.round(4.0 * POINTS) / 4.0
-    found = run(points + np.float32(shift))
+    found = run(points + oracle.float32(shift))
     centers = np.asarray(found.centers)
-    squares = squared_distances(points + np.float32(shift), centers)
+    squares = squared_distances(points + oracle.float32(shift), centers)
     inertia = (WEIGHTS * squares.min(axis=1)).sum()
     # The shift costs digits of the distances, which move the start.
     np.testing.assert_allclose(inertia, run(points).inertia, rtol=0.2)
 
   def test_points_of_weight_zero_count_for_nothing(self):
     weights = np.where(np.arange(POOL) % 4 == 1, 0.0, WEIGHTS)
-    weights = np.float32(weights)
+    weights = oracle.float32(weights)
     points = np.where(weights[:, None] > 0, POINTS, 100.0 + POINTS)
     found, expected = run(points, weights), run(POINTS, weights)
     assert_near(found, expected)
@@ -245,7 +251,7 @@ class TestWeightedKmeans:
 
   @each("scale", [1e-20, 1e20])
   def test_ignores_the_scale_of_weights(self, scale):
-    found = run(weights=np.float32(scale) * WEIGHTS)
+    found = run(weights=oracle.float32(scale) * WEIGHTS)
     np.testing.assert_allclose(found.centers, run().centers, atol=1e-5)
 
   def test_is_independent_of_shard_count(self):
@@ -256,7 +262,7 @@ class TestWeightedKmeans:
 
   def test_more_empty_clusters_than_rows_of_a_shard_are_filled(self):
     # Two rows a shard; one far group hides the rest from the start.
-    points = np.float32(np.arange(16.0)[:, None] ** 4)
+    points = oracle.float32(np.arange(16.0)[:, None] ** 4)
     mesh = make_mesh(8)
     found = run(
       place_pool(points, mesh), place_pool(np.ones(16), mesh), num_clusters=16
@@ -280,7 +286,7 @@ class TestWeightedKmeans:
     options = {"num_clusters": np.int64(CLUSTERS), "max_steps": np.int16(300)}
     found = run(points.astype(int), weights, **options)
     np.testing.assert_array_equal(
-      found.assignments, run(points, np.float32(weights)).assignments
+      found.assignments, run(points, oracle.float32(weights)).assignments
     )
 
   @pytest.mark.usefixtures("unannotated")

@@ -2,14 +2,19 @@
 
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
-from sklearn import metrics
+from sklearn import metrics as sklearn_metrics
 
 from decern_jax.ops import multilabel_metrics
 from decern_jax.ops.multilabel_metrics import summarize
+from tests import oracle
 from tests.table import each
+
+# Its annotations leave out that `average` may be None.
+metrics: Any = sklearn_metrics
 
 ROWS, CLASSES = 61, 7
 COUNTS = np.arange(CLASSES) + 5
@@ -21,7 +26,7 @@ def make_split(seed: int, *, num_levels: int | None = None):
   probs = rng.random((ROWS, CLASSES), np.float32)
   labels = (probs + rng.normal(0.0, 0.4, probs.shape) > 0.6).astype(np.int32)
   if num_levels is not None:
-    probs = np.float32(np.round(probs * num_levels) / num_levels)
+    probs = oracle.float32(np.round(probs * num_levels) / num_levels)
   return probs, labels
 
 
@@ -33,7 +38,7 @@ SPLITS = {
 }
 
 
-def naive_average_precision(scores, relevant) -> float:
+def naive_average_precision(scores, relevant):
   """Goes through the thresholds from the highest down."""
   total, recall = 0.0, 0.0
   for threshold in sorted(set(scores), reverse=True):
@@ -44,7 +49,7 @@ def naive_average_precision(scores, relevant) -> float:
   return total
 
 
-def naive_ranking_loss(scores, labels) -> float:
+def naive_ranking_loss(scores, labels):
   losses = []
   for row, truth in zip(scores, labels, strict=True):
     pairs = itertools.product(row[truth == 1], row[truth == 0])
@@ -156,7 +161,7 @@ class TestSummarize:
     assert found["ranking_loss"] == pytest.approx(has_pair.mean())
 
   def test_one_row_is_enough(self):
-    probs, labels = np.float32([[0.9, 0.2, 0.5]]), np.array([[1, 1, 0]])
+    probs, labels = oracle.float32([[0.9, 0.2, 0.5]]), np.array([[1, 1, 0]])
     found = summarize(probs, labels, train_counts=np.array([3, 2, 1]))
     assert found["class_f1"] == [1.0, 0.0, None]
     assert found["class_ap"] == [1.0, 1.0, None]
@@ -167,7 +172,7 @@ class TestSummarize:
 
   def test_perfect_predictions_are_perfect(self):
     labels = make_split(0)[1]
-    found = summarize(np.float32(labels), labels, train_counts=COUNTS)
+    found = summarize(oracle.float32(labels), labels, train_counts=COUNTS)
     assert found["macro_f1"] == found["micro_ap"] == found["rarest_f1"] == 1.0
     assert found["hamming_loss"] == found["ranking_loss"] == 0.0
 
@@ -227,7 +232,7 @@ class TestMicroF1Score:
 
 class TestAveragePrecision:
   def test_equal_scores_have_no_order(self):
-    scores = np.float32([0.4, 0.4, 0.4, 0.9])
+    scores = oracle.float32([0.4, 0.4, 0.4, 0.9])
     relevant = np.array([0, 0, 1, 0], bool)
     found = {
       multilabel_metrics.average_precision(
@@ -240,7 +245,7 @@ class TestAveragePrecision:
 
 class TestRankingLoss:
   def test_ties_are_wrong(self):
-    scores = np.float32([[0.5, 0.5, 0.1]])
+    scores = oracle.float32([[0.5, 0.5, 0.1]])
     found = multilabel_metrics.ranking_loss(
       scores, np.array([[True, False, False]])
     )

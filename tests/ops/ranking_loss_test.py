@@ -5,18 +5,19 @@ import numpy as np
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.ranking_loss import mirrored_ranking_loss
+from tests import oracle
 from tests.table import each
 
 RNG = np.random.default_rng(0)
 jitted = jax.jit(mirrored_ranking_loss)
 
 
-def naive_loss(predicted, losses, margin) -> float:
+def naive_loss(predicted, losses, margin):
   costs = []
   for i in range(len(losses) // 2):
     j = len(losses) - 1 - i
     sign = 1.0 if losses[i] > losses[j] else -1.0
-    gap = np.float64(predicted[i]) - np.float64(predicted[j])
+    gap = oracle.float64(predicted[i]) - oracle.float64(predicted[j])
     costs.append(max(0.0, margin - sign * gap))
   return np.mean(costs) if costs else 0.0
 
@@ -31,9 +32,9 @@ def published_loss(predicted, losses) -> float:
 
 
 def make_batch(size: int) -> tuple[np.ndarray, np.ndarray]:
-  predicted = np.float32(2.0 * RNG.normal(size=size))
+  predicted = oracle.float32(2.0 * RNG.normal(size=size))
   # Some are equal.
-  losses = np.float32(RNG.integers(0, 4, size) / 2)
+  losses = oracle.float32(RNG.integers(0, 4, size) / 2)
   return predicted, losses
 
 
@@ -63,7 +64,7 @@ class TestMirroredRankingLoss:
     np.testing.assert_allclose(jitted(*batch), expected, rtol=1e-5)
 
   def test_is_zero_where_the_ranking_is_right_by_the_margin(self):
-    losses = np.float32([3.0, 0.0, 1.0, 2.0, 0.0, 3.0, 1.0, 0.0])
+    losses = oracle.float32([3.0, 0.0, 1.0, 2.0, 0.0, 3.0, 1.0, 0.0])
     assert jitted(2.0 * losses, losses) == 0.0
     assert jitted(-2.0 * losses, losses) > 1.0
 
@@ -76,7 +77,7 @@ class TestMirroredRankingLoss:
   def test_ignores_a_shift_of_the_predictions(self):
     predicted, losses = make_batch(9)
     np.testing.assert_allclose(
-      jitted(predicted + np.float32(4.0), losses),
+      jitted(predicted + oracle.float32(4.0), losses),
       jitted(predicted, losses),
       rtol=1e-5,
     )

@@ -56,7 +56,7 @@ class TestResiduals:
   def test_points_along_softmax_minus_target(self):
     z = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     targets = np.array([0, 1, 2, 3, 4, 0])
-    expected = oracle.softmax(np.float64(z)) - np.eye(5)[targets]
+    expected = oracle.softmax(oracle.float64(z)) - np.eye(5)[targets]
     expected /= -expected[np.arange(6), targets][:, None]
     actual = saliency.residuals(jnp.asarray(z), jnp.asarray(targets))
     np.testing.assert_allclose(actual, expected, atol=1e-6)
@@ -84,7 +84,7 @@ class TestTopBins:
 
   def top_bins(self, head, *, num_top_bins=10):
     kernel, bias = self.problem.head
-    z = np.float32(self.problem.features @ kernel + bias)
+    z = oracle.float32(self.problem.features @ kernel + bias)
     return jitted_top_bins(
       z, self.problem.probs, head, num_bins=100, num_top_bins=num_top_bins
     )
@@ -95,7 +95,7 @@ class TestTopBins:
     # A constant in a column of the kernel shifts all coordinates of a gradient.
     shift = np.arange(5, dtype=np.float32)[None]
     for kernel in (head.kernel + shift, 128.0 * head.kernel):
-      moved = self.top_bins(LinearHead(np.float32(kernel), head.bias))
+      moved = self.top_bins(LinearHead(oracle.float32(kernel), head.bias))
       np.testing.assert_array_equal(moved, expected)
 
   def test_lowest_bins_come_first_among_equal_ones(self):

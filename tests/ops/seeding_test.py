@@ -12,7 +12,7 @@ from tests import oracle
 from tests.table import each
 
 # Whole numbers: their sums are exact whatever the number of shards.
-MASS = np.float32([0, 0, 3, 1, 0, 5, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0])
+MASS = oracle.float32([0, 0, 3, 1, 0, 5, 0, 0, 2, 0, 0, 0, 4, 1, 0, 0])
 
 
 # Under `jax.jit`, with one number of draws, so that it is compiled once.
@@ -21,7 +21,7 @@ jitted_sample = jax.jit(lambda key, mass: seeding.sample_rows(key, mass, DRAWS))
 
 
 def draw(mass, *, seed=0) -> np.ndarray:
-  return np.asarray(jitted_sample(jax.random.key(seed), np.float32(mass)))
+  return np.asarray(jitted_sample(jax.random.key(seed), oracle.float32(mass)))
 
 
 class TestSampleRows:
@@ -40,7 +40,7 @@ class TestSampleRows:
     np.testing.assert_array_equal(draw(np.zeros(16)), 0)
 
   def test_is_exact_over_many_magnitudes(self):
-    mass = np.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, *[0.0] * 11])
+    mass = oracle.float32([1e-30, 0.0, 1.0, 0.0, 1e-30, *[0.0] * 11])
     np.testing.assert_array_equal(draw(mass), 2)
 
   @each("num_devices", [1, 8])
@@ -82,7 +82,7 @@ def naive_centers(points, weights, num_clusters, *, seed=0):
   centers = [points[first]]
   nearest = ((points - centers[0]) ** 2).sum(axis=1)
   for index in range(1, num_clusters):
-    mass = np.float32(weights * nearest)
+    mass = oracle.float32(weights * nearest)
     num_trials = 2 + int(np.log(num_clusters))
     drawn = jitted_trials(jax.random.fold_in(key, index), mass, num_trials)
     trials = [
@@ -129,7 +129,7 @@ class TestGreedyCenters:
   ):
     # The first shards hold no point that counts.
     points = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
-    weights = np.float32(np.arange(16) >= 13)
+    weights = oracle.float32(np.arange(16) >= 13)
 
     def seed(points, weights):
       order = block.compaction(weights > 0.0)

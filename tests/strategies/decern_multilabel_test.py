@@ -1,5 +1,7 @@
 """Tests of decern_jax/strategies/decern_multilabel.py."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from decern_jax.strategies.decern_multilabel import (
   label_discrepancy_confusion,
   select_multi_label,
 )
+from tests import oracle
 from tests.strategies import label_oracle
 from tests.table import each
 
@@ -22,16 +25,18 @@ from tests.table import each
 POOL, DIM, CLASSES, BUDGET = 43, 137, 5, 9
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(POOL, DIM)).astype(np.float32)
-KERNEL = np.float32(0.2 * RNG.normal(size=(DIM, CLASSES)))
-BIAS = np.float32(0.1 * RNG.normal(size=CLASSES))
+KERNEL = oracle.float32(0.2 * RNG.normal(size=(DIM, CLASSES)))
+BIAS = oracle.float32(0.1 * RNG.normal(size=CLASSES))
 HEAD = LinearHead(KERNEL, BIAS)
 
 
 def predict(features) -> np.ndarray:
-  return np.float32(label_oracle.sigmoid(np.float64(features) @ KERNEL + BIAS))
+  return oracle.float32(
+    label_oracle.sigmoid(oracle.float64(features) @ KERNEL + BIAS)
+  )
 
 
-PROBS = predict(FEATURES)
+PROBS: Any = predict(FEATURES)
 LABELED = np.arange(POOL) % 3 == 0
 LABELS = RNG.integers(0, 2, (POOL, CLASSES))
 LABELS = np.where(LABELED[:, None], LABELS, -1).astype(np.int32)
@@ -42,7 +47,7 @@ ALL = np.ones(POOL, bool)
 
 def naive_anchors(features=FEATURES, probs=PROBS, labels=LABELS) -> Anchors:
   found = label_oracle.label_anchors(features, probs, labels)
-  return Anchors(*map(np.float32, found))
+  return Anchors(*map(oracle.float32, found))
 
 
 ANCHORS = naive_anchors()
@@ -53,12 +58,12 @@ def place(num_devices: int, *arrays) -> list[jax.Array]:
 
 
 def score(
-  features=FEATURES,
-  probs=PROBS,
-  anchors=ANCHORS,
-  head=HEAD,
+  features: Any = FEATURES,
+  probs: Any = PROBS,
+  anchors: Anchors = ANCHORS,
+  head: LinearHead = HEAD,
   *,
-  valid=ALL,
+  valid: Any = ALL,
   block_size=16,
 ) -> jax.Array:
   return label_discrepancy_confusion(
@@ -110,7 +115,7 @@ jitted_top_bins = jax.jit(
 
 class TestLabelTopBins:
   def top(self, features, *, num_bins=100) -> np.ndarray:
-    outputs = np.float32(features @ KERNEL + BIAS)
+    outputs = oracle.float32(features @ KERNEL + BIAS)
     return np.asarray(
       jitted_top_bins(outputs, HEAD, num_bins=num_bins, num_top_bins=10)
     )
@@ -133,12 +138,12 @@ class TestLabelTopBins:
 
   def test_saturated_sigmoids_keep_their_direction(self):
     # All residuals are below the smallest float32, but their order is there.
-    features = np.float32(40.0 * FEATURES)
-    outputs = np.float64(features) @ KERNEL + BIAS
+    features = oracle.float32(40.0 * FEATURES)
+    outputs = oracle.float64(features) @ KERNEL + BIAS
     size = np.abs(outputs)
     residual = -np.sign(outputs) * np.exp(size.min(1, keepdims=True) - size)
     pooled = [
-      (residual @ np.float64(KERNEL).T)[
+      (residual @ oracle.float64(KERNEL).T)[
         :, k * DIM // 100 : -(-(k + 1) * DIM // 100)
       ].mean(axis=1)
       for k in range(100)
@@ -160,7 +165,7 @@ class TestLabelDiscrepancyConfusion:
 
   @each("scale", [0.01, 10.0, 100.0])
   def test_matches_naive_loop_whatever_the_scale(self, scale):
-    features = np.float32(scale * FEATURES)
+    features = oracle.float32(scale * FEATURES)
     probs = predict(features)
     anchors = naive_anchors(features, probs)
     np.testing.assert_allclose(
@@ -171,7 +176,7 @@ class TestLabelDiscrepancyConfusion:
 
   @each("num_devices", [1, 8])
   def test_invalid_rows_score_nothing_and_change_nothing(self, num_devices):
-    garbage = np.where(CANDIDATES[:, None], FEATURES, np.float32(1e15))
+    garbage = np.where(CANDIDATES[:, None], FEATURES, oracle.float32(1e15))
     features, probs, valid = place(num_devices, garbage, PROBS, CANDIDATES)
     found = score(features, probs, valid=valid)
     expected = np.where(CANDIDATES, naive_score(), 0.0)
@@ -193,10 +198,10 @@ class TestLabelDiscrepancyConfusion:
     # All anchors are the first example: there d = 0, so discrepancies are 1,
     # and the fused feature is the feature.
     anchors = Anchors(
-      np.tile(FEATURES[:1], (CLASSES, 1)), np.tile(PROBS[:1], (CLASSES, 1))
+      jnp.tile(FEATURES[:1], (CLASSES, 1)), jnp.tile(PROBS[:1], (CLASSES, 1))
     )
     found = score(anchors=anchors)
-    p = np.float64(PROBS[:1])
+    p = oracle.float64(PROBS[:1])
     entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum()
     np.testing.assert_allclose(found[0], 2.0 + 2.0 * entropy, rtol=1e-4)
 
@@ -216,6 +221,7 @@ class TestLabelDiscrepancyConfusion:
       block_size=16,
     )
     memory = lowered.compile().memory_analysis()
+    assert memory is not None
     assert memory.temp_size_in_bytes / 4 < pool * classes * dim / 4
 
 
@@ -236,16 +242,16 @@ class TestSelectMultiLabel:
     )
     options = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
     key = jax.random.key(0)
-    found, scores = select_multi_label(key, pool, budget=BUDGET, **options)
-    found = np.asarray(found)
+    selection = select_multi_label(key, pool, budget=BUDGET, **options)
+    found = np.asarray(selection.indices)
     assert found.shape == (BUDGET,)
     assert len(np.unique(found)) == BUDGET
     assert CANDIDATES[found].all()
-    return found, np.asarray(scores)
+    return found, np.asarray(selection.scores)
 
   def test_selects_by_the_naive_scores_whatever_other_rows_hold(self):
     outside = ~CANDIDATES & ~LABELED
-    garbage = np.where(outside[:, None], np.float32(1e15), FEATURES)
+    garbage = np.where(outside[:, None], oracle.float32(1e15), FEATURES)
     found, scores = self.select(features=garbage)
     expected = np.where(CANDIDATES, naive_score(), 0.0)
     np.testing.assert_allclose(scores[:POOL], expected, rtol=2e-5)
@@ -253,7 +259,7 @@ class TestSelectMultiLabel:
     indices = select_by_score(
       jax.random.key(0),
       FEATURES,
-      np.float32(expected),
+      oracle.float32(expected),
       ANCHORS,
       budget=BUDGET,
       valid=CANDIDATES,

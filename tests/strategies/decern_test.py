@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,14 @@ ALL = np.ones(POOL, bool)
 SCORES = oracle.discrepancy_confusion(PROBLEM)
 
 
-def select(problem=PROBLEM, *, seed=0, budget=BUDGET, valid=ALL, **options):
+def select(
+  problem: oracle.Problem = PROBLEM,
+  *,
+  seed: int = 0,
+  budget: Any = BUDGET,
+  valid: np.ndarray = ALL,
+  **options: Any,
+) -> np.ndarray:
   found = select_decern(
     jax.random.key(seed), *problem.pool, budget=budget, valid=valid, **options
   )
@@ -51,8 +59,8 @@ def compilations():
   """Collects the compilations of programs while it is open."""
   found = []
 
-  def listen(event, duration, **kwargs):
-    del duration, kwargs
+  def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+    del duration_secs, kwargs
     if event == "/jax/core/compile/backend_compile_duration":
       found.append(event)
 
@@ -118,7 +126,12 @@ class TestSelectDecern:
     mesh = make_mesh(8)
     arrays = (PROBLEM.features, PROBLEM.probs, ALL)
     features, probs, valid = (place_pool(array, mesh) for array in arrays)
-    for options in ({}, {"uncertainty_gamma": -9.0}, {"diversity_gamma": 0.0}):
+    rows: list[dict[str, Any]] = [
+      {},
+      {"uncertainty_gamma": -9.0},
+      {"diversity_gamma": 0.0},
+    ]
+    for options in rows:
       found = select_decern(
         jax.random.key(0),
         features,
@@ -159,7 +172,7 @@ class TestSelectDecern:
     for dtype in (np.float64, np.int32, np.float16):
       cast = rounded._replace(features=rounded.features.astype(dtype))
       np.testing.assert_array_equal(
-        select(cast, budget=np.int64(5), uncertainty_gamma=np.float32(0.5)),
+        select(cast, budget=np.int64(5), uncertainty_gamma=oracle.float32(0.5)),
         expected,
       )
 
@@ -216,15 +229,17 @@ def make_groups(seed=0) -> tuple[np.ndarray, np.ndarray]:
   low = rng.uniform(0.0, 1.0, size=len(rows))
   order = rng.permutation(ROWS)
   features = np.concatenate([rows, rng.normal(size=rows.shape)])[order]
-  return np.float32(features), np.float32(np.concatenate([high, low])[order])
+  return oracle.float32(features), oracle.float32(
+    np.concatenate([high, low])[order]
+  )
 
 
 def select_of(features, scores, *, valid=None, seed=0, **options):
   found = select_by_score(
     jax.random.key(seed),
-    np.float32(features),
-    np.float32(scores),
-    Anchors(ANCHORS, np.eye(3, dtype=np.float32)),
+    oracle.float32(features),
+    oracle.float32(scores),
+    Anchors(jnp.asarray(ANCHORS), jnp.eye(3)),
     valid=np.ones(len(features), bool) if valid is None else valid,
     budget=5,
     **options,
@@ -242,7 +257,7 @@ def naive_selection(features, scores, *, budget=5) -> np.ndarray:
     np.average(points[assignments == k], axis=0, weights=scores[rows][own])
     for k, own in enumerate(np.arange(budget)[:, None] == assignments)
   ]
-  picks = oracle.calibrated_pick(
+  picks: Any = oracle.calibrated_pick(
     points, np.stack(centers), assignments, ANCHORS
   )
   return np.sort(rows[picks])
@@ -374,7 +389,7 @@ class TestSelect:
     )
     found = self.select(key, **options)
     expected = np.where(LABELED, 0.0, oracle.discrepancy_confusion(problem))
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(found.scores), expected, rtol=1e-5)
     indices = select(problem, valid=~LABELED, **options)
     np.testing.assert_array_equal(found.indices, indices)
 
@@ -406,7 +421,7 @@ jitted_moments = jax.jit(decern.moments)
 
 def moments_of(scores, *, garbage=np.nan) -> tuple:
   """Of scores that are padded with garbage to one size."""
-  scores = np.float32(scores)
+  scores = oracle.float32(scores)
   padded = np.full(SIZE, garbage, np.float32)
   padded[: len(scores)] = scores
   return jitted_moments(padded, np.arange(SIZE) < len(scores))
@@ -420,7 +435,7 @@ class TestMoments:
     scores = np.random.default_rng(0).gamma(2.0, size=size) + shift
     scores = scores.astype(np.float32)
     mean, std, skewness = moments_of(scores, garbage=garbage)
-    scores = np.float64(scores)
+    scores = oracle.float64(scores)
     np.testing.assert_allclose(mean, scores.mean(), rtol=1e-6)
     np.testing.assert_allclose(std, scores.std(), rtol=1e-5)
     np.testing.assert_allclose(skewness, stats.skew(scores), rtol=1e-4)
@@ -435,14 +450,14 @@ class TestMoments:
 
   def test_scores_that_differ_only_by_rounding_have_zero_skewness(self):
     scores = np.full(100, 0.7, np.float32)
-    scores[0] = np.nextafter(scores[0], np.float32(1.0))
+    scores[0] = np.nextafter(scores[0], oracle.float32(1.0))
     assert moments_of(scores)[2] == 0.0
 
   def test_small_differences_are_no_rounding(self):
     scores = 1.0 + 1e-4 * np.random.default_rng(0).gamma(1.0, size=SIZE)
     scores = scores.astype(np.float32)
     np.testing.assert_allclose(
-      moments_of(scores)[2], stats.skew(np.float64(scores)), rtol=1e-2
+      moments_of(scores)[2], stats.skew(oracle.float64(scores)), rtol=1e-2
     )
 
   def test_no_valid_score_gives_zeros(self):
@@ -501,23 +516,25 @@ def pick(
   assignments,
   anchors,
   *,
-  weights=ONES,
+  weights: Any = ONES,
   num_devices=1,
-  **options,
+  **options: Any,
 ) -> list[int | None]:
   """Returns the pick of each cluster, None where it has none."""
   mesh = make_mesh(num_devices)
-  weights = None if weights is None else place_pool(np.float32(weights), mesh)
+  weights = (
+    None if weights is None else place_pool(oracle.float32(weights), mesh)
+  )
   clusters = Clusters(
-    np.float32(centers),
+    oracle.float32(centers),
     place_pool(assignments, mesh),
-    np.float32(0.0),
-    np.int32(1),
+    oracle.float32(0.0),
+    jnp.asarray(1),
   )
   indices, valid = calibrated_pick(
-    place_pool(np.float32(features), mesh),
+    place_pool(oracle.float32(features), mesh),
     clusters,
-    Anchors(anchors, np.eye(len(anchors), dtype=np.float32)),
+    Anchors(anchors, jnp.eye(len(anchors))),
     weights=weights,
     **options,
   )
@@ -588,7 +605,7 @@ class TestCalibratedPick:
       features[:num_points], centers, assignments[:num_points], anchors
     )
     features[num_points:] = np.nan
-    anchors = Anchors(anchors, np.eye(3, dtype=np.float32))
+    anchors = Anchors(jnp.asarray(anchors), jnp.eye(3))
     indices, valid = jitted_pick(block_size)(
       features, assignments, None, centers, anchors, num_points=num_points
     )

@@ -9,13 +9,13 @@ EPSILON = 1e-10
 
 
 def sigmoid(values) -> np.ndarray:
-  return special.expit(np.float64(values))
+  return special.expit(oracle.float64(values))
 
 
 def label_anchors(features, probs, labels) -> tuple[np.ndarray, np.ndarray]:
   """Mean feature and prediction of each label's positives."""
   anchors = []
-  for rows in (np.float64(features), np.float64(probs)):
+  for rows in (oracle.float64(features), oracle.float64(probs)):
     labeled = labels[:, 0] >= 0
     means = []
     for column in labels.T:
@@ -27,10 +27,10 @@ def label_anchors(features, probs, labels) -> tuple[np.ndarray, np.ndarray]:
 
 def gradients(features, kernel, bias) -> np.ndarray:
   """Gradient of the summed binary cross-entropy by the features."""
-  outputs = np.float64(features) @ kernel + bias
+  outputs = oracle.float64(features) @ kernel + bias
   # p - [p >= 1/2], without the cancellation.
   residual = np.where(outputs >= 0.0, -1.0, 1.0) * sigmoid(-np.abs(outputs))
-  return residual @ np.float64(kernel).T
+  return residual @ oracle.float64(kernel).T
 
 
 def cross_entropy(u, fused) -> np.ndarray:
@@ -45,11 +45,11 @@ def cross_entropy(u, fused) -> np.ndarray:
 
 def discrepancy_confusion(features, probs, anchors, kernel, bias) -> np.ndarray:
   """Label by label, over every coordinate of the fused features."""
-  x, p = np.float64(features), np.float64(probs)
+  x, p = oracle.float64(features), oracle.float64(probs)
   mask = oracle.salient_coordinates(gradients(features, kernel, bias))
   rho = mask.mean(axis=1)
   scores = []
-  for a, q, p_i in zip(*map(np.float64, anchors), p.T, strict=True):
+  for a, q, p_i in zip(*map(oracle.float64, anchors), p.T, strict=True):
     lam = np.clip(p_i, 1 / 64, 63 / 64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(a)
     cosine = np.clip(x @ a / np.where(lengths > 0.0, lengths, 1.0), -1.0, 1.0)
