@@ -137,24 +137,25 @@ class TestSameResults:
     on_host, placed, place, _ = both_on(8)
     weights = place(np.random.default_rng(0).random(POOL).astype(np.float32))
     found, expected = (
-      weighted_kmeans(jax.random.key(0), rows, weights, num_clusters=BUDGET)
+      weighted_kmeans(
+        jax.random.key(0), rows, weights, num_clusters=BUDGET, max_steps=2
+      )
       for rows in (on_host, placed)
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
-  @each("seed", [0, 1])
-  def test_selected_indices(self, seed, monkeypatch):
+  def test_selected_indices(self, monkeypatch):
     monkeypatch.setattr(
       "decern_jax.strategies.decern.block_rows", lambda dim: 16
     )
     on_host, placed, place, source = both_on(8)
     scores = place(
-      np.random.default_rng(seed).gamma(1.0, size=POOL).astype(np.float32)
+      np.random.default_rng(0).gamma(1.0, size=POOL).astype(np.float32)
     )
     source.counts.clear()
     found, expected = (
       select_by_score(
-        jax.random.key(seed),
+        jax.random.key(0),
         rows,
         scores,
         PROBLEM.anchors,

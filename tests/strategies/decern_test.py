@@ -13,7 +13,6 @@ from scipy import stats
 from decern_jax import Anchors, Clusters
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.discrepancy import discrepancy_confusion
-from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies import Pool, decern
 from decern_jax.strategies.decern import (
   calibrated_pick,
@@ -617,14 +616,6 @@ class TestCalibratedPick:
     features, centers, assignments, anchors = make_clusters()
     found = pick(scale * features, centers / scale, assignments, anchors)
     assert found == pick(features, centers, assignments, anchors)
-
-  def test_goes_with_the_clusters_of_weighted_kmeans(self, key):
-    features, _, _, anchors = make_clusters()
-    clusters = weighted_kmeans(key, features, ONES, num_clusters=CLUSTERS)
-    found = pick(features, clusters.centers, clusters.assignments, anchors)
-    np.testing.assert_array_equal(
-      clusters.assignments[np.array(found)], np.arange(CLUSTERS)
-    )
 
   @pytest.mark.usefixtures("unannotated")
   def test_rejects_what_does_not_fit(self):
