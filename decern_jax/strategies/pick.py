@@ -328,7 +328,7 @@ def unit_features(
 
 
 take_nearest = jax.jit(nearest_distinct, static_argnames="budget")
-"""`ops.nearest.nearest_distinct`, compiled."""
+"""`ops.distances.nearest_distinct`, compiled."""
 
 
 @jax.jit
