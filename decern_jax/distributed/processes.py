@@ -66,7 +66,7 @@ def check(address: Address) -> None:
     or not 0 <= process_id < num_processes
   ):
     raise ValueError(
-      "Expected 0 <= `--process_id` < `--num_processes` beside"
+      "Expected 0 <= `--process_id` < `--num_processes` with"
       f" `--coordinator`, got {process_id} and {num_processes}."
     )
 

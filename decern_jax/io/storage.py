@@ -150,7 +150,7 @@ def read_if_exists(path: epath.PathLike) -> bytes | None:
 def write_atomically(path: epath.PathLike, content: bytes) -> None:
   """Writes a file, which appears whole or not at all.
 
-  On a disk a file beside it is written, then renamed. A store renames by
+  On a disk, a temporary file is written, then renamed. A store renames by
   copying and deleting, which is not atomic; but it keeps the old object until
   the upload of the new one is complete.
 
@@ -176,7 +176,7 @@ def append(path: epath.PathLike, content: bytes) -> None:
   """Appends to a file, and returns when the content is durable.
 
   On a disk, a kill may leave a part of the content. A store cannot append: the
-  file is written anew, and has all of the content or none.
+  whole file is written again, and has all of the content or none.
 
   Args:
     path: The file; made if it does not exist.
@@ -326,7 +326,7 @@ def _check_supported(path: str) -> None:
 
 
 def _scratch(path: epath.Path) -> epath.Path:
-  """Returns the name of a temporary file beside a file.
+  """Returns the name of a temporary file in the folder of a file.
 
   It is random, as processes on several hosts may have the same number.
   """

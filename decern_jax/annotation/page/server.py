@@ -32,7 +32,7 @@ ADDRESS_FILE = "page_address.json"
 _NUM_SECRET_BYTES = 24
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
 
-# Files of the page, which lie beside this module.
+# Files of the page, in the folder of this module.
 _MEDIA_TYPES = {
   ".css": "text/css; charset=utf-8",
   ".html": "text/html; charset=utf-8",
