@@ -128,11 +128,12 @@ class TestBadInput:
     )
 
   @each("case", BAD_DATA)
-  def test_refuses_data(self, start, data, tmp_path, case):
+  def test_refuses_data(self, make_config, folder, tmp_path, case):
     spoil_data, message = BAD_DATA[case]
+    data = shutil.copytree(folder / "data", tmp_path / "data")
     spoil_data(data)
     with pytest.raises(ValueError, match=message):
-      start(data=data)
+      main.run(make_config(data), epath.Path(tmp_path / "run"))
     assert not list((tmp_path / "run").iterdir())
 
   @each("case", BAD_SETTINGS)
