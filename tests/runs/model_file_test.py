@@ -155,6 +155,7 @@ class TestLoad:
       ("config.json", "dataset.resize_size"),
       ("config.json", "dataset.interpolation"),
       ("data.json", "class_names"),
+      ("data.json", "is_multi_label"),
     ],
   )
   def test_rejects_a_run_of_another_version(self, copy, file, name):

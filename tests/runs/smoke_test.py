@@ -159,6 +159,6 @@ class TestQuickstart:
     found = records.read(workdir)
     assert [record["num_labeled"] for record in found] == [*range(36, 217, 36)]
     accuracy = [record["test"]["accuracy"] for record in found]
-    assert accuracy[-1] > 0.4
+    assert accuracy[-1] > 0.2
     assert accuracy[-1] > accuracy[0]
     assert (workdir / "selected.png").exists()
