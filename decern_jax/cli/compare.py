@@ -142,8 +142,8 @@ def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
   train = assets.dataset.train
   index_of = {id_: index for index, id_ in enumerate(train.ids)}
   features = None
-  if assets.parts is not None:
-    rows = assets.parts["train"].features
+  if assets.splits is not None:
+    rows = assets.splits["train"].features
     # Rows that stay on the host are too many to draw.
     if isinstance(rows, jax.Array):
       features = to_host(rows)[: len(train.ids)]

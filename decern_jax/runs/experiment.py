@@ -65,7 +65,7 @@ class Assets:
     backbone: The model.
     mask: A bool for each parameter of the model, True for those that train.
     use_batch_statistics: Whether batch normalisation is trained too.
-    parts: The features of all splits, where nothing of the backbone changes in
+    splits: The features of all splits, where nothing of the backbone changes in
       training; else None.
     mesh: The mesh of all runs.
     num_workers: Threads that decode images.
@@ -77,7 +77,7 @@ class Assets:
   backbone: models.Backbone
   mask: Any
   use_batch_statistics: bool
-  parts: dict[str, learner.PlacedSplit] | None
+  splits: dict[str, learner.PlacedSplit] | None
   mesh: Mesh
   num_workers: int
   digest: dict[str, Any]
@@ -138,7 +138,7 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
       and not is_fixed
       and "batch_stats" in backbone.variables
     ),
-    parts=None,
+    splits=None,
     mesh=make_mesh(config.system.num_devices),
     num_workers=num_workers,
     digest=_digest(dataset, backbone),
@@ -151,7 +151,7 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
       " those of augmented images; the cached ones serve evaluation and"
       " selection alone."
     )
-  return dataclasses.replace(assets, parts=_cached_parts(config, assets))
+  return dataclasses.replace(assets, splits=_cached_splits(config, assets))
 
 
 def build(
@@ -288,11 +288,11 @@ def with_labels(
   """
   train = assets.dataset.train._replace(labels=labels)
   dataset = assets.dataset._replace(class_names=class_names, train=train)
-  parts = assets.parts
-  if parts is not None:
+  splits = assets.splits
+  if splits is not None:
     placed = place_pool(np.asarray(labels, np.int32), assets.mesh)
-    train = dataclasses.replace(parts["train"], labels=placed)
-    parts = {**parts, "train": train}
+    train = dataclasses.replace(splits["train"], labels=placed)
+    splits = {**splits, "train": train}
   max_labels = assets.task.max_labels
   if num_labels > assets.task.capacity:
     # A power of two: each capacity compiles programs of its own.
@@ -303,13 +303,13 @@ def with_labels(
   return dataclasses.replace(
     assets,
     dataset=dataset,
-    parts=parts,
+    splits=splits,
     task=task,
     digest=_digest(dataset, assets.backbone),
   )
 
 
-def _splits(dataset: Dataset) -> dict[str, Split]:
+def _splits_of(dataset: Dataset) -> dict[str, Split]:
   """Returns the splits that a data set has, by name."""
   splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
   return {name: split for name, split in splits.items() if split is not None}
@@ -367,7 +367,7 @@ def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
   return {
     "class_names": list(dataset.class_names),
     "is_multi_label": dataset.train.labels.ndim > 1,
-    **{name: of_split(split) for name, split in _splits(dataset).items()},
+    **{name: of_split(split) for name, split in _splits_of(dataset).items()},
     "model": backbone.fingerprint,
   }
 
@@ -388,8 +388,8 @@ def first_features(
   Returns:
     float32 [examples, dim].
   """
-  if assets.parts is not None:
-    return take_replicated(assets.parts["train"].features, indices)
+  if assets.splits is not None:
+    return take_replicated(assets.splits["train"].features, indices)
   variables, train = assets.backbone.variables, assets.dataset.train
   batches = _embed_split(config, assets, variables, "labeled", train, indices)
   return np.concatenate([*batches])
@@ -427,14 +427,14 @@ def _embed_split(
   )
 
 
-def _cached_parts(
+def _cached_splits(
   config: Config, assets: Assets
 ) -> dict[str, learner.PlacedSplit]:
   """Returns the features of all splits, from the cache if they are there."""
   backbone = assets.backbone
   options = str(_make_transform(config).keywords)
-  parts = {}
-  for name, split in _splits(assets.dataset).items():
+  splits = {}
+  for name, split in _splits_of(assets.dataset).items():
     rows = feature_store.open_store(
       config.system.cache_dir,
       (assets.dataset.fingerprint, name, backbone.fingerprint, options),
@@ -444,8 +444,8 @@ def _cached_parts(
       ),
     )
     on_host = name == "train" and _stays_on_host(config, rows, assets.mesh)
-    parts[name] = learner.place(rows, split, assets.mesh, on_host=on_host)
-  return parts
+    splits[name] = learner.place(rows, split, assets.mesh, on_host=on_host)
+  return splits
 
 
 def _stays_on_host(
@@ -470,7 +470,7 @@ def _stays_on_host(
   return choice
 
 
-def _embed_parts(
+def _embed_splits(
   config: Config,
   assets: Assets,
   variables: Any,
@@ -494,8 +494,8 @@ def _embed_parts(
   Returns:
     The features of each split, by name.
   """
-  parts, dim = {}, assets.backbone.dim
-  for name, split in _splits(assets.dataset).items():
+  splits, dim = {}, assets.backbone.dim
+  for name, split in _splits_of(assets.dataset).items():
     mask = wanted if name == "train" else np.ones(len(split.ids), bool)
     if mask.any():
       own = local_rows(len(mask), assets.mesh)
@@ -504,11 +504,11 @@ def _embed_parts(
       if own.size:
         batches = _embed_split(config, assets, variables, name, split, own)
         rows[own] = np.concatenate([*batches])
-      parts[name] = learner.place(rows[:, :dim], split, assets.mesh)
+      splits[name] = learner.place(rows[:, :dim], split, assets.mesh)
       if has_predictions:
         predicted = place_pool(rows[:, dim], assets.mesh)
-        parts[name] = dataclasses.replace(parts[name], auxiliary=predicted)
-  return parts
+        splits[name] = dataclasses.replace(splits[name], auxiliary=predicted)
+  return splits
 
 
 # The strategy and the learner of an experiment.
@@ -520,12 +520,12 @@ def _first_state(config: Config, assets: Assets, seed: int) -> RoundState:
   if name == "random":
     return draw_first_state(assets.task, seed=seed)
   everything = np.ones(len(assets.task.ids), bool)
-  parts = assets.parts or _embed_parts(
+  splits = assets.splits or _embed_splits(
     config, assets, assets.backbone.variables, everything
   )
   return select_first_state(
     assets.task,
-    parts["train"],
+    splits["train"],
     seed=seed,
     select=bind_strategy(config, name, is_multi_label=assets.is_multi_label),
   )
@@ -575,11 +575,11 @@ def _make_learner(
   """Returns the learner that the scope and the augmentation call for."""
   num_classes = len(assets.dataset.class_names)
   module = STRATEGIES[config.selection.strategy].auxiliary
-  parts = assets.parts
-  if parts is not None and not config.train.augment:
+  splits = assets.splits
+  if splits is not None and not config.train.augment:
     return frozen.make_learner(
       assets.backbone.variables,
-      parts,
+      splits,
       num_classes=num_classes,
       capacity=assets.task.capacity,
       seed=seed,
@@ -589,7 +589,7 @@ def _make_learner(
   backbone = assets.backbone
   setup = finetune.Setup(
     # A fixed backbone has the one stage that it has on cached features.
-    backbone=models.with_one_stage(backbone) if parts else backbone,
+    backbone=models.with_one_stage(backbone) if splits else backbone,
     mask=assets.mask,
     use_batch_statistics=assets.use_batch_statistics,
     num_classes=num_classes,
@@ -626,11 +626,11 @@ def _make_embed(
     wanted: np.ndarray,
     params: Any = None,
   ) -> dict[str, learner.PlacedSplit]:
-    if assets.parts is not None:
-      return learner.with_predictions(assets.parts, module, params)
+    if assets.splits is not None:
+      return learner.with_predictions(assets.splits, module, params)
     if module is None:
-      return _embed_parts(config, assets, variables, wanted)
-    return _embed_parts(
+      return _embed_splits(config, assets, variables, wanted)
+    return _embed_splits(
       config, with_module, (variables, params), wanted, has_predictions=True
     )
 

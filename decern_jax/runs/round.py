@@ -146,21 +146,21 @@ def run_round(
   if not is_last:
     candidates = _draw_candidates(task, state, seed)
   wanted = _wanted(state, candidates, needs)
-  parts = learner.embed(model, wanted)
+  splits = learner.embed(model, wanted)
   clock.lap("embed")
   metrics = {
     name: evaluation.evaluate(
-      model.head, parts[name], label_counts=task.label_counts
+      model.head, splits[name], label_counts=task.label_counts
     )
     for name in ("val", "test")
-    if name in parts
+    if name in splits
   }
   clock.lap("evaluate")
   processes.end_if_stopping()
   on_model(model, is_last)
   selected, scores = np.zeros(0, int), None
   if not is_last:
-    pool = _make_pool(parts, model.head, state, candidates, needs)
+    pool = _make_pool(splits, model.head, state, candidates, needs)
     if previous is not None:
       before = learner.embed(previous, wanted)["train"]
       probs = _predict(previous.head, before)
@@ -182,7 +182,7 @@ def run_round(
     "seconds": clock.laps,
   }
   if explain is not None:
-    record |= explain(model, parts, state, selected)
+    record |= explain(model, splits, state, selected)
   return state.label(selected), record
 
 
@@ -222,18 +222,18 @@ def _wanted(
 
 
 def _make_pool(
-  parts: dict[str, PlacedSplit],
+  splits: dict[str, PlacedSplit],
   head: LinearHead,
   state: RoundState,
   candidates: np.ndarray,
   needs: Collection[str],
 ) -> Pool:
   """Returns what a strategy needs of the training examples."""
-  mesh = _mesh_of(next(iter(parts.values())))
+  mesh = _mesh_of(next(iter(splits.values())))
   fields: dict[str, Any] = {"candidates": place_pool(candidates, mesh)}
   if "head" in needs:
     fields["head"] = head
-  train = parts.get("train")
+  train = splits.get("train")
   if train is None:  # No example is embedded, as none is needed.
     return Pool(**fields)
   if "labels" in needs:
@@ -254,8 +254,8 @@ def _mesh_of(split: PlacedSplit) -> Mesh:
   return cast(Mesh, cast(NamedSharding, split.valid.sharding).mesh)
 
 
-def _predict(head: LinearHead, part: PlacedSplit) -> jax.Array:
+def _predict(head: LinearHead, split: PlacedSplit) -> jax.Array:
   """Returns the class probabilities of one split of the data."""
   return embedding.predict(
-    head, part.features, is_multi_label=part.labels.ndim > 1
+    head, split.features, is_multi_label=split.labels.ndim > 1
   )

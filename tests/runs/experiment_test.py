@@ -69,9 +69,9 @@ class TestLoad:
     assert task.ids == assets.dataset.train.ids
     assert task.initial_budget == task.budget == NUM_CLASSES
     assert (task.num_rounds, task.num_candidates) == (3, None)
-    assert set(assets.parts) == {"train", "val", "test"}
+    assert set(assets.splits) == {"train", "val", "test"}
     for name, size in ("train", 8), ("val", 1), ("test", 6):
-      part = assets.parts[name]
+      part = assets.splits[name]
       assert int(part.valid.sum()) == NUM_CLASSES * size
       assert part.features.shape[1] == 256
 
@@ -135,7 +135,7 @@ class TestLoad:
       # Features have length 1 or so and any sign: near 0 an entry has few
       # digits.
       np.testing.assert_allclose(
-        assets.parts["train"].features[position],
+        assets.splits["train"].features[position],
         expected,
         rtol=1e-4,
         atol=1e-5,
@@ -146,8 +146,8 @@ class TestLoad:
   ):
     changes = {"system.num_devices": 2}
     two = experiment.load(make_config(cache=tmp_path, **changes))
-    assert two.parts["train"].features.sharding.mesh.size == 2
-    assert assets.parts["train"].features.sharding.mesh.size == 8
+    assert two.splits["train"].features.sharding.mesh.size == 2
+    assert assets.splits["train"].features.sharding.mesh.size == 8
 
   def test_rejects_more_devices_than_there_are(self, make_config, no_training):
     with pytest.raises(ValueError, match="8 devices, got 9"):
@@ -155,8 +155,8 @@ class TestLoad:
 
   def test_computes_features_once(self, make_config, assets, no_training):
     second = experiment.load(make_config())
-    for name, part in assets.parts.items():
-      np.testing.assert_array_equal(part.features, second.parts[name].features)
+    for name, part in assets.splits.items():
+      np.testing.assert_array_equal(part.features, second.splits[name].features)
 
   @each(
     "changes",
@@ -187,14 +187,14 @@ class TestLoad:
   def test_features_hardly_depend_on_system(
     self, make_config, assets, tmp_path
   ):
-    expected = assets.parts["train"].features
+    expected = assets.splits["train"].features
     changes = {
       "system.embed_batch_size": 5,
       "system.num_workers": 1,
       "system.num_devices": 1,
     }
     config = make_config(cache=tmp_path, **changes)
-    actual = experiment.load(config).parts["train"].features
+    actual = experiment.load(config).splits["train"].features
     np.testing.assert_allclose(actual, expected[:32], rtol=1e-4, atol=1e-6)
 
   def test_shows_no_bar_where_there_is_no_terminal(
@@ -237,7 +237,7 @@ class TestLoad:
     self, make_config, no_training
   ):
     assets = experiment.load(make_config(**{"train.scope": "published"}))
-    assert assets.parts is None
+    assert assets.splits is None
     assert any(jax.tree.leaves(assets.mask))
     # This model has no batch normalisation.
     assert not assets.use_batch_statistics
@@ -246,7 +246,7 @@ class TestLoad:
     self, make_config, caplog
   ):
     assets = experiment.load(make_config(**{"train.augment": True}))
-    assert assets.parts is not None
+    assert assets.splits is not None
     assert "every epoch computes features anew" in caplog.text
 
   def test_says_nothing_where_they_are_cached(
@@ -295,7 +295,7 @@ class TestWithLabels:
     names, labels = ("no", "yes"), np.arange(32, dtype=np.int32) % 2
     found = experiment.with_labels(assets, names, labels, num_labels=2)
     assert found.dataset.class_names == names
-    np.testing.assert_array_equal(found.parts["train"].labels[:32], labels)
+    np.testing.assert_array_equal(found.splits["train"].labels[:32], labels)
     assert found.task.label_counts is None
     assert not found.is_multi_label
     differing = {k for k, v in assets.digest.items() if found.digest[k] != v}
@@ -313,13 +313,13 @@ class TestFirstFeatures:
   def test_are_those_of_the_cache(self, make_config, assets):
     indices = np.array([31, 0])
     found = experiment.first_features(make_config(), assets, indices)
-    expected = np.asarray(assets.parts["train"].features)[indices]
+    expected = np.asarray(assets.splits["train"].features)[indices]
     np.testing.assert_array_equal(found, expected)
 
   def test_are_computed_where_the_backbone_trains(
     self, make_config, assets, fake_features
   ):
-    without = dataclasses.replace(assets, parts=None)
+    without = dataclasses.replace(assets, splits=None)
     indices = np.array([31, 0])
     found = experiment.first_features(make_config(), without, indices)
     assert found.shape == (2, 3)
