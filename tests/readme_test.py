@@ -31,8 +31,9 @@ class TestReadme:
     modules = set(re.findall(r"-m ((?:decern_jax|benchmarks)\.\w+)", README))
     assert len(modules) > 4
     for module in modules:
-      path = tiny.ROOT / f"{module.replace('.', '/')}.py"
-      assert path.is_file(), module
+      path = tiny.ROOT / module.replace(".", "/")
+      files = (path.with_suffix(".py"), path / "__main__.py")
+      assert any(file.is_file() for file in files), module
 
   def test_commands_begin_with_the_main_job_and_the_tests(self):
     first, second = blocks("sh")[0].strip().splitlines()

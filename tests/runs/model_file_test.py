@@ -55,7 +55,9 @@ def run(folder, make_config):
       patch.setattr(
         model_file, "save", lambda *args: saved.append(args[1]) or SAVE(*args)
       )
-      config = make_config(train__scope=scope, train__num_epochs=6)
+      config = make_config(
+        train__scope=scope, train__num_epochs=6, train__batch_size=4
+      )
       main.run(config, epath.Path(folder / scope))
     (model,) = saved
     return folder / scope, model
@@ -70,12 +72,17 @@ def finished(request, run):
 
 @pytest.fixture
 def copy(run, tmp_path):
-  """A copy of a finished run, to be spoiled."""
+  """Makes copies of a finished run, to be spoiled."""
   workdir, _ = run("head")
-  (tmp_path / "run").mkdir()
-  for name in ("model.safetensors", "config.json", "data.json"):
-    shutil.copy(workdir / name, tmp_path / "run" / name)
-  return tmp_path / "run"
+
+  def copy():
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    (tmp_path / "run").mkdir()
+    for name in ("model.safetensors", "config.json", "data.json"):
+      shutil.copy(workdir / name, tmp_path / "run" / name)
+    return tmp_path / "run"
+
+  return copy
 
 
 class TestSave:
@@ -135,11 +142,12 @@ class TestLoad:
 
   @each("name", ["model.safetensors", "config.json", "data.json"])
   def test_rejects_a_folder_without_a_file(self, copy, name):
-    (copy / name).unlink()
+    folder = copy()
+    (folder / name).unlink()
     with pytest.raises(
       ValueError, match=rf"finished run, got .*/run without {name}\."
     ):
-      model_file.load(copy)
+      model_file.load(folder)
 
   def test_rejects_a_folder_that_does_not_exist(self, tmp_path):
     message = "without model.safetensors, config.json, data.json"
@@ -159,31 +167,35 @@ class TestLoad:
     ],
   )
   def test_rejects_a_run_of_another_version(self, copy, file, name):
-    settings = json.loads((copy / file).read_text())
+    folder = copy()
+    settings = json.loads((folder / file).read_text())
     del settings[name]
-    (copy / file).write_text(json.dumps(settings))
+    (folder / file).write_text(json.dumps(settings))
     with pytest.raises(
       ValueError, match=rf"this version .*{file} without {name}\."
     ):
-      model_file.load(copy)
+      model_file.load(folder)
 
   @each("content", ["{", "[1]", "\0"])
   def test_rejects_settings_that_are_none(self, copy, content):
-    (copy / "config.json").write_text(content)
+    folder = copy()
+    (folder / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"settings in .*/run/config\.json"):
-      model_file.load(copy)
+      model_file.load(folder)
 
   def test_rejects_a_head_of_other_classes(self, copy):
-    data = json.loads((copy / "data.json").read_text())
+    folder = copy()
+    data = json.loads((folder / "data.json").read_text())
     data["class_names"].append("eel")
-    (copy / "data.json").write_text(json.dumps(data))
+    (folder / "data.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match=r"head of 5 classes in .*, got 4\."):
-      model_file.load(copy)
+      model_file.load(folder)
 
   def test_rejects_weights_without_a_head(self, copy):
-    path = copy / "model.safetensors"
+    folder = copy()
+    path = folder / "model.safetensors"
     tensors = pretrained.read_safetensors(path)
     backbone = {k: v for k, v in tensors.items() if not k.startswith("head.")}
     pretrained.save_safetensors(path, backbone)
     with pytest.raises(ValueError, match=r"head of 4 classes in .*, got 0\."):
-      model_file.load(copy)
+      model_file.load(folder)
