@@ -59,8 +59,14 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
     with Fisher Embeddings", NeurIPS 2021, https://arxiv.org/abs/2106.09675.
   """
   del key
-  weights = _weights(pool.probs)
-  return Selection(_select(pool, weights, budget=budget), None)
+  indices = _select(
+    pool.features,
+    _weights(pool.probs),
+    pool.labeled,
+    pool.candidates,
+    budget=budget,
+  )
+  return Selection(indices, None)
 
 
 # The labels of an example are independent: their information is diagonal, with
@@ -74,10 +80,9 @@ def _weights(probs):
 
 
 @functools.partial(jax.jit, static_argnames="budget")
-def _select(pool, weights, *, budget):
-  labeled, candidates = pool.labeled, pool.candidates
+def _select(features, weights, labeled, candidates, *, budget):
   valid = labeled | candidates
-  features = jnp.where(valid[:, None], pool.features, 0.0)
+  features = jnp.where(valid[:, None], features, 0.0)
   roots = jnp.sqrt(jnp.where(valid, jnp.maximum(weights, 0.0), 0.0))
   vectors = roots[:, None] * features
   start = _start(vectors, labeled, jnp.sum(valid, dtype=roots.dtype))

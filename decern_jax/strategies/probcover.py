@@ -78,8 +78,10 @@ def select(
     cover_delta = _largest_pure_radius(
       ball_key, features, clusters.assignments, members
     )
+  # An array, as the estimate is: one program for both.
+  delta = jnp.float32(cover_delta)
   indices = _cover(
-    key, features, pool.labeled, pool.candidates, cover_delta, budget=budget
+    key, features, pool.labeled, pool.candidates, delta, budget=budget
   )
   return Selection(indices, None)
 

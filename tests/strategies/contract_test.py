@@ -39,12 +39,13 @@ PERMUTABLE = (
   "temporal_discrepancy",
 )
 # ProbCover estimates its distance from classes, which several labels do not
-# have.
-OPTIONS = {"probcover": {"cover_delta": 0.7}}
+# have: there the option must be given.
+MULTI_LABEL_OPTIONS = {"probcover": {"cover_delta": 0.7}}
 
 
 def select(name: str, pool, is_multi_label: bool, **options) -> Selection:
-  options = {**OPTIONS.get(name, {}), **options}
+  if is_multi_label:
+    options |= MULTI_LABEL_OPTIONS.get(name, {})
   return pools.select(name, pool, is_multi_label=is_multi_label, **options)
 
 
