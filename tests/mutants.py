@@ -244,11 +244,7 @@ MUTANTS = (
     "cli/config_flag.py",
     "  storage.check_reachable(name)\n",
     "",
-    (
-      "cli/bad_input_test.py",
-      "cli/main_flags_test.py",
-      "cli/predict_flags_test.py",
-    ),
+    ("cli/main_flags_test.py", "cli/bad_input_test.py"),
   ),
   Mutant(
     "report/statistics.py",
