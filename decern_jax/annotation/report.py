@@ -185,7 +185,7 @@ def write(
       folder,
       assets.dataset.fingerprint,
       splits,
-      {**to_hash, POOL: {*queried, *labeled}},
+      {**to_hash, POOL: queried},
       num_workers=assets.num_workers,
     ),
     probs=_predict_labeled(

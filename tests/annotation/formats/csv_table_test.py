@@ -160,6 +160,9 @@ class TestRead:
     assert answers(b"path,label\n/a/b,cat\n")[0][0] == "/a/b"
     assert answers(b"id,path,label\n,/a/b,cat\n")[0][0] == "/a/b"
 
+  def test_the_first_of_two_columns_with_one_name_counts(self):
+    assert answers(b"id,label,ID\na,cat,b\n")[0][0] == "a"
+
   def test_a_label_without_an_image_is_a_problem(self):
     found = csv_table.read(b"id,label\n,cat\n")
     assert found.answers == ()

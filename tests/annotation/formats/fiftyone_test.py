@@ -103,6 +103,10 @@ class TestRead:
     found = read(sample("a", kind=single("cat"), predictions=single("dog")))
     assert queries.said(found) == {"a": ("cat",)}
 
+  def test_the_field_with_the_id_counts_before_the_path(self):
+    found = read(sample("x", decern_id="a", ground_truth=single("cat")))
+    assert queries.said(found) == {"a": ("cat",)}
+
   def test_predictions_are_no_answers(self):
     assert read(sample("a", predictions=single("dog"))) == ((), ())
 

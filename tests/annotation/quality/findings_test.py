@@ -38,9 +38,10 @@ class TestCollect:
   def test_gain_is_the_last_minus_the_first(self):
     found = held_out()
     assert found.gain == 0.25
-    assert found.gain_interval is not None
-    low, high = found.gain_interval
-    assert low < 0.25 < high
+    first, last = statistics.wilson(0.5, 2), statistics.wilson(0.75, 2)
+    assert found.gain_interval == statistics.interval_of_difference(
+      0.75, last, 0.5, first
+    )
 
   def test_no_gain_after_one_round(self):
     found = held_out(records=(make_record(0),))

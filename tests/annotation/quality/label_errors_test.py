@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from decern_jax.annotation.quality import label_errors
 from decern_jax.annotation.quality.label_errors import (
   NUM_FOLDS,
   LabelCheck,
@@ -47,6 +48,19 @@ class TestFindLabelErrors:
     found = find_label_errors(probs, np.array([0, 1]))
     # The second is likeliest of the third class, that nobody was given.
     assert not len(found.indices)
+
+  def test_nothing_where_the_label_is_the_likeliest_class(self):
+    # The third passes the threshold of the other class only.
+    probs = np.array([[0.95, 0.05], [0.95, 0.05], [0.52, 0.48], [0.55, 0.45]])
+    found = find_label_errors(probs, np.array([0, 0, 0, 1]))
+    assert found.indices.tolist() == []
+
+  def test_a_class_that_is_never_predicted_has_a_threshold_above_zero(self):
+    probs = np.array(
+      [[1.0, 0, 0], [1.0, 0, 0], [0.6, 0, 0.4], [0, 0, 1.0], [0, 0, 1.0]]
+    )
+    found = find_label_errors(probs, np.array([0, 1, 2, 2, 2]))
+    assert found.indices.tolist() == [1]
 
   def test_without_rows(self):
     found = find_label_errors(np.zeros((0, 3)), np.zeros(0, int))
@@ -107,6 +121,12 @@ class TestPredictOutOfSample:
     np.testing.assert_array_equal(first, second)
     other = predict_out_of_sample(jax.random.key(1), *blobs, num_classes=3)
     assert (first != other).any()
+
+  def test_each_fold_has_examples_of_each_class(self, key):
+    labels = np.repeat(np.arange(12), NUM_FOLDS)
+    folds = label_errors._assign_folds(key, labels)
+    for label in range(12):
+      assert sorted(folds[labels == label]) == [*range(NUM_FOLDS)]
 
   def test_as_few_examples_as_folds(self, key, blobs):
     rows, labels = (array[:NUM_FOLDS] for array in blobs)
@@ -231,3 +251,11 @@ class TestSeveralLabels:
     probs[:6, 0] = 0.6
     found = look(probs, ids, labels, is_multi_label=True)
     assert [s.id for s in found.suspects] == [ids[10], ids[11]]
+
+  def test_the_worst_of_all_classes_comes_first(self):
+    probs, ids, labels = self.make()
+    # Missing labels of the first and, surer, of the second class.
+    labels = {**labels, ids[0]: (), ids[11]: ()}
+    probs[11, 1] = 0.99
+    found = look(probs, ids, labels, is_multi_label=True)
+    assert [s.id for s in found.suspects] == [ids[11], ids[0]]

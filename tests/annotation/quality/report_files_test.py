@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality import report_files, report_page
 from decern_jax.annotation.quality.findings import collect
 from decern_jax.annotation.quality.label_errors import LabelCheck, Suspect
@@ -83,6 +84,8 @@ class TestPage:
       "Krippendorff's alpha: 0.000",
       "Query 2: 2 images by margin",
       '<span title="a">ant</span> (0.90)',
+      "ant (0.25)",
+      "bee (0.75)",
       "not bee (0.12)",
       "somebody",
     ):
@@ -92,6 +95,16 @@ class TestPage:
     text = write(found, tmp_path)
     assert "&lt;f&gt;" in text
     assert "<f>" not in text
+
+  def test_names_of_classes_and_people_are_text(self, tmp_path):
+    answers = (
+      Answer("a", ("<ant>",), "<ann>"),
+      Answer("a", ("<bee>",), "<bob>"),
+    )
+    text = write(collect(make_facts(answers=answers)), tmp_path)
+    for name in ("ant", "bee", "ann", "bob"):
+      assert f"&lt;{name}&gt;" in text
+      assert f"<{name}>" not in text
 
   def test_last_query_is_open(self, found, tmp_path):
     text = write(found, tmp_path)
