@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import functools
 import os
 import pathlib
+from typing import cast
 
 from absl import app, flags, logging
 import numpy as np
@@ -201,6 +202,7 @@ def _compute_probs(
   )
   rows = np.concatenate([*batches])
   part = learner.place(rows, split, mesh)
+  assert model.backbone.head is not None  # every run saves one
   probs = embedding.predict(
     model.backbone.head, part.features, is_multi_label=model.is_multi_label
   )
@@ -212,9 +214,10 @@ def main(argv: Sequence[str]) -> None:
   command.run(
     argv,
     lambda: predict(
-      _WORKDIR.value,
-      _IMAGES.value,
-      _OUTPUT.value,
+      # Required flags.
+      cast(str, _WORKDIR.value),
+      cast(str, _IMAGES.value),
+      cast(str, _OUTPUT.value),
       top=_TOP.value,
       batch_size=_BATCH_SIZE.value,
       num_workers=_NUM_WORKERS.value,

@@ -7,6 +7,7 @@ has `backbone.safetensors`, for `--config.model.weights` of any configuration.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 from absl import app, flags
 from etils import epath
@@ -91,7 +92,8 @@ def main(argv: Sequence[str]) -> None:
 
   def work() -> None:
     config_flag.join_processes()
-    run(config_flag.CONFIG.value, config_flag.parent_folder())
+    folder = cast(epath.Path, config_flag.parent_folder())  # a required flag
+    run(config_flag.CONFIG.value, folder)
 
   command.run(
     argv, work, if_interrupted="Interrupted; the same command continues."

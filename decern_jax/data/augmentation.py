@@ -161,14 +161,17 @@ def _resize(crop: np.ndarray, size: int, enlargement: int) -> np.ndarray:
   taps and then interpolated.
   """
   height, width = crop.shape[:2]
-  shape = tuple(
-    size if side > _MAX_SMOOTHED * size else side for side in (width, height)
+  shape = (
+    size if width > _MAX_SMOOTHED * size else width,
+    size if height > _MAX_SMOOTHED * size else height,
   )
   if shape != (width, height):
     crop = _average(crop, shape)
   if max(shape) > size:
-    taps = [_smoothing_taps(side / size) for side in shape]
-    crop = cv2.sepFilter2D(crop, -1, *taps, borderType=cv2.BORDER_REPLICATE)
+    rows, columns = (_smoothing_taps(side / size) for side in shape)
+    crop = cv2.sepFilter2D(
+      crop, -1, rows, columns, borderType=cv2.BORDER_REPLICATE
+    )
   # Copies if the size is the same. OpenCV drops the axis of a single band.
   resized = cv2.resize(crop, (size, size), interpolation=enlargement)
   return resized.reshape(size, size, -1)

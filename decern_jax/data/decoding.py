@@ -120,7 +120,7 @@ def _imdecode(data: bytes) -> np.ndarray | None:
 
 def _decode_with_opencv(data: bytes, image: Image.Image) -> np.ndarray | None:
   """Returns the pixels, or None if OpenCV could get them wrong."""
-  last_bytes = _LAST_BYTES.get(image.format)
+  last_bytes = _LAST_BYTES.get(image.format or "")
   if last_bytes is None or not data.endswith(last_bytes):
     return None
   # Before 4.12 OpenCV ignores the orientation of a WebP.

@@ -61,6 +61,7 @@ def is_image_name(name: str) -> bool:
 def make_split(
   files: Sequence[ImageFile],
   labels: np.ndarray,
+  *,
   read: Callable[[ImageFile], np.ndarray] | None = None,
 ) -> Split:
   """Returns the examples of a split whose images are files.

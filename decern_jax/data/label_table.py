@@ -257,7 +257,7 @@ def find_splits(
       image, a label has no training image.
   """
   if table.splits is not None:
-    splits, origin = np.array(table.splits), "its column of parts"
+    splits, origin = np.array(table.splits), "its column of splits"
   else:
     splits = random_splits(table.paths, test_share=test_share, seed=split_seed)
     origin = f"a random test share of {test_share}"

@@ -45,7 +45,7 @@ def map_ordered(
   *,
   num_workers: int,
   num_ahead: int,
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
   """Maps in a pool of threads, in order, with bounded look-ahead.
 
   Args:
@@ -83,7 +83,7 @@ def image_batches(
   batch_size: int,
   num_workers: int,
   indices: np.ndarray | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
   """Reads, transforms and batches images in a pool of threads.
 
   At most two batches are decoded ahead of the requested one. The order does not
@@ -129,7 +129,7 @@ def training_batches(
   *,
   num_workers: int,
   num_ahead: int = 128,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
   """Reads, augments and batches images in a pool of threads, plan by plan.
 
   The threads decode one stream of images, and do not wait at the end of a batch
@@ -179,7 +179,7 @@ def prefetch(
   put: Callable[[_Item], _Result],
   *,
   num_ahead: int = 2,
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
   """Puts batches, for example on a device, before they are requested.
 
   Args:
@@ -267,7 +267,9 @@ def device_batches(
     An iterator over uint8 [batch, ...] and, with labels, int32 [batch, ...].
   """
   divides = batch_size % mesh.size == 0
-  own = sharding.local_rows(batch_size, mesh) if divides else slice(None)
+  own = (
+    sharding.local_rows(batch_size, mesh) if divides else np.arange(batch_size)
+  )
 
   def plan_own() -> Iterator[BatchPlan]:
     for batch in plan():
@@ -307,8 +309,8 @@ def _read(
 
 
 def _batched(
-  images: Iterator[np.ndarray], sizes: Iterable[int]
-) -> Iterator[np.ndarray]:
+  images: Generator[np.ndarray, None, None], sizes: Iterable[int]
+) -> Generator[np.ndarray, None, None]:
   """Stacks images to batches; closes `images` when it is closed."""
   with contextlib.closing(images):
     for size in sizes:
@@ -324,8 +326,9 @@ def _prefetched(
   """Yields the results of `put`; closes `batches` when it is closed."""
   ready = collections.deque()
   with contextlib.ExitStack() as stack:
-    if hasattr(batches, "close"):
-      stack.callback(batches.close)
+    close = getattr(batches, "close", None)
+    if close is not None:
+      stack.callback(close)
     for batch in batches:
       ready.append(put(batch))
       if len(ready) > num_ahead:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -206,7 +206,11 @@ def predict(
 
   # In blocks of one size, so that rounding does not depend on a row's index.
   return map_blocks(
-    probabilities, head, features, shape=head.bias.shape, axis_name=axis_name
+    probabilities,
+    head,
+    cast(Rows, features),
+    shape=head.bias.shape,
+    axis_name=axis_name,
   )
 
 

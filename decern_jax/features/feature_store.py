@@ -219,13 +219,13 @@ def _read(path: epath.Path) -> np.ndarray | None:
   """Reads a block, or returns None if it is missing or damaged."""
   try:
     if storage.is_remote(path):
-      content = np.frombuffer(storage.read_bytes(path), np.uint8)
+      content: np.ndarray = np.frombuffer(storage.read_bytes(path), np.uint8)
     else:
       content = np.memmap(os.fspath(path), np.uint8, mode="r")
   except (OSError, ValueError):  # an empty file cannot be mapped
     return None
   body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-  if hashlib.sha256(body).digest() != digest.tobytes():
+  if hashlib.sha256(body.data).digest() != digest.tobytes():
     return None
   header = io.BytesIO(body[:256].tobytes())
   np.lib.format.read_magic(header)

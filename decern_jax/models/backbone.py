@@ -158,13 +158,18 @@ def normalize(
   return (images.astype(np.float32) - shift) / scale
 
 
+def _apply(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+  """Applies a module, whose result depends on the options."""
+  return module.apply(*arguments, **options)
+
+
 def _features(
   module: nn.Module,
   normalize_images: Normalize,
   variables: Variables,
   images: jax.Array,
 ) -> jax.Array:
-  return module.apply(variables, normalize_images(images))
+  return _apply(module, variables, normalize_images(images))
 
 
 def _training(
@@ -175,8 +180,12 @@ def _training(
 ) -> tuple[jax.Array, dict[str, Any]]:
   if "batch_stats" not in variables:
     return _features(module, normalize_images, variables, images), {}
-  features, updated = module.apply(
-    variables, normalize_images(images), train=True, mutable=["batch_stats"]
+  features, updated = _apply(
+    module,
+    variables,
+    normalize_images(images),
+    train=True,
+    mutable=["batch_stats"],
   )
   return features, updated["batch_stats"]
 
@@ -198,8 +207,8 @@ def compute_stages(
   Returns:
     The features, and the outputs of the stages averaged over the image.
   """
-  features, kept = module.apply(
-    variables, normalize_images(images), mutable=[KEPT]
+  features, kept = _apply(
+    module, variables, normalize_images(images), mutable=[KEPT]
   )
   return features, _pool(kept)
 
@@ -212,7 +221,8 @@ def _training_stages(
 ) -> tuple[tuple[jax.Array, Stages], dict[str, Any]]:
   if "batch_stats" not in variables:
     return compute_stages(module, normalize_images, variables, images), {}
-  features, updated = module.apply(
+  features, updated = _apply(
+    module,
     variables,
     normalize_images(images),
     train=True,
@@ -245,9 +255,10 @@ def first_convolution(variables: Variables) -> tuple[str, ...]:
     variables: Variables, or their shapes, of a network in which only the first
       convolution has three input channels.
   """
+  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(variables)
   (first,) = (
     path
-    for path, leaf in traverse_util.flatten_dict(variables).items()
+    for path, leaf in flat.items()
     if len(leaf.shape) == 4 and leaf.shape[2] == NUM_COLORS
   )
   return first
@@ -269,7 +280,7 @@ def widen_input(variables: Variables, num_bands: int) -> dict[str, Any]:
   Returns:
     The variables.
   """
-  flat = traverse_util.flatten_dict(variables)
+  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(variables)
   inputs = {leaf.shape[2] for leaf in flat.values() if leaf.ndim == 4}
   if num_bands == NUM_COLORS or NUM_COLORS not in inputs:
     return dict(variables)

@@ -88,7 +88,9 @@ def _cpu_form(inputs: jax.Array, kernel: jax.Array) -> Callable[..., jax.Array]:
   return _convolution
 
 
-def _convolution(inputs, kernel, *, stride):
+def _convolution(
+  inputs: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
   return jax.lax.conv_general_dilated(
     inputs,
     kernel,
@@ -99,23 +101,30 @@ def _convolution(inputs, kernel, *, stride):
   )
 
 
-def _pointwise_product(inputs, kernel, *, stride):
+def _pointwise_product(
+  inputs: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
   return inputs[:, ::stride, ::stride] @ kernel[0, 0]
 
 
-def _window_product(inputs, kernel, *, stride):
+def _window_product(
+  inputs: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
   windows = jnp.concatenate(_shifts(inputs, kernel.shape[:2], stride), axis=-1)
   return windows @ kernel.reshape(-1, kernel.shape[-1])
 
 
-def _shifted_sum(inputs, kernel, *, stride):
+def _shifted_sum(
+  inputs: jax.Array, kernel: jax.Array, *, stride: int
+) -> jax.Array:
   shifts = _shifts(inputs, kernel.shape[:2], stride)
   taps = kernel.reshape(len(shifts), 1, 1, 1, -1)
-  return sum(shift * tap for shift, tap in zip(shifts, taps, strict=True))
+  products = (shift * tap for shift, tap in zip(shifts, taps, strict=True))
+  return functools.reduce(jnp.add, products)
 
 
 def _shifts(
-  inputs: jax.Array, window: tuple[int, int], stride: int
+  inputs: jax.Array, window: tuple[int, ...], stride: int
 ) -> list[jax.Array]:
   """Returns the inputs shifted by each position in a window, row by row."""
   height, width = inputs.shape[1:3]

@@ -96,7 +96,11 @@ def fetch(file: HubFile) -> pathlib.Path:
       file.repo, file.file, revision=file.revision
     )
   # A lost connection is an HTTPError, a full disk an OSError.
-  except (errors.HFValidationError, errors.HTTPError, OSError) as error:
+  except (
+    errors.HFValidationError,
+    errors.HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    OSError,
+  ) as error:
     raise ValueError(
       f"Expected weights on the Hugging Face Hub, got {file}: "
       f"{_explain(error)}."

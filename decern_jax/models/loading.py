@@ -181,7 +181,7 @@ def _locate(weights: PathLike) -> PathLike:
   if not hub.is_hub_name(weights):
     hub.check_not_pickled_file(weights)
     return weights
-  file = hub.parse(weights)
+  file = hub.parse(os.fspath(weights))
   hub.check_not_pickled(file)
   return hub.fetch(file)
 
@@ -246,11 +246,14 @@ def _head_template(
 ) -> dict[str, Any]:
   """Returns the shapes of the classifier in a file, {} without one."""
   name_of = naming or pretrained.own_name
-  bias = tensors.get(name_of(("head", "bias")))
-  kernel = tensors.get(name_of(("head", "kernel")))
-  if bias is None and kernel is None:
+  bias = tensors.get(str(name_of(("head", "bias"))))
+  kernel = tensors.get(str(name_of(("head", "kernel"))))
+  if bias is not None:
+    num_classes = bias.size
+  elif kernel is not None:
+    num_classes = kernel.size // dim
+  else:
     return {}
-  num_classes = kernel.size // dim if bias is None else bias.size
   return {
     "head": {
       "kernel": jax.ShapeDtypeStruct((dim, num_classes), jnp.float32),

@@ -148,9 +148,9 @@ def to_variables(
   Raises:
     ValueError: If tensors are missing, left over, or of another shape or type.
   """
+  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(template)
   entries = {
-    path: _entry(path, leaf.shape, torch_name)
-    for path, leaf in traverse_util.flatten_dict(template).items()
+    path: _entry(path, leaf.shape, torch_name) for path, leaf in flat.items()
   }
   shapes = {
     name: entry.shape for entry in entries.values() for name in entry.names

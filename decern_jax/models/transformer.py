@@ -123,7 +123,7 @@ class Block(nn.Module):
   Attributes:
     num_heads: Number of heads of the attention.
     use_layer_scale: Whether learned factors scale the updates.
-    dtype: Type of the computation but for the normalisations.
+    dtype: Type of the computation, except for the normalizations.
   """
 
   num_heads: int
@@ -189,14 +189,15 @@ def _resize_matrix(
     width = max(step, 1.0)
     distances = (np.arange(old) - centers[:, None]) / width
     weights = _cubic(distances, _ANTIALIAS_COEFFICIENT)
-    return np.float32(weights / weights.sum(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
   taps = np.floor(centers)[:, None] + np.arange(1 - _SUPPORT, 1 + _SUPPORT)
   weights = _cubic(taps - centers[:, None], _COEFFICIENT)
   matrix = np.zeros((new, old))
   # Outside of the grid, its border is repeated.
   inside = np.clip(taps, 0, old - 1).astype(int)
   np.add.at(matrix, (np.arange(new)[:, None], inside), weights)
-  return np.float32(matrix)
+  return matrix.astype(np.float32)
 
 
 def _cubic(distances: np.ndarray, a: float) -> np.ndarray:

@@ -44,7 +44,7 @@ def draw_land(covers: Collection[str], rng: Rng) -> np.ndarray:
   water = draw_water(canvas, rng) if "water" in covers else None
   _draw_lookalikes(canvas, rng)
   _draw(ABOVE, canvas, covers, rng)
-  if "ship" in covers:
+  if "ship" in covers and water is not None:
     draw_ships(canvas, water, rng)
   return _photograph(canvas, rng)
 

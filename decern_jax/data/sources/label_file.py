@@ -89,7 +89,7 @@ def load_label_file(
   for split in SPLITS:
     rows = np.flatnonzero(splits == split)
     chosen = [files[row] for row in rows]
-    made[split] = image_files.make_split(chosen, table.labels[rows], read)
+    made[split] = image_files.make_split(chosen, table.labels[rows], read=read)
   return Dataset(
     name=file.resolve().parent.name,
     class_names=table.class_names,
@@ -124,7 +124,7 @@ def _list_images(
 
 def _reader(
   files: Sequence[ImageFile], band_range: BandRange | None
-) -> Callable[[ImageFile], np.ndarray]:
+) -> Callable[..., np.ndarray]:
   """Returns the function that decodes the images."""
   are_numpy = [
     pathlib.Path(file.path).suffix.lower() in _NUMPY_EXTENSIONS

@@ -83,7 +83,7 @@ def load_tfds(
   tfds_builder.check_features(
     builder, {image_key: "Image", label_key: "ClassLabel"}
   )
-  class_names = tuple(builder.info.features[label_key].names)
+  class_names = tuple(tfds_builder.features_of(builder)[label_key].names)
   reader = _Reader(
     class_names,
     lambda example: _check_label(example[label_key], len(class_names)),
@@ -256,7 +256,7 @@ def _label_reader(
   """Returns the names of the labels, and the function that reads them."""
   import tensorflow_datasets as tfds
 
-  feature = dict(builder.info.features.items()).get(key)
+  feature = tfds_builder.features_of(builder).get(key)
   if isinstance(feature, tfds.features.Sequence):
     inner = feature.feature
     if isinstance(inner, tfds.features.ClassLabel):
@@ -270,7 +270,7 @@ def _label_reader(
   raise ValueError(
     f"Expected feature {key!r} of {builder.name} to be a sequence of classes "
     f"or a vector with an entry per label, got {feature} among "
-    f"{sorted(builder.info.features)}."
+    f"{sorted(tfds_builder.features_of(builder))}."
   )
 
 
@@ -289,14 +289,14 @@ def multi_hot(
   Raises:
     ValueError: If a class is outside the range.
   """
-  classes = np.asarray(classes, np.int64)
-  outside = classes[(classes < 0) | (classes >= num_classes)]
+  found = np.asarray(classes, np.int64)
+  outside = found[(found < 0) | (found >= num_classes)]
   if outside.size:
     raise ValueError(
       f"Expected labels in [0, {num_classes}), got {outside[0]}."
     )
   labels = np.zeros(num_classes, np.int32)
-  labels[classes] = 1
+  labels[found] = 1
   return labels
 
 

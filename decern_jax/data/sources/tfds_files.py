@@ -78,7 +78,9 @@ def load_tfds_resplit(
       file_key: "Text",
     },
   )
-  folders = [name.lower() for name in builder.info.features[label_key].names]
+  folders = [
+    name.lower() for name in tfds_builder.features_of(builder)[label_key].names
+  ]
 
   def key_of(example: Example) -> str:
     # tfds gives bytes
@@ -207,12 +209,12 @@ def load_tfds_label_file(
     label_file, builder.info.full_name, missing, len(table.paths)
   )
   found = [places[_stem(path)] for path in table.paths]
-  splits = find_splits(
+  split_of = find_splits(
     label_file, table, test_share=test_share, split_seed=split_seed
   )
   made = {}
   for split in SPLITS:
-    rows = np.flatnonzero(splits == split)
+    rows = np.flatnonzero(split_of == split)
     made[split] = _make_split(
       tuple(table.paths[row] for row in rows),
       table.labels[rows],
@@ -220,7 +222,7 @@ def load_tfds_label_file(
       image_key,
     )
   sizes = np.array([place.size for place in found], np.int64)
-  content = [builder.info.full_name, *table.paths, *splits, sizes.tobytes()]
+  content = [builder.info.full_name, *table.paths, *split_of, sizes.tobytes()]
   return Dataset(
     name=builder.info.name,
     class_names=table.class_names,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -191,7 +192,8 @@ class ResNet(nn.Module):
     """
     outputs = Conv(self.width, 7, 2, self.dtype, name="conv1")(images)
     outputs = nn.relu(_norm("bn1", train, self.dtype)(outputs))
-    outputs = nn.max_pool(outputs, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    padding: Any = ((1, 1), (1, 1))  # Flax's annotation lacks pairs
+    outputs = nn.max_pool(outputs, (3, 3), (2, 2), padding=padding)
     for stage, num_blocks in enumerate(self.stage_sizes):
       for index in range(num_blocks):
         outputs = ResidualBlock(

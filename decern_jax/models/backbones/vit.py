@@ -135,12 +135,12 @@ class VisionTransformer(nn.Module):
     patches = PatchEmbedding(
       self.width, self.patch_size, self.dtype, name="patch_embed"
     )(images)
-    batch, *grid, width = patches.shape
+    batch, rows, columns, width = patches.shape
     class_token = self._tokens("cls_token", 1)
     positions = self._tokens("pos_embed", 1 + self.grid_size**2)
     patch_positions = resize_grid(
       positions[0, 1:].reshape(self.grid_size, self.grid_size, width),
-      tuple(grid),
+      (rows, columns),
       offset=self.grid_offset,
       antialias=self.antialias,
     )
