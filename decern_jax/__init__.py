@@ -5,6 +5,8 @@ from decern_jax.ops.discrepancy import discrepancy_confusion
 from decern_jax.ops.head import LinearHead
 from decern_jax.ops.kmeans import Clusters, weighted_kmeans
 from decern_jax.ops.saliency import saliency_mask
+from decern_jax.strategies.api import list_strategies, score, select
+from decern_jax.strategies.base import register
 from decern_jax.strategies.decern import (
   calibrated_pick,
   select_decern,
@@ -18,7 +20,11 @@ __all__ = [
   "calibrated_pick",
   "class_anchors",
   "discrepancy_confusion",
+  "list_strategies",
+  "register",
   "saliency_mask",
+  "score",
+  "select",
   "select_decern",
   "uncertainty_threshold",
   "weighted_kmeans",

@@ -1,0 +1,726 @@
+"""One call for every strategy, for data and models of one's own."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import difflib
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+import numpy as np
+
+from decern_jax.distributed.sharding import (
+  place_pool,
+  pool_layout,
+  to_host,
+)
+from decern_jax.features.embedding import predict
+from decern_jax.io.validation import check_integer, check_shapes
+from decern_jax.ops.head import LinearHead
+from decern_jax.strategies.base import Pool, Selection, Strategy
+from decern_jax.strategies.registry import STRATEGIES
+
+# How far a row of probabilities may be from a sum of 1: float16 models.
+SUM_TOLERANCE = 1e-2
+
+# Logit of a class that a head was not trained on, below the mean of the others.
+UNSEEN_LOGIT = -50.0
+
+
+@dataclasses.dataclass(frozen=True)
+class StrategyInfo:
+  """What a user must know of a strategy.
+
+  Attributes:
+    name: Its name.
+    summary: What it selects, one line.
+    needs: What it reads, by the names of the arguments of `select`.
+    options: Its options with their defaults.
+    single_label: Whether it takes one label per example.
+    multi_label: Whether it takes several labels per example.
+    source: The publication, or None.
+  """
+
+  name: str
+  summary: str
+  needs: tuple[str, ...]
+  options: Mapping[str, int | float | str]
+  single_label: bool
+  multi_label: bool
+  source: str | None
+
+
+def list_strategies() -> list[StrategyInfo]:
+  """Returns what each registered strategy is and needs, by name."""
+  return [_describe(strategy) for _, strategy in sorted(STRATEGIES.items())]
+
+
+def select(
+  name: str,
+  *,
+  budget: int,
+  features: Any = None,
+  probs: Any = None,
+  head: Any = None,
+  labels: Any = None,
+  candidates: Any = None,
+  previous_probs: Any = None,
+  auxiliary: Any = None,
+  is_multi_label: bool | None = None,
+  groups: Any = None,
+  max_per_group: int = 1,
+  strata: Any = None,
+  quotas: Mapping[Any, int] | None = None,
+  options: Mapping[str, int | float | str] | None = None,
+  seed: int | None = None,
+  key: jax.Array | None = None,
+  mesh: Mesh | None = None,
+  return_scores: bool = False,
+) -> np.ndarray | tuple[np.ndarray, np.ndarray | None]:
+  """Selects examples of a pool to label next, by any strategy.
+
+  Arrays may be of NumPy, JAX, PyTorch (on the CPU) or pandas. A strategy reads
+  what `list_strategies` says; other arguments may be given and are checked.
+  Values are checked, so this is not for use inside of `jax.jit`.
+
+  Args:
+    name: Name of the strategy.
+    budget: Examples to select, at least 1 and at most the candidates.
+    features: [pool, dim], as the head consumes them.
+    probs: [pool, classes], the predicted probabilities. If missing, they are
+      computed from `features` and `head` where a strategy needs them.
+    head: The linear classifier: `LinearHead`, a pair (kernel [dim, classes],
+      bias [classes]), a `torch.nn.Linear`, or a fitted linear classifier of
+      scikit-learn. Classes that the latter has not seen are very unlikely.
+    labels: int [pool], the class of each labeled example, -1 where there is no
+      label; or [pool, classes] of 0 and 1 where an example may have several
+      labels, with rows of -1.
+    candidates: The examples that may be selected: a boolean mask [pool] or
+      indices. By default those without a label.
+    previous_probs: [pool, classes], what the model of the round before
+      predicted.
+    auxiliary: [pool], a predicted quantity that the strategy ranks by, such as
+      the losses for "learning_loss".
+    is_multi_label: Whether an example may have several labels. By default it
+      follows from `labels`, and is False without them.
+    groups: [pool], the group of each example, such as a burst of photos, a
+      video or a patient: numbers or strings.
+    max_per_group: Examples to select of one group at the most.
+    strata: [pool], the stratum of each example, such as a site; or "predicted"
+      for the class with the largest probability.
+    quotas: How many examples to select of each stratum; their sum is the
+      budget, and other strata get none.
+    options: Options of the strategy by name; the others have their defaults.
+    seed: Seed of the draws, 0 by default.
+    key: A JAX key in place of a seed.
+    mesh: A mesh with the axis `pool` to split the pool over. By default the
+      work is done where `features` (or `probs`) are.
+    return_scores: Whether to return the scores of the selected examples too.
+
+  Returns:
+    int64 [budget], distinct indices of the pool in the order of selection. With
+    `return_scores` also float32 [budget], or None if the strategy computes no
+    scores.
+
+  Raises:
+    ValueError: If the name is unknown, something that the strategy needs is
+      missing, shapes do not fit, or a value is not what it should be.
+
+  Example:
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> probs = rng.dirichlet(np.ones(3), size=10)
+    >>> len(select("margin", probs=probs, budget=2))
+    2
+  """
+  request = _prepare(
+    name,
+    features=features,
+    probs=probs,
+    head=head,
+    labels=labels,
+    candidates=candidates,
+    previous_probs=previous_probs,
+    auxiliary=auxiliary,
+    is_multi_label=is_multi_label,
+    options=options,
+    mesh=mesh,
+  )
+  budget = check_integer("budget", budget, low=1)
+  if budget > request.num_candidates:
+    raise ValueError(
+      f"Expected `budget` <= {request.num_candidates} candidates, got {budget}."
+    )
+  limits = _limits(
+    request, budget, groups, max_per_group, strata, quotas, probs=probs
+  )
+  indices, scores = _fill(request, _key(seed, key), budget, limits)
+  return (indices, scores) if return_scores else indices
+
+
+def score(
+  name: str, *, seed: int | None = None, key: jax.Array | None = None, **inputs
+) -> np.ndarray:
+  """Returns the score of every candidate by a strategy that ranks.
+
+  Args:
+    name: Name of the strategy.
+    seed: As for `select`.
+    key: As for `select`.
+    **inputs: The pool and the options, as for `select`.
+
+  Returns:
+    float32 [pool], the higher the sooner an example is selected; NaN where it
+    is no candidate.
+
+  Raises:
+    ValueError: As `select`, or if the strategy computes no scores.
+  """
+  request = _prepare(name, **inputs)
+  scores = request.run(_key(seed, key), 1).scores
+  if scores is None:
+    raise ValueError(
+      f"Expected a strategy that ranks by a score, got {name!r}, which computes"
+      " none."
+    )
+  found = np.array(to_host(scores)[: len(request.candidates)], np.float32)
+  found[~request.candidates] = np.nan
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+  """A checked call: the pool, and what selects from it.
+
+  Attributes:
+    pool: What the strategy needs, on the devices.
+    candidates: bool [pool] without padding, on the host.
+    strategy: The strategy.
+    is_multi_label: Whether its form for several labels is meant.
+    options: Its options, validated.
+  """
+
+  pool: Pool
+  candidates: np.ndarray
+  strategy: Strategy
+  is_multi_label: bool
+  options: Mapping[str, int | float | str]
+
+  @property
+  def num_candidates(self) -> int:
+    """Examples that may be selected."""
+    return int(self.candidates.sum())
+
+  def run(
+    self, key: jax.Array, budget: int, *, among: np.ndarray | None = None
+  ) -> Selection:
+    """Selects from the candidates, or from those of a mask [pool] only."""
+    form = self.strategy.form(is_multi_label=self.is_multi_label)
+    pool = self.pool
+    if among is not None:
+      size = len(pool.candidates)
+      padded = np.pad(among, (0, size - len(among)))
+      placed = jax.device_put(padded, pool.candidates.sharding)
+      pool = dataclasses.replace(pool, candidates=placed)
+    return form(key, pool, budget=budget, **self.options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Limit:
+  """How many examples may be selected of each part of the pool.
+
+  Attributes:
+    name: What a part is, for messages.
+    parts: int [pool], the part of each example.
+    names: The name of each part.
+    most: int [parts], the largest number.
+  """
+
+  name: str
+  parts: np.ndarray
+  names: np.ndarray
+  most: np.ndarray
+
+
+def _limits(
+  request: _Request,
+  budget: int,
+  groups: Any,
+  max_per_group: int,
+  strata: Any,
+  quotas: Mapping[Any, int] | None,
+  *,
+  probs: Any,
+) -> list[_Limit]:
+  """Returns the limits of a selection, which can be kept."""
+  size, limits = len(request.candidates), []
+  if groups is not None:
+    names, parts = _parts("groups", groups, size)
+    most = check_integer("max_per_group", max_per_group, low=1)
+    limits.append(_Limit("group", parts, names, np.full(len(names), most)))
+    counts = np.bincount(parts[request.candidates], minlength=len(names))
+    reachable = int(np.minimum(counts, most).sum())
+    if reachable < budget:
+      raise ValueError(
+        f"Expected `budget` <= {reachable}, which {most} of each of"
+        f" {np.count_nonzero(counts)} groups give, got {budget}."
+      )
+  if (strata is None) != (quotas is None):
+    raise ValueError(
+      "Expected `strata` and `quotas` together, got one of them."
+    )
+  if quotas is not None:
+    if isinstance(strata, str) and strata == "predicted":
+      known = request.pool.probs if probs is None else probs
+      if known is None:
+        raise ValueError(
+          'Expected `probs` for the strata "predicted", got none.'
+        )
+      strata = np.asarray(_array("probs", known))[:size].argmax(axis=1)
+    names, parts = _parts("strata", strata, size)
+    counts = np.bincount(parts[request.candidates], minlength=len(names))
+    most = np.zeros(len(names), int)
+    for stratum, quota in quotas.items():
+      quota = check_integer(f"quotas[{stratum!r}]", quota, low=0)
+      (where,) = np.nonzero(names == stratum)
+      found = int(counts[where[0]]) if where.size else 0
+      if found < quota:
+        raise ValueError(
+          f"Expected at least {quota} candidates of the stratum {stratum!r},"
+          f" got {found}."
+        )
+      if where.size:
+        most[where[0]] = quota
+    if most.sum() != budget:
+      raise ValueError(
+        f"Expected quotas with the sum `budget` {budget}, got {most.sum()}."
+      )
+    limits.append(_Limit("stratum", parts, names, most))
+  return limits
+
+
+def _parts(name: str, values: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the distinct values, and the number of each example's value."""
+  if hasattr(values, "to_numpy"):
+    values = values.to_numpy()
+  array = np.asarray(values)
+  if array.shape != (size,):
+    raise ValueError(
+      f"Expected `{name}` [{size}], a value per example, got the shape"
+      f" {array.shape}."
+    )
+  return np.unique(array, return_inverse=True)
+
+
+def _fill(
+  request: _Request, key: jax.Array, budget: int, limits: list[_Limit]
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Selects until the budget is filled and every limit is kept.
+
+  The strategy selects a whole budget at a time, of which those are taken that
+  the limits allow; then it selects again among what may still be taken.
+  """
+  free = request.candidates.copy()
+  left = [limit.most.copy() for limit in limits]
+  taken, scores = [], []
+  while len(taken) < budget:
+    for limit, rest in zip(limits, left, strict=True):
+      free &= rest[limit.parts] > 0
+    num_free = int(free.sum())
+    if not num_free:
+      full = " and ".join(limit.name for limit in limits)
+      raise ValueError(
+        f"Expected {budget} examples within the limits by {full}, found only"
+        f" {len(taken)}."
+      )
+    draw = jax.random.fold_in(key, len(taken)) if taken else key
+    selection = request.run(draw, min(budget, num_free), among=free)
+    values = None if selection.scores is None else to_host(selection.scores)
+    for index in to_host(selection.indices).tolist():
+      parts = [limit.parts[index] for limit in limits]
+      is_allowed = all(
+        rest[part] > 0 for rest, part in zip(left, parts, strict=True)
+      )
+      if not is_allowed or len(taken) == budget:
+        continue
+      taken.append(index)
+      free[index] = False
+      scores.append(0.0 if values is None else values[index])
+      for rest, part in zip(left, parts, strict=True):
+        rest[part] -= 1
+  indices = np.array(taken, np.int64)
+  return indices, None if values is None else np.array(scores, np.float32)
+
+
+def _describe(strategy: Strategy) -> StrategyInfo:
+  form = strategy.select or strategy.select_multi_label
+  text = inspect.getdoc(form) or ""
+  references = text.partition("References:\n")[2]
+  return StrategyInfo(
+    name=strategy.name,
+    summary=text.partition("\n")[0],
+    needs=strategy.needs,
+    options={option.name: option.default for option in strategy.options},
+    single_label=strategy.select is not None,
+    multi_label=strategy.select_multi_label is not None,
+    source=" ".join(references.split()) or None,
+  )
+
+
+def _find(name: str) -> Strategy:
+  if name in STRATEGIES:
+    return STRATEGIES[name]
+  near = difflib.get_close_matches(str(name), STRATEGIES, n=1)
+  hint = f" Did you mean {near[0]!r}?" if near else ""
+  raise ValueError(
+    f"Unknown strategy {name!r}; expected one of {sorted(STRATEGIES)}.{hint}"
+  )
+
+
+def _key(seed: int | None, key: jax.Array | None) -> jax.Array:
+  if key is None:
+    return jax.random.key(0 if seed is None else seed)
+  if seed is not None:
+    raise ValueError(f"Expected `seed` or `key`, got both: {seed} and {key}.")
+  return key
+
+
+def _prepare(
+  name: str,
+  *,
+  features: Any = None,
+  probs: Any = None,
+  head: Any = None,
+  labels: Any = None,
+  candidates: Any = None,
+  previous_probs: Any = None,
+  auxiliary: Any = None,
+  is_multi_label: bool | None = None,
+  options: Mapping[str, int | float | str] | None = None,
+  mesh: Mesh | None = None,
+) -> _Request:
+  """Checks the arguments of a call, and puts them on the devices."""
+  strategy = _find(name)
+  options = _choose_options(strategy, options or {})
+  arrays = {
+    "features": _numbers("features", features, ("pool", "dim")),
+    "probs": _numbers("probs", probs, ("pool", "classes")),
+    "previous_probs": _numbers(
+      "previous_probs", previous_probs, ("pool", "classes")
+    ),
+    "auxiliary": _numbers("auxiliary", auxiliary, ("pool",)),
+  }
+  label_array = _labels(labels)
+  if is_multi_label is None:
+    is_multi_label = label_array is not None and label_array.ndim == 2
+  if strategy.form(is_multi_label=is_multi_label) is None:
+    kind = "several labels" if is_multi_label else "one label"
+    raise ValueError(
+      f"Expected a strategy for {kind} per example, got {name!r}."
+    )
+  size = _pool_size(arrays, label_array)
+  num_classes = _num_classes(arrays, label_array)
+  linear = _linear_head(head, num_classes)
+  sizes = {"pool": size}
+  if linear is not None:
+    sizes = check_shapes(
+      sizes,
+      kernel=(linear.kernel, ("dim", "classes")),
+      bias=(linear.bias, ("classes",)),
+    )
+  sizes = check_shapes(
+    sizes,
+    **{
+      key: (array, _AXES[key])
+      for key, array in arrays.items()
+      if array is not None
+    },
+  )
+  for key in ("probs", "previous_probs"):
+    _check_probabilities(key, arrays[key], is_multi_label=is_multi_label)
+  is_derived = (
+    arrays["probs"] is None
+    and "probs" in strategy.needs
+    and linear is not None
+    and arrays["features"] is not None
+  )
+  given = {key for key, array in arrays.items() if array is not None}
+  given |= {"labels"} if label_array is not None else set()
+  given |= {"head"} if linear is not None else set()
+  given |= {"probs"} if is_derived else set()
+  _check_needs(strategy, given)
+  if label_array is not None:
+    _check_labels(label_array, sizes, is_multi_label=is_multi_label)
+  mask = _candidate_mask(candidates, label_array, size)
+  place = _placement(arrays, mesh)
+  pool = {
+    key: place(array)
+    for key, array in arrays.items()
+    if array is not None and key in strategy.needs
+  }
+  if is_derived:
+    found = predict(
+      linear, place(arrays["features"]), is_multi_label=is_multi_label
+    )
+    pool["probs"] = found
+  if "labels" in strategy.needs:
+    # Padding is zero where it is added, and must be -1 here.
+    pool["labels"] = place(label_array.astype(np.int32) + 1) - 1
+  if "head" in strategy.needs:
+    pool["head"] = linear
+  return _Request(
+    pool=Pool(candidates=place(mask), **pool),
+    candidates=mask,
+    strategy=strategy,
+    is_multi_label=is_multi_label,
+    options=options,
+  )
+
+
+_AXES = {
+  "features": ("pool", "dim"),
+  "probs": ("pool", "classes"),
+  "previous_probs": ("pool", "classes"),
+  "auxiliary": ("pool",),
+}
+
+
+def _choose_options(
+  strategy: Strategy, values: Mapping[str, int | float | str]
+) -> dict[str, int | float | str]:
+  unknown = sorted(set(values) - set(strategy.option_names))
+  if unknown:
+    raise ValueError(
+      f"Unknown options {unknown} of {strategy.name!r}; expected some of"
+      f" {sorted(strategy.option_names)}."
+    )
+  return strategy.choose_options(values)
+
+
+def _array(name: str, value: Any) -> np.ndarray | jax.Array:
+  """Returns numbers of any library as an array of NumPy or JAX."""
+  if isinstance(value, jax.Array):
+    return value
+  if hasattr(value, "detach"):
+    value = value.detach().cpu()
+  elif hasattr(value, "to_numpy"):
+    value = value.to_numpy()
+  array = np.asarray(value)
+  if array.dtype.kind not in "biuf":
+    example = array.flat[0] if array.size else array.dtype
+    raise ValueError(
+      f"Expected numbers in `{name}`, got {array.dtype} such as {example!r}."
+    )
+  return array
+
+
+def _numbers(
+  name: str, value: Any, axes: Sequence[str]
+) -> np.ndarray | jax.Array | None:
+  """Returns finite float32 numbers of a given rank, or None."""
+  if value is None:
+    return None
+  array = _array(name, value)
+  if array.ndim != len(axes):
+    raise ValueError(
+      f"Expected `{name}` [{', '.join(axes)}], got the shape {array.shape}."
+    )
+  array = array.astype(np.float32)
+  module = jnp if isinstance(array, jax.Array) else np
+  is_finite = module.isfinite(array)
+  if not is_finite.all():
+    rows = np.unique(np.nonzero(~np.asarray(is_finite))[0])
+    raise ValueError(
+      f"Expected finite numbers in `{name}`, got NaN or infinity in {len(rows)}"
+      f" rows, the first {rows[0]}."
+    )
+  return array
+
+
+def _labels(labels: Any) -> np.ndarray | None:
+  if labels is None:
+    return None
+  array = np.asarray(_array("labels", labels))
+  if array.dtype.kind == "f":
+    as_int = np.where(np.isfinite(array), array, -2).astype(np.int64)
+    if (as_int != array).any():
+      bad = array[as_int != array][0]
+      raise ValueError(f"Expected integer `labels`, got {bad}.")
+    array = as_int
+  if array.ndim not in (1, 2):
+    raise ValueError(
+      "Expected `labels` [pool] or [pool, classes], got the shape"
+      f" {array.shape}."
+    )
+  return array.astype(np.int64)
+
+
+def _check_labels(
+  labels: np.ndarray, sizes: Mapping[str, int], *, is_multi_label: bool
+) -> None:
+  if is_multi_label != (labels.ndim == 2):
+    kind = "[pool, classes]" if is_multi_label else "[pool]"
+    raise ValueError(f"Expected `labels` {kind}, got the shape {labels.shape}.")
+  axes = ("pool", "classes")[: labels.ndim]
+  check_shapes(sizes, labels=(labels, axes))
+  high = 2 if is_multi_label else sizes.get("classes", np.inf)
+  bad = labels[(labels < -1) | (labels >= high)]
+  if bad.size:
+    raise ValueError(f"Expected -1 <= `labels` < {high}, got {bad.flat[0]}.")
+
+
+def _check_probabilities(
+  name: str, probs: np.ndarray | jax.Array | None, *, is_multi_label: bool
+) -> None:
+  if probs is None:
+    return
+  low, high = float(probs.min()), float(probs.max())
+  if low < 0.0 or high > 1.0 + SUM_TOLERANCE:
+    raise ValueError(
+      f"Expected probabilities in `{name}`, in [0, 1], got {low:.4g} to"
+      f" {high:.4g}: are these logits?"
+    )
+  if is_multi_label:
+    return
+  sums = np.asarray(probs.sum(axis=1))
+  far = np.flatnonzero(np.abs(sums - 1.0) > SUM_TOLERANCE)
+  if far.size:
+    raise ValueError(
+      f"Expected rows of `{name}` that sum to 1, got {sums[far[0]]:.4g} in row"
+      f" {far[0]}; for several labels per example set `is_multi_label=True`."
+    )
+
+
+def _pool_size(
+  arrays: Mapping[str, np.ndarray | jax.Array | None],
+  labels: np.ndarray | None,
+) -> int:
+  for array in (*arrays.values(), labels):
+    if array is not None:
+      if not len(array):
+        raise ValueError("Expected a pool of 1 example or more, got 0.")
+      return len(array)
+  raise ValueError(
+    "Expected `features`, `probs` or `labels` of the pool, got none of them."
+  )
+
+
+def _num_classes(
+  arrays: Mapping[str, np.ndarray | jax.Array | None],
+  labels: np.ndarray | None,
+) -> int | None:
+  """Returns the number of classes as far as the arrays tell it."""
+  for key in ("probs", "previous_probs"):
+    array = arrays[key]
+    if array is not None:
+      return array.shape[1]
+  if labels is None:
+    return None
+  return labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
+
+
+def _linear_head(head: Any, num_classes: int | None) -> LinearHead | None:
+  """Returns a classifier of any library as kernel and bias."""
+  if head is None:
+    return None
+  if hasattr(head, "coef_"):
+    kernel, bias = _of_scikit_learn(head, num_classes)
+  elif hasattr(head, "weight") and hasattr(head, "bias"):
+    kernel = np.asarray(_array("head.weight", head.weight)).T
+    bias = (
+      np.zeros(kernel.shape[1])
+      if head.bias is None
+      else _array("head.bias", head.bias)
+    )
+  else:
+    try:
+      kernel, bias = head
+    except (TypeError, ValueError):
+      raise ValueError(
+        "Expected `head` as a pair (kernel, bias), a `LinearHead`, a"
+        " `torch.nn.Linear` or a fitted linear classifier of scikit-learn, got"
+        f" {type(head).__name__}."
+      ) from None
+  return LinearHead(
+    jnp.asarray(_numbers("head kernel", kernel, ("dim", "classes"))),
+    jnp.asarray(_numbers("head bias", bias, ("classes",))),
+  )
+
+
+def _of_scikit_learn(
+  model: Any, num_classes: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns kernel and bias of a fitted classifier, with unseen classes."""
+  kernel, bias = np.asarray(model.coef_).T, np.atleast_1d(model.intercept_)
+  seen = np.asarray(model.classes_)
+  if seen.dtype.kind not in "iu" or seen.min() < 0:
+    raise ValueError(
+      "Expected a classifier of the classes 0, 1, ..., got the classes"
+      f" {seen[:5].tolist()}."
+    )
+  if len(seen) == 2 and kernel.shape[1] == 1:
+    # One row is the log odds of the second class.
+    kernel = np.concatenate([np.zeros_like(kernel), kernel], axis=1)
+    bias = np.concatenate([np.zeros_like(bias), bias])
+  total = max(int(seen.max()) + 1, num_classes or 0)
+  full = np.tile(kernel.mean(axis=1, keepdims=True), (1, total))
+  full_bias = np.full(total, bias.mean() + UNSEEN_LOGIT)
+  full[:, seen], full_bias[seen] = kernel, bias
+  return full, full_bias
+
+
+def _check_needs(strategy: Strategy, given: set[str]) -> None:
+  missing = [need for need in strategy.needs if need not in given]
+  if missing:
+    needed = ", ".join(f"`{need}`" for need in strategy.needs)
+    absent = ", ".join(f"`{need}`" for need in missing)
+    hint = (
+      " (`features` with `head` give `probs`)" if "probs" in missing else ""
+    )
+    raise ValueError(
+      f"Strategy {strategy.name!r} needs {needed}; missing: {absent}{hint}."
+    )
+
+
+def _candidate_mask(
+  candidates: Any, labels: np.ndarray | None, size: int
+) -> np.ndarray:
+  """Returns the mask of the examples that may be selected."""
+  if candidates is None:
+    if labels is None:
+      return np.ones(size, bool)
+    return (labels if labels.ndim == 1 else labels[:, 0]) < 0
+  array = np.asarray(_array("candidates", candidates))
+  if array.dtype == bool:
+    if array.shape != (size,):
+      raise ValueError(
+        f"Expected a mask `candidates` [{size}], got the shape {array.shape}."
+      )
+    return array
+  if array.ndim != 1 or array.dtype.kind not in "iu":
+    raise ValueError(
+      "Expected `candidates` as a boolean mask or as indices, got"
+      f" {array.dtype} {array.shape}."
+    )
+  outside = array[(array < 0) | (array >= size)]
+  if outside.size:
+    raise ValueError(f"Expected 0 <= `candidates` < {size}, got {outside[0]}.")
+  mask = np.zeros(size, bool)
+  mask[array] = True
+  return mask
+
+
+def _placement(
+  arrays: Mapping[str, np.ndarray | jax.Array | None], mesh: Mesh | None
+) -> Callable[[np.ndarray | jax.Array], jax.Array]:
+  """Returns how arrays of the pool get to the devices."""
+  if mesh is not None:
+    return lambda array: place_pool(np.asarray(array), mesh)
+  layouts = [pool_layout(array) for array in arrays.values()]
+  for layout in layouts:
+    if layout is not None:
+      where = NamedSharding(layout.mesh, layout.rows)
+      return lambda array: jax.device_put(array, where)
+  return jnp.asarray
