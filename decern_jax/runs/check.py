@@ -50,12 +50,12 @@ def check_dataset(dataset: Dataset) -> None:
   Raises:
     ValueError: If a name is unknown or a value is out of range; shows it.
   """
-  check_fields(dataset, Dataset, "dataset.")
+  check_fields(dataset, Dataset, prefix="dataset.")
   _check_sizes(dataset)
   _check_band_range(dataset)
 
 
-def check_fields(section: Section, fields: type, prefix: str = "") -> None:
+def check_fields(section: Section, fields: type, *, prefix: str = "") -> None:
   """Checks each field of a section by itself, and those of its sections.
 
   Args:
@@ -68,7 +68,7 @@ def check_fields(section: Section, fields: type, prefix: str = "") -> None:
   """
   for name, hint in typing.get_type_hints(fields, include_extras=True).items():
     if Section in getattr(hint, "__mro__", ()):
-      check_fields(section[name], hint, f"{prefix}{name}.")
+      check_fields(section[name], hint, prefix=f"{prefix}{name}.")
     else:
       _check_field(f"{prefix}{name}", section[name], hint)
 
