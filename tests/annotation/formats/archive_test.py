@@ -89,6 +89,7 @@ class TestFiles:
 
   def test_refuses_too_many_files(self, monkeypatch):
     monkeypatch.setattr(archive, "MAX_FILES", 3)
+    assert unpacked(zipped({f"{n}.jpg": b"" for n in range(3)})) == []
     with pytest.raises(ValueError, match="<= 3 files, got 4"):
       unpacked(zipped({f"{n}.jpg": b"" for n in range(4)}))
 

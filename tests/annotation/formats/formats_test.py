@@ -162,6 +162,15 @@ class TestRead:
     assert len(found.answers) == 1
     assert found.problems[0].startswith("'b.json': ")
 
+  def test_a_file_of_a_zip_that_cannot_be_unpacked_is_told(self):
+    table = b"id,label\na,cat\n"
+    content = bytearray(zipped(a_jsonl=LINES, b_csv=table))
+    content[content.index(table)] ^= 1
+    found = formats.read("x.zip", bytes(content))
+    assert len(found.answers) == 1
+    (problem,) = found.problems
+    assert "CRC" in problem
+
   def test_zips_in_zips_are_not_opened(self):
     inner = zipped(a_jsonl=LINES)
     with pytest.raises(ValueError, match="zip without"):
@@ -198,9 +207,13 @@ class TestReadFile:
     assert queries.said(formats.read_file(path)) == queries.SINGLE
 
   def test_refuses_a_file_that_is_too_large(self, tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_BYTES", 10)
     (tmp_path / "x.jsonl").write_bytes(LINES)
-    with pytest.raises(ValueError, match=f"<= 10 bytes, got {len(LINES)}"):
+    monkeypatch.setattr(archive, "MAX_BYTES", len(LINES))
+    assert len(formats.read_file(tmp_path / "x.jsonl").answers) == 1
+    largest = len(LINES) - 1
+    monkeypatch.setattr(archive, "MAX_BYTES", largest)
+    message = f"<= {largest} bytes, got {len(LINES)}"
+    with pytest.raises(ValueError, match=message):
       formats.read_file(tmp_path / "x.jsonl")
 
   def test_names_mean_the_images_that_are_given(self, tmp_path):
