@@ -26,7 +26,7 @@ _NO_RUNS = ("checkpoints",)
 _MAX_SHOWN = 8
 
 Options = Mapping[str, Sequence[str]]
-"""For each strategy, the settings of `selection` that only it reads."""
+"""For each strategy, the settings of `selection.options` that it reads."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -365,7 +365,7 @@ class TestNotesOn:
         "margin",
         1,
         made_up.make_records((0.3, 0.5)),
-        selection__diversity_gamma=gamma,
+        selection__options__diversity_gamma=gamma,
       )
       for gamma in (0.3, 0.8)
     }
