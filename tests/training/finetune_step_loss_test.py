@@ -170,7 +170,8 @@ class TestTrainStep:
       auxiliary=learning_loss.LOSS_MODULE,
     )
     features, _ = jax.jit(stage_apply)({"params": case.params}, BATCHES[0][0])
-    outputs = np.asarray(features) @ np.asarray(HEAD.kernel) + HEAD.bias
+    kernel, bias = np.asarray(HEAD.kernel), np.asarray(HEAD.bias)
+    outputs = np.asarray(features) @ kernel + bias
     probs = 1.0 / (1.0 + np.exp(-outputs))
     expected = -np.log(np.where(labels, probs, 1.0 - probs)).mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
