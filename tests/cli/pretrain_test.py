@@ -248,7 +248,7 @@ class TestMain:
     assert flags.FLAGS["config"].value.is_locked
 
   def test_refuses_arguments(self, call):
-    with pytest.raises(Exception, match="flags alone"):
+    with pytest.raises(Exception, match="only flags"):
       call("extra")
 
   def test_names_a_field_that_does_not_exist(self, call):

@@ -62,15 +62,15 @@ class Run:
     """Runs, and notes what is embedded."""
     embed_split = embedding.embed_split
 
-    def note(apply, variables, split, *args, name, positions, **options):
-      self.asked.append((name, len(positions)))
+    def note(apply, variables, split, *args, name, indices, **options):
+      self.asked.append((name, len(indices)))
       return embed_split(
         apply,
         variables,
         split,
         *args,
         name=name,
-        indices=positions,
+        indices=indices,
         **options,
       )
 
