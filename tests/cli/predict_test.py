@@ -1,7 +1,6 @@
 """Tests of decern_jax/cli/predict.py."""
 
 import csv
-import functools
 import os
 import shutil
 import subprocess
@@ -11,16 +10,15 @@ from absl import flags, logging
 from absl.testing import flagsaver
 import cv2
 from etils import epath
-import jax
 import numpy as np
 import pytest
+from scipy import special
 
 from decern_jax.cli import config_flag, main, predict
 from decern_jax.ops.head import logits
 from decern_jax.runs import model_file, records
 from decern_jax.training import evaluation
 from tests import tiny
-from tests.models import tiny_models
 from tests.table import each
 
 EVALUATE = evaluation.evaluate_head
@@ -36,42 +34,33 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
-  """Runs a scope to its end.
+  """The folder of a finished run, and the probabilities of its last test."""
+  config = tiny.make_config(
+    folder / "data",
+    folder / "weights.safetensors",
+    folder / "cache",
+    num_rounds=1,
+    selection__initial_budget=8,
+    train__learning_rate=0.03,
+    system__embed_batch_size=8,
+  )
+  probs = []
 
-  Returns the folder of the run, and the probabilities of its last test.
-  """
+  def evaluate(head, features, labels, valid):
+    outputs = special.softmax(np.asarray(logits(head, features)), axis=-1)
+    probs.append(outputs[np.asarray(valid)])
+    return EVALUATE(head, features, labels, valid)
 
-  @functools.cache
-  def run(scope, name="small_cnn", weights=folder / "weights.safetensors"):
-    config = tiny.make_config(
-      folder / "data",
-      weights,
-      folder / "cache",
-      num_rounds=1,
-      selection__initial_budget=8,
-      model__name=name,
-      train__scope=scope,
-      train__learning_rate=0.03,
-    )
-    probs = []
-
-    def evaluate(head, features, labels, valid):
-      outputs = jax.nn.softmax(logits(head, features))
-      probs.append(np.asarray(outputs)[np.asarray(valid)])
-      return EVALUATE(head, features, labels, valid)
-
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(evaluation, "evaluate_head", evaluate)
-      main.run(config, epath.Path(folder / scope))
-    return folder / scope, probs[-1]
-
-  return run
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(evaluation, "evaluate_head", evaluate)
+    main.run(config, epath.Path(folder / "run"))
+  return folder / "run", probs[-1]
 
 
 @pytest.fixture(scope="module")
 def workdir(run):
   """The folder of a finished run."""
-  return run("head")[0]
+  return run[0]
 
 
 @pytest.fixture
@@ -123,11 +112,9 @@ def probs_by_path(rows: list[list[str]]) -> dict[str, np.ndarray]:
 
 
 class TestPredict:
-  @each("scope, options", [("head", ()), ("all", ("tiny_resnet", "random"))])
-  def test_probabilities_are_those_of_the_run(self, run, label, scope, options):
-    with tiny_models.in_table():
-      workdir, expected = run(scope, *options)
-      found = probs_by_path(label(workdir))
+  def test_probabilities_are_those_of_the_run(self, run, label):
+    workdir, expected = run
+    found = probs_by_path(label(workdir))
     assert list(found) == [
       f"{name}/{number:02d}.png" for name in tiny.CLASSES for number in range(6)
     ]

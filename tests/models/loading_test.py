@@ -298,13 +298,15 @@ class TestCreateRandom:
   def test_has_the_features_of_the_loaded_model(self, num_bands, tmp_path):
     options = {"image_size": 32, "num_bands": num_bands}
     random = models.load_or_draw(
-      "small_cnn", weights="random", seed=3, **options
+      "tiny_mobilenet", weights="random", seed=3, **options
     )
     path = tmp_path / "weights.safetensors"
     pretrained.save_safetensors(path, random.variables)
-    loaded = models.load_or_draw("small_cnn", weights=path, seed=0, **options)
+    loaded = models.load_or_draw(
+      "tiny_mobilenet", weights=path, seed=0, **options
+    )
     kernel = random.variables["params"]["stem"]["kernel"]
-    assert kernel.shape == (3, 3, num_bands, 24)
+    assert kernel.shape == (3, 3, num_bands, 4)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 26, num_bands))
     images = images.astype(np.uint8)
     found, expected = (
@@ -317,7 +319,7 @@ class TestCreateRandom:
 
   def test_bands_are_normalized_alike(self):
     model = models.create_random(
-      "small_cnn", seed=0, image_size=32, num_bands=5
+      "tiny_mobilenet", seed=0, image_size=32, num_bands=5
     )
     gray = np.full((3, 32, 26, 5), 127.5, np.float32)
     features = jax.jit(model.apply)(model.variables, gray)
@@ -331,7 +333,9 @@ class TestCreateRandom:
       {"seed": 0, "num_bands": 4},
     ]
     found = {
-      models.create_random("small_cnn", image_size=32, **setting).fingerprint
+      models.create_random(
+        "tiny_mobilenet", image_size=32, **setting
+      ).fingerprint
       for setting in settings
     }
     assert len(found) == len(settings)
