@@ -15,7 +15,10 @@ from decern_jax.data.augmentation import (
 from decern_jax.data.transforms import INTERPOLATIONS
 from tests.table import each
 
-FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
+FILTERS = {
+  "bilinear": Image.Resampling.BILINEAR,
+  "bicubic": Image.Resampling.BICUBIC,
+}
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 SHAPES = [(400, 500), (500, 375), (300, 300), (20, 1000), (1000, 20), (1, 1)]
 
@@ -215,13 +218,15 @@ class TestRandomResizedCrop:
     result = random_resized_crop(image, np.random.default_rng(5), image_size=64)
     top, left, height, width = torchvision_box(40, 50, np.random.default_rng(5))
     box = image[top : top + height, left : left + width]
-    expected = Image.fromarray(box).resize((64, 64), Image.BILINEAR)
+    expected = Image.fromarray(box).resize((64, 64), Image.Resampling.BILINEAR)
     assert mean_error(result, expected) < 0.5
 
   @each("shape", [(20, 20), (63, 17), (64, 63), (1, 5)])
   def test_enlarging_bilinearly_matches_pillow(self, shape):
     image = noise(*shape)
-    expected = Image.fromarray(image).resize((64, 64), Image.BILINEAR)
+    expected = Image.fromarray(image).resize(
+      (64, 64), Image.Resampling.BILINEAR
+    )
     difference = whole(image, 64).astype(int) - np.asarray(expected)
     assert np.abs(difference).max() <= 1
 
@@ -241,7 +246,7 @@ class TestRandomResizedCrop:
   def test_shrinking_takes_noise_away_as_pillow_does(self, side):
     image = noise(side, side)
     expected = np.asarray(
-      Image.fromarray(image).resize((64, 64), Image.BILINEAR)
+      Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)
     )
     ratio = whole(image, 64).std() / expected.std()
     assert 0.8 < ratio < 1.5

@@ -36,7 +36,9 @@ each_file = pytest.mark.parametrize("file", FILES)
 def picture(height: int = 48, width: int = 64) -> Image.Image:
   """A smooth picture without symmetry."""
   noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-  return Image.fromarray(noise).resize((width, height), Image.BICUBIC)
+  return Image.fromarray(noise).resize(
+    (width, height), Image.Resampling.BICUBIC
+  )
 
 
 def encode(image: Image.Image, fmt: str, **options) -> bytes:

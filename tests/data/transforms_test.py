@@ -10,7 +10,10 @@ from decern_jax.data.decoding import decode_image
 from decern_jax.data.transforms import INTERPOLATIONS, resize_and_center_crop
 from tests.table import each
 
-FILTERS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
+FILTERS = {
+  "bilinear": Image.Resampling.BILINEAR,
+  "bicubic": Image.Resampling.BICUBIC,
+}
 each_interpolation = pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 
 
@@ -39,7 +42,7 @@ def noise(height: int, width: int) -> np.ndarray:
 def picture(height: int, width: int) -> np.ndarray:
   """An image with edges but without jumps between neighbors."""
   small = Image.fromarray(noise(-(-height // 4), -(-width // 4)))
-  return np.asarray(small.resize((width, height), Image.BICUBIC))
+  return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
 # Bicubic overshoots, and noise would leave [0, 255] at every other pixel.

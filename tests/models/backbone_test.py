@@ -33,7 +33,8 @@ def small_cnn():
 
 def normalized(name):
   spec = registry.MODELS[name]
-  return (IMAGES - np.float32(spec.mean)) / np.float32(spec.std)
+  mean, std = (np.array(v, np.float32) for v in (spec.mean, spec.std))
+  return (IMAGES - mean) / std
 
 
 class TestApply:

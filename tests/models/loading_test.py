@@ -1,6 +1,7 @@
 """Tests of loading a model of the table, and of drawing one."""
 
 import re
+from typing import Any
 
 from flax import traverse_util
 import jax
@@ -36,7 +37,8 @@ def torch_tensors(name, naming=None):
       "bias": np.float32(rng.normal(size=NUM_CLASSES)),
     }
   tensors = {}
-  for path, leaf in traverse_util.flatten_dict(variables).items():
+  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(variables)
+  for path, leaf in flat.items():
     if path[-1] == "kernel":
       leaf = leaf.transpose(TORCH_AXES[leaf.ndim])
     names = naming(path)
@@ -292,7 +294,7 @@ class TestCreateRandom:
       traverse_util.flatten_dict(tree, sep=".") for tree in (first, other)
     )
     kernels = [path for path in flat if path.endswith("kernel")]
-    assert all((flat[path] != others[path]).any() for path in kernels)
+    assert all(np.not_equal(flat[path], others[path]).any() for path in kernels)
 
   @each("num_bands", [3, 5])
   def test_has_the_features_of_the_loaded_model(self, num_bands, tmp_path):

@@ -48,13 +48,16 @@ def _taps(padded, kernel, sizes, stride):
     )
 
 
-def conv(inputs, kernel, stride=1, padding="SAME"):
+def conv(
+  inputs, kernel, stride: int = 1, padding: int | str = "SAME"
+) -> np.ndarray:
   """Convolution of [batch, height, width, channels], also in groups."""
   padded, sizes, _ = _windows(inputs, kernel, stride, padding)
-  outputs = sum(
+  taps = [
     np.einsum("nhwgi,igo->nhwgo", pixels, weights)
     for _, _, pixels, weights in _taps(padded, kernel, sizes, stride)
-  )
+  ]
+  outputs = np.sum(taps, axis=0)
   return outputs.reshape(*outputs.shape[:3], -1)
 
 
@@ -174,7 +177,7 @@ def resize_grid(grid, shape, offset, antialias):
   """Bicubic positions; OpenCV and Pillow have PyTorch's two kernels."""
   if grid.shape[:2] == shape:
     return grid
-  channels = np.moveaxis(np.float32(grid), -1, 0)
+  channels = np.moveaxis(np.asarray(grid, np.float32), -1, 0)
   if antialias:
     size = (shape[1], shape[0])
     resized = [

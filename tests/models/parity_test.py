@@ -61,7 +61,7 @@ def make_pixels(size):
 
 def normalised(name, pixels):
   spec = registry.MODELS[name]
-  mean, std = np.float32(spec.mean), np.float32(spec.std)
+  mean, std = (np.array(v, np.float32) for v in (spec.mean, spec.std))
   return (pixels.astype(np.float32) - mean) / std
 
 

@@ -73,7 +73,7 @@ def convert(tensors, template):
 class TestReadSafetensors:
   def test_returns_every_tensor_as_stored(self, tmp_path):
     stored = {
-      "half": np.float16([[1.5, 2]]),
+      "half": np.array([[1.5, 2]], np.float16),
       "brain": np.ones(3, ml_dtypes.bfloat16),
       "count": np.array(7),
     }

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,17 @@ from decern_jax.models.backbones import mobilenet, resnet, small_cnn, vit
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 32, 26, 3), np.uint8)
 """Of sides that neither strides nor patches divide."""
 
-_VIT = {"width": 24, "num_heads": 3, "patch_size": 4, "grid_size": 10}
-_DINOV2 = {"use_layer_scale": True, "use_patch_mean": True, "depth": 4}
+_VIT: dict[str, Any] = {
+  "width": 24,
+  "num_heads": 3,
+  "patch_size": 4,
+  "grid_size": 10,
+}
+_DINOV2: dict[str, Any] = {
+  "use_layer_scale": True,
+  "use_patch_mean": True,
+  "depth": 4,
+}
 
 MOBILENET_STAGES = ((1, 4, 1, 1), (6, 6, 2, 2), (6, 8, 1, 2), (6, 8, 2, 1))
 
@@ -132,7 +142,7 @@ def relative_error(values, expected) -> float:
   """Norm of the difference over the norm."""
   values, expected = np.float64(values), np.float64(expected)
   assert values.shape == expected.shape
-  return np.linalg.norm(values - expected) / np.linalg.norm(expected)
+  return float(np.linalg.norm(values - expected) / np.linalg.norm(expected))
 
 
 def check_images_are_independent(name: str) -> None:

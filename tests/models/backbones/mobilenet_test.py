@@ -1,5 +1,7 @@
 """Tests of MobileNetV2."""
 
+from typing import Any
+
 from flax import traverse_util
 import jax
 import numpy as np
@@ -33,7 +35,9 @@ class TestMobileNetV2:
 
   def test_published_network_has_17_blocks(self):
     traced = published.trace("mobilenet_v2")
-    leaves = traverse_util.flatten_dict(traced.variables["params"], sep=".")
+    leaves: dict[str, Any] = traverse_util.flatten_dict(
+      traced.variables["params"], sep="."
+    )
     assert leaves["block1.depthwise.kernel"].shape == (3, 3, 1, 32)
     assert leaves["block17.depthwise.kernel"].shape == (3, 3, 1, 960)
     assert "block18.depthwise.kernel" not in leaves

@@ -1,6 +1,7 @@
 """Tests of the ResNets against NumPy's and PyTorch's."""
 
 import copy
+from typing import Any
 
 from flax import traverse_util
 import jax
@@ -28,9 +29,10 @@ def torch_tensors(form):
   """Random tensors of a form as a PyTorch file holds them."""
   axes = {1: (0,), 4: (3, 2, 0, 1)}
   variables = tiny_models.variables(f"resnet_{form}")
+  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(variables)
   tensors = {
     resnet.torchvision_name(path): leaf.transpose(axes[leaf.ndim])
-    for path, leaf in traverse_util.flatten_dict(variables).items()
+    for path, leaf in flat.items()
   }
   counts = [name for name in tensors if name.endswith("running_mean")]
   for name in counts:

@@ -1,6 +1,7 @@
 """Tests of the vision transformers against NumPy's and PyTorch's."""
 
 import re
+from typing import Any
 
 from flax import traverse_util
 import jax
@@ -31,9 +32,10 @@ def tensors_of(name, naming):
   """Random variables under the names of a file, in PyTorch's layouts."""
   axes = {2: (1, 0), 4: (3, 2, 0, 1)}
   tensors = {}
-  for path, leaf in traverse_util.flatten_dict(
+  flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(
     tiny_models.variables(name)
-  ).items():
+  )
+  for path, leaf in flat.items():
     if path[-1] == "kernel":
       leaf = leaf.transpose(axes[leaf.ndim])
     names = naming(path)
