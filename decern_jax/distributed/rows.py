@@ -23,7 +23,10 @@ class Source(Protocol):
     shape: (rows, dim).
   """
 
-  shape: tuple[int, int]
+  @property
+  def shape(self) -> tuple[int, int]:
+    """(rows, dim)."""
+    ...
 
   def take(self, indices: np.ndarray) -> np.ndarray:
     """Reads rows. Several threads may call this at once.

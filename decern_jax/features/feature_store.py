@@ -60,11 +60,11 @@ class FeatureStore:
     """
     return (self._num_rows, self._block(0).shape[1])
 
-  def take(self, positions: np.ndarray) -> np.ndarray:
+  def take(self, indices: np.ndarray) -> np.ndarray:
     """Reads rows. Several threads may call it.
 
     Args:
-      positions: int [count], each in [0, rows); increasing ones are fastest.
+      indices: int [count], each in [0, rows); increasing ones are fastest.
 
     Returns:
       float32 [count, dim].
@@ -72,16 +72,16 @@ class FeatureStore:
     Raises:
       RuntimeError: If a block is missing or damaged.
     """
-    positions = np.asarray(positions)
-    number = positions // self._size
-    out = np.empty((len(positions), self.shape[1]), np.float32)
+    indices = np.asarray(indices)
+    number = indices // self._size
+    out = np.empty((len(indices), self.shape[1]), np.float32)
     # Ends of the runs of rows in the same block.
-    ends = [*(np.flatnonzero(np.diff(number)) + 1), len(positions)]
+    ends = [*(np.flatnonzero(np.diff(number)) + 1), len(indices)]
     start = 0
     for end in ends:
       if end > start:
         at = int(number[start])
-        local = positions[start:end] - at * self._size
+        local = indices[start:end] - at * self._size
         out[start:end] = self._block(at)[local]
       start = end
     return out

@@ -106,7 +106,7 @@ def _verdict(summary: Summary) -> str:
   if pair.difference is None:
     return f"{text}."
   text += f", {100 * pair.difference:.1f} points above {reference}"
-  if pair.low is None:
+  if pair.low is None or pair.high is None or pair.holm_p is None:
     return f"{text}; too few seeds for a test."
   return (
     f"{text} (95 % interval {100 * pair.low:.1f} to {100 * pair.high:.1f}, Holm"
@@ -373,7 +373,7 @@ def points(pair: PairResult) -> Cell:
   if pair.difference is None:
     return UNKNOWN
   mean = _signed(pair.difference)
-  if pair.low is None:
+  if pair.low is None or pair.high is None:
     return mean
   return f"{mean} [{_signed(pair.low)}, {_signed(pair.high)}]"
 

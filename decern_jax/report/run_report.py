@@ -96,16 +96,20 @@ def open_writer(
   ):
     elapsed = 0.0
 
+    # Protobuf defines the messages when it is imported: types do not show them.
+    event_type = getattr(event_pb2, "Event")  # noqa: B009
+    summary_type = getattr(summary_pb2, "Summary")  # noqa: B009
+
     def write(**content) -> None:
-      event = event_pb2.Event(wall_time=elapsed, **content)
+      event = event_type(wall_time=elapsed, **content)
       file.write(event.SerializeToString())
 
     def add(record: Record) -> None:
       nonlocal elapsed
       elapsed += sum(record["seconds"].values())
       for tag, step, value in scalars(record):
-        point = summary_pb2.Summary.Value(tag=tag, simple_value=value)
-        write(step=step, summary=summary_pb2.Summary(value=[point]))
+        point = summary_type.Value(tag=tag, simple_value=value)
+        write(step=step, summary=summary_type(value=[point]))
       file.flush()
       publish()
 

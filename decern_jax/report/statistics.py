@@ -6,6 +6,7 @@ Two strategies are compared on the seeds that both have: their runs are paired.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
+from typing import Any
 
 from jaxtyping import Bool, Float
 import numpy as np
@@ -260,7 +261,7 @@ def paired_difference(
   wilcoxon_p = None
   if count >= MIN_SEEDS_OF_WILCOXON:
     # SciPy's p-value of differences that are all 0 depends on its version.
-    wilcoxon_p = float(stats.wilcoxon(values).pvalue) if values.any() else 1.0
+    wilcoxon_p = _p_value(stats.wilcoxon(values)) if values.any() else 1.0
   return Difference(count, mean, low, high, t_test_p(values), wilcoxon_p)
 
 
@@ -282,7 +283,12 @@ def t_test_p(differences: Sequence[float] | np.ndarray) -> float:
     raise ValueError(f"Expected at least 2 `differences`, got {len(values)}.")
   if not np.ptp(values):
     return 0.0 if values.any() else 1.0
-  return float(stats.ttest_1samp(values, 0.0).pvalue)
+  return _p_value(stats.ttest_1samp(values, 0.0))
+
+
+def _p_value(result: Any) -> float:
+  """Returns the p-value of a test of SciPy, whose type does not show it."""
+  return float(result.pvalue)
 
 
 def _round(differences: Sequence[float] | np.ndarray) -> np.ndarray:

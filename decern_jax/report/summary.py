@@ -277,7 +277,7 @@ def _labels_needed(runs: Comparison, name: str) -> float | None:
   common = sorted(set(curves.get(REFERENCE, ())) & set(curves[name]))
   if not common:
     return None
-  target = np.mean([curves[REFERENCE][seed][-1] for seed in common])
+  target = float(np.mean([curves[REFERENCE][seed][-1] for seed in common]))
   curve = np.mean([curves[name][seed] for seed in common], axis=0)
   return statistics.labels_to_reach(runs.num_labeled, curve, target)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 import dataclasses
 import time
+import typing
 from typing import Any, cast
 
 import jax
@@ -90,7 +91,8 @@ def select_first_state(
   size = len(task.ids)
   pool = Pool(
     candidates=place_pool(np.ones(size, bool), _mesh_of(train)),
-    features=train.features,
+    # On the host only for a strategy that streams.
+    features=typing.cast(jax.Array, train.features),
     labels=jnp.full_like(train.valid, -1, jnp.int32),
   )
   key = keys.seed_key(seed, "initial")

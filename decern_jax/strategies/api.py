@@ -218,6 +218,7 @@ class _Request:
   ) -> Selection:
     """Selects from the candidates, or from those of a mask [pool] only."""
     form = self.strategy.form(is_multi_label=self.is_multi_label)
+    assert form is not None, "checked by _prepare"
     pool = self.pool
     if among is not None:
       size = len(pool.candidates)
@@ -440,32 +441,32 @@ def _prepare(
   )
   for key in ("probs", "previous_probs"):
     _check_probabilities(key, arrays[key], is_multi_label=is_multi_label)
-  is_derived = (
-    arrays["probs"] is None
-    and "probs" in strategy.needs
-    and linear is not None
-    and arrays["features"] is not None
-  )
+  feature_array = arrays["features"]
   given = {key for key, array in arrays.items() if array is not None}
-  given |= {"labels"} if label_array is not None else set()
-  given |= {"head"} if linear is not None else set()
-  given |= {"probs"} if is_derived else set()
+  if label_array is not None:
+    given.add("labels")
+  if linear is not None:
+    given.add("head")
+    if feature_array is not None:
+      given.add("probs")
   _check_needs(strategy, given)
   if label_array is not None:
     _check_labels(label_array, sizes, is_multi_label=is_multi_label)
   mask = _candidate_mask(candidates, label_array, size)
   place = _placement(arrays, mesh)
-  pool = {
+  pool: dict[str, Any] = {
     key: place(array)
     for key, array in arrays.items()
     if array is not None and key in strategy.needs
   }
-  if is_derived:
-    found = predict(
-      linear, place(arrays["features"]), is_multi_label=is_multi_label
+  if "probs" in strategy.needs and "probs" not in pool:
+    assert linear is not None
+    assert feature_array is not None
+    pool["probs"] = predict(
+      linear, place(feature_array), is_multi_label=is_multi_label
     )
-    pool["probs"] = found
   if "labels" in strategy.needs:
+    assert label_array is not None
     # Padding is zero where it is added, and must be -1 here.
     pool["labels"] = place(label_array.astype(np.int32) + 1) - 1
   if "head" in strategy.needs:
@@ -558,7 +559,7 @@ def _labels(labels: Any) -> np.ndarray | None:
 
 
 def _check_labels(
-  labels: np.ndarray, sizes: Mapping[str, int], *, is_multi_label: bool
+  labels: np.ndarray, sizes: dict[str, int], *, is_multi_label: bool
 ) -> None:
   if is_multi_label != (labels.ndim == 2):
     kind = "[pool, classes]" if is_multi_label else "[pool]"
