@@ -19,8 +19,8 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-import transformers
+import torch  # pyright: ignore[reportMissingImports]
+import transformers  # pyright: ignore[reportMissingImports]
 
 from decern_jax import models
 from decern_jax.distributed import sharding

@@ -7,8 +7,8 @@ width, one pass through the head per class. The baseline of `scoring.py`.
 
 import numpy as np
 from sklearn.cluster import KMeans
-import torch
-from torch.nn import functional as F
+import torch  # pyright: ignore[reportMissingImports]
+from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 BATCH_SIZE = 128
 EPSILON = 1e-10

@@ -42,7 +42,12 @@ def main() -> None:
     return float(clusters.inertia), int(clusters.num_steps)
 
   def theirs(seed):
-    clusters = KMeans(k, n_init=1, random_state=seed)
+    # scikit-learn has no types, and a string as the default.
+    clusters = KMeans(
+      k,
+      n_init=1,  # pyright: ignore[reportArgumentType]
+      random_state=seed,
+    )
     clusters.fit(points, sample_weight=weights)
     return clusters.inertia_, clusters.n_iter_
 

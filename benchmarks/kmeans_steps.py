@@ -8,10 +8,12 @@ part for one point, beside that of the products alone.
 """
 
 import argparse
+from collections.abc import Callable
 import functools
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,7 @@ from decern_jax.ops import kmeans, seeding
 from decern_jax.ops.distances import normalize
 
 
-def timed(work) -> tuple[float, object]:
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
   """Returns the seconds of the second call, and what it gives."""
   jax.block_until_ready(work())
   start = time.perf_counter()

@@ -34,7 +34,7 @@ NUM_AHEAD = 64
 
 def make_photo(rng: np.random.Generator) -> bytes:
   """Returns a JPEG file of noise whose spectrum falls as that of photos."""
-  width, height = rng.integers(480, 520), rng.integers(380, 420)
+  width, height = int(rng.integers(480, 520)), int(rng.integers(380, 420))
   frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
   frequency[0, 0] = np.inf  # no mean
   spectrum = np.fft.rfft2(rng.normal(size=(3, height, width)))

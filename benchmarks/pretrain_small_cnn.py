@@ -10,7 +10,7 @@ classes, as a run of it does. Takes about 3 minutes on 2 CPU cores.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import pathlib
 import time
 
@@ -63,9 +63,8 @@ def main() -> None:
   )
   variables, head = train(dataset)
   variables = small_cnn.fold_batch_norm(variables)
-  scores = logits(head, embed(variables, dataset.test))
-  right = scores.argmax(axis=-1) == dataset.test.labels
-  print(f"held-out pictures of the pre-training classes: {right.mean():.1%}")
+  share = accuracy(head, embed(variables, test_of(dataset)), dataset)
+  print(f"held-out pictures of the pre-training classes: {share:.1%}")
 
   seen = np.arange(WHITENING_IMAGES)
   variables = whiten(variables, embed(variables, dataset.train, seen))
@@ -94,6 +93,18 @@ def normalise(images: jax.Array) -> jax.Array:
   return images.astype(jnp.float32) / 127.5 - 1.0
 
 
+def test_of(dataset: Dataset) -> Split:
+  """The part that is held out, which every rendered data set has."""
+  assert dataset.test is not None
+  return dataset.test
+
+
+def accuracy(head: LinearHead, features: np.ndarray, dataset: Dataset) -> float:
+  """The share of the held-out pictures that a head labels correctly."""
+  scores = logits(head, jnp.asarray(features))
+  return float((scores.argmax(axis=-1) == test_of(dataset).labels).mean())
+
+
 def train(dataset: Dataset) -> tuple[dict, LinearHead]:
   """Trains on each picture once; returns the variables and the classifier."""
   labels = dataset.train.labels
@@ -119,11 +130,11 @@ def train(dataset: Dataset) -> tuple[dict, LinearHead]:
   return {"params": params["model"], "batch_stats": batch_stats}, params["head"]
 
 
-def init(dataset: Dataset) -> tuple[dict, dict]:
+def init(dataset: Dataset) -> tuple[Mapping, Mapping]:
   """Fresh parameters of model and classifier, and batch statistics."""
   model_key, head_key = jax.random.split(jax.random.key(SEED))
   variables = small_cnn.SmallCNN(use_batch_norm=True).init(
-    model_key, normalise(dataset.train.read(0)[None])
+    model_key, normalise(jnp.asarray(dataset.train.read(0)[None]))
   )
   head = init_head(head_key, dim=small_cnn.FEATURE_DIM, num_classes=NUM_CLASSES)
   return {"model": variables["params"], "head": head}, variables["batch_stats"]
@@ -186,7 +197,8 @@ def report_probes(variables: dict) -> None:
   """Prints the accuracy of linear heads on the quickstart's classes."""
   dataset = rendered.load_rendered()
   start = time.perf_counter()
-  train, test = (embed(variables, part) for part in dataset[2:4])
+  train = embed(variables, dataset.train)
+  test = embed(variables, test_of(dataset))
   rate = (len(train) + len(test)) / (time.perf_counter() - start)
   print(f"drawn and embedded: {rate:.0f} pictures per second")
   for count in LABELS_PER_CLASS:
@@ -223,7 +235,7 @@ def probe(
     jnp.int32(len(chosen)),
     recipe=make_recipe(quickstart.get_config()),
   )
-  return (logits(head, test).argmax(axis=-1) == dataset.test.labels).mean()
+  return accuracy(head, test, dataset)
 
 
 if __name__ == "__main__":

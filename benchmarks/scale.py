@@ -178,8 +178,8 @@ def main() -> None:
   if options.side:
     address = None
     if options.address:
-      where, *numbers = options.address.split(",")
-      address = (where, *map(int, numbers))
+      where, count, number = options.address.split(",")
+      address = (where, int(count), int(number))
     found = run(
       options.side,
       num_devices=devices[0],

@@ -15,6 +15,7 @@ import statistics
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import decern_jax
@@ -40,8 +41,10 @@ def make_pool(rows: int, classes: int, dim: int, seed: int = 0) -> dict:
   return {
     "features": features,
     "probs": predict(features),
-    "anchors": decern_jax.Anchors(means, predict(means)),
-    "head": decern_jax.LinearHead(kernel, bias),
+    "anchors": decern_jax.Anchors(
+      jnp.asarray(means), jnp.asarray(predict(means))
+    ),
+    "head": decern_jax.LinearHead(jnp.asarray(kernel), jnp.asarray(bias)),
   }
 
 
@@ -66,7 +69,7 @@ def time_both(ours, theirs) -> None:
 
 def compare(rows: int, classes: int, dim: int, budget: int | None) -> None:
   """Times scoring, or with a budget the whole selection."""
-  import torch
+  import torch  # pyright: ignore[reportMissingImports]
 
   from benchmarks import class_loop
 

@@ -73,11 +73,14 @@ def run_ours(name: str, file: str, budget: int) -> dict:
   )
   jax.block_until_ready(pool)
   strategy = STRATEGIES[name]
+  choose = strategy.select
+  if choose is None:
+    raise ValueError(f"Expected a strategy for one label, got {name!r}.")
   options = strategy.choose_options({})
 
   def select() -> float:
     start = time.perf_counter()
-    found = strategy.select(jax.random.key(0), pool, budget=budget, **options)
+    found = choose(jax.random.key(0), pool, budget=budget, **options)
     positions = np.asarray(found.indices)
     seconds = time.perf_counter() - start
     if len(set(positions.tolist())) != budget:
@@ -109,8 +112,10 @@ def resident(name: str) -> int:
 
 def run_peer(name: str, file: str, budget: int) -> dict:
   """Selects with a strategy of scikit-activeml; returns seconds and bytes."""
-  from skactiveml import pool as strategies
-  from skactiveml.classifier import SklearnClassifier
+  from skactiveml import pool as strategies  # pyright: ignore[reportMissingImports]
+  from skactiveml.classifier import (  # pyright: ignore[reportMissingImports]
+    SklearnClassifier,
+  )
   from sklearn.linear_model import LogisticRegression
 
   data = np.load(file)
@@ -202,7 +207,10 @@ def compare(names: list[str], rows: int, budget: int, peer: str | None) -> None:
     def file_of(count: int) -> pathlib.Path:
       if count not in files:
         files[count] = pathlib.Path(folder) / f"{count}.npz"
-        np.savez(files[count], **make_pool(count))
+        np.savez(
+          files[count],
+          **make_pool(count),  # pyright: ignore[reportArgumentType]  # no option
+        )
       return files[count]
 
     def ours(name: str, count: int) -> dict | str:

@@ -152,8 +152,9 @@ class TestReadme:
     for floor in reversed(range(len(FLOORS))):
       for room in FLOORS[floor]:
         tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
-        first = ast.get_docstring(tree).split("\n")[0]
-        expected.append((str(floor), room, first))
+        docstring = ast.get_docstring(tree)
+        assert docstring is not None
+        expected.append((str(floor), room, docstring.split("\n")[0]))
     assert rows == expected
 
 
@@ -162,7 +163,9 @@ class TestImporting:
     found = []
     for path in MODULES:
       top = ast.parse(path.read_text()).body
-      plain = [n for n in top if isinstance(n, ast.Import | ast.ImportFrom)]
+      plain: list[ast.stmt] = [
+        n for n in top if isinstance(n, ast.Import | ast.ImportFrom)
+      ]
       names = imports_of(ast.Module(plain, []))
       if any(name.split(".")[0] == "tensorflow" for name in names):
         found.append(name_of(path))

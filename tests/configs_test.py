@@ -25,6 +25,13 @@ def load(name: str):
   return importlib.import_module(f"configs.{name}")
 
 
+def docstring_of(name: str) -> str:
+  """Returns the docstring of a configuration's file."""
+  docstring = load(name).__doc__
+  assert docstring is not None
+  return docstring
+
+
 COMMON = dict(tiny.leaves(common.get_config().to_dict()))
 
 
@@ -91,7 +98,7 @@ class TestGetConfig:
 
   @each_file
   def test_docstring_has_the_command(self, name):
-    text = re.sub(r"\s*\\\n\s*", " ", load(name).__doc__)
+    text = re.sub(r"\s*\\\n\s*", " ", docstring_of(name))
     command = re.findall(r"^  python -m decern_jax\.main (.*)$", text, re.M)[0]
     file, *overrides = re.findall(r"--([\w.]+)=(\S+(?: \d+\)\")*)", command)
     assert file[0] == "config"
@@ -101,19 +108,18 @@ class TestGetConfig:
 
   @each_file
   def test_docstring_names_what_the_user_must_set(self, name):
-    module = load(name)
-    config = module.get_config()
+    config, docstring = load(name).get_config(), docstring_of(name)
     assert config.dataset.name is not None
     assert config.model.name is not None
     if (
       config.model.name in ("mobilenet_v2", "resnet18")
       and config.model.weights is None
     ):
-      assert "--config.model.weights=" in module.__doc__
+      assert "--config.model.weights=" in docstring
     if config.dataset.name == "image_folder":
-      assert "--config.dataset.path=" in module.__doc__
+      assert "--config.dataset.path=" in docstring
     if sources.DATASETS[config.dataset.name].tfds_name and name != "paper":
-      assert f"decern_jax.prepare {config.dataset.name}`" in module.__doc__
+      assert f"decern_jax.prepare {config.dataset.name}`" in docstring
 
   def test_there_is_one_for_every_use(self):
     assert {"quickstart", "image_folder", "cub"} <= set(FILES)

@@ -2,9 +2,13 @@
 
 import pathlib
 import struct
+from typing import Any
 
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
+
+# Protobuf makes the class when the module is imported.
+Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def path_in(workdir: pathlib.Path) -> pathlib.Path:
@@ -13,7 +17,7 @@ def path_in(workdir: pathlib.Path) -> pathlib.Path:
   return path
 
 
-def read(workdir: pathlib.Path) -> list[event_pb2.Event]:
+def read(workdir: pathlib.Path) -> list[Any]:
   """Returns the events of a run, their checksums checked."""
   data = path_in(workdir).read_bytes()
   found = []
@@ -22,7 +26,7 @@ def read(workdir: pathlib.Path) -> list[event_pb2.Event]:
     assert check == masked_crc32c(data[:8])
     content, data = data[12 : 12 + length], data[12 + length :]
     assert struct.unpack("<I", data[:4]) == (masked_crc32c(content),)
-    found.append(event_pb2.Event.FromString(content))
+    found.append(Event.FromString(content))
     data = data[4:]
   return found
 

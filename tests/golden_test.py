@@ -86,7 +86,7 @@ class TestFiles:
 
 
 class TestGolden:
-  def test_anchors_match_and_so_do_their_scores(self, golden):
+  def test_anchors_match_and_so_do_their_scores(self, golden: Golden):
     found = decern_jax.class_anchors(
       golden["labeled_features"],
       golden["labeled_probs"],
@@ -98,14 +98,14 @@ class TestGolden:
     scores = decern_jax.discrepancy_confusion(*golden.pool, found, golden.head)
     assert error_of(np.asarray(scores), golden) <= 1e-5
 
-  def test_masks_are_equal(self, golden):
+  def test_masks_are_equal(self, golden: Golden):
     mask = decern_jax.saliency_mask(*golden.pool, golden.head)
     np.testing.assert_array_equal(mask, golden["mask"])
 
-  def test_scores_match_in_every_row(self, golden):
+  def test_scores_match_in_every_row(self, golden: Golden):
     assert error_of(golden.scores, golden) <= 1e-5
 
-  def test_the_oracle_of_the_tests_matches(self, golden):
+  def test_the_oracle_of_the_tests_matches(self, golden: Golden):
     problem = oracle.Problem(
       *golden.pool,
       golden["labeled_features"],
@@ -116,7 +116,7 @@ class TestGolden:
     )
     assert error_of(oracle.discrepancy_confusion(problem), golden) <= 1e-6
 
-  def test_thresholds_match_and_candidates_are_equal(self, golden):
+  def test_thresholds_match_and_candidates_are_equal(self, golden: Golden):
     scores = golden.scores
     threshold = decern_jax.uncertainty_threshold(scores)
     np.testing.assert_allclose(threshold, golden["threshold"], rtol=1e-5)
@@ -125,7 +125,7 @@ class TestGolden:
       found = np.argsort(-scores)[: golden.budget]
     np.testing.assert_array_equal(found, golden["candidates"])
 
-  def test_picks_are_equal(self, golden):
+  def test_picks_are_equal(self, golden: Golden):
     clusters = Clusters(
       golden["cluster_centers"],
       golden["cluster_assignments"],
@@ -142,7 +142,9 @@ class TestGolden:
   @pytest.mark.parametrize(
     "golden", files("narrow", "saturated"), indirect=True
   )
-  def test_the_best_of_five_starts_is_as_tight_as_scikit_learn(self, golden):
+  def test_the_best_of_five_starts_is_as_tight_as_scikit_learn(
+    self, golden: Golden
+  ):
     rows = golden["candidates"]
     points = oracle.normalize(golden["pool_features"][rows])
     inertia = [
@@ -159,7 +161,7 @@ class TestGolden:
   @pytest.mark.parametrize(
     "golden", files("narrow", "resnet50_pets"), indirect=True
   )
-  def test_selects_among_the_candidates(self, golden, key):
+  def test_selects_among_the_candidates(self, golden: Golden, key):
     selected = np.asarray(
       decern_jax.select_decern(
         key, *golden.pool, golden.anchors, golden.head, budget=golden.budget

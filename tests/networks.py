@@ -1,6 +1,7 @@
 """A network that compiles in a moment, with and without batch normalisation."""
 
 import functools
+from typing import Any
 
 from flax import linen as nn
 from flax import traverse_util
@@ -45,6 +46,11 @@ class Network(nn.Module):
     return nn.tanh(outputs).mean(axis=(1, 2))
 
 
+def _apply(network: Network, *arguments: Any, **options: Any) -> Any:
+  """Applies the network, whose result depends on the options."""
+  return network.apply(*arguments, **options)
+
+
 @functools.cache
 def make_variables(*, use_norm: bool, num_bands: int = 3):
   variables = jax.jit(Network(use_norm).init)(
@@ -63,7 +69,8 @@ def make_backbone(*, use_norm: bool, num_bands: int = 3) -> models.Backbone:
   network = Network(use_norm)
 
   def stage_train_apply(variables, images, *, train=True):
-    features, updated = network.apply(
+    features, updated = _apply(
+      network,
       variables,
       scale(images),
       train=train,
@@ -104,7 +111,7 @@ def make_apply(*, use_norm: bool):
   """Returns what a `Backbone` has as `apply`: always the same function."""
 
   def apply(variables, images):
-    return Network(use_norm).apply(variables, scale(images))
+    return _apply(Network(use_norm), variables, scale(images))
 
   return apply
 
@@ -114,8 +121,12 @@ def make_train_apply(*, use_norm: bool):
   """Returns what a `Backbone` has as `train_apply`."""
 
   def train_apply(variables, images):
-    features, updated = Network(use_norm).apply(
-      variables, scale(images), train=True, mutable=["batch_stats"]
+    features, updated = _apply(
+      Network(use_norm),
+      variables,
+      scale(images),
+      train=True,
+      mutable=["batch_stats"],
     )
     return features, updated.get("batch_stats", {})
 

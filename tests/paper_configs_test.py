@@ -70,7 +70,11 @@ def fake_source(self, split, **unused):
 def write_split_file(path: pathlib.Path) -> pathlib.Path:
   """Writes a split of the fake Caltech101, whose folders tfds has in order."""
   with tfds.testing.mock_data(as_data_source_fn=fake_source):
-    names = tfds.builder("caltech101").info.features["label"].names
+    features = tfds.builder("caltech101").info.features
+  assert isinstance(features, tfds.features.FeaturesDict)
+  classes = features["label"]
+  assert isinstance(classes, tfds.features.ClassLabel)
+  names = classes.names
   rows = {"train": [], "val": [], "test": []}
   for label in range(NUM_EXAMPLES):
     for split in ("train", "test"):
@@ -185,6 +189,7 @@ class TestRun:
     assets = load(shrink(config, folder))
     assert assets.task.capacity == 7
     train, test = assets.dataset.train, assets.dataset.test
+    assert test is not None
     assert train.labels.max() < len(assets.dataset.class_names)
     assert {len(train.ids), len(test.ids)} <= {3, 12, 24, 32}
     assert train.read(0).ndim == 3

@@ -21,6 +21,13 @@ def load(name):
   return importlib.import_module(f"configs.{name}")
 
 
+def docstring_of(name: str) -> str:
+  """Returns the docstring of a configuration's file."""
+  docstring = load(name).__doc__
+  assert docstring is not None
+  return docstring
+
+
 class TestPretrainCommon:
   def test_has_no_field_that_a_flag_cannot_set(self):
     """A list cannot be overridden; a tuple can."""
@@ -64,7 +71,7 @@ class TestGetConfig:
 
   @each_file
   def test_docstring_has_the_command(self, name):
-    text = re.sub(r"\s*\\\n\s*", " ", load(name).__doc__)
+    text = re.sub(r"\s*\\\n\s*", " ", docstring_of(name))
     line = re.findall(r"^  python -m decern_jax\.pretrain (.*)$", text, re.M)[0]
     file, *overrides = re.findall(r"--([\w.]+)=(\S+)", line)
     assert file == ("config", f"configs/{name}.py")

@@ -52,8 +52,10 @@ def each(names: str, rows: Iterable) -> Callable[[Callable], Callable]:
       p for p in signature.parameters.values() if p.name not in combined[0]
     ]
     subtests = inspect.Parameter("subtests", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = signature.replace(parameters=[*kept, subtests])
-    run.table = inner, combined
+    vars(run).update(
+      __signature__=signature.replace(parameters=[*kept, subtests]),
+      table=(inner, combined),
+    )
     return run
 
   return decorate

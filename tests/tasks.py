@@ -7,6 +7,7 @@ import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from decern_jax.data.dataset import Split
@@ -43,9 +44,13 @@ def draw(num_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   return (prototypes[labels] + noise).astype(np.float32), labels
 
 
+def refuse_to_read(index: int) -> np.ndarray:
+  raise AssertionError(f"Expected only features, got image {index} asked for.")
+
+
 def make_split(name: str, labels: np.ndarray) -> Split:
   ids = tuple(f"{name}/{i:03d}.jpg" for i in range(len(labels)))
-  return Split(ids=ids, labels=labels, read=None)
+  return Split(ids=ids, labels=labels, read=refuse_to_read)
 
 
 def make_task(**changes) -> Task:
@@ -92,6 +97,7 @@ def make_advance(
 ):
   row = STRATEGIES[strategy]
   select_options = row.choose_options({})
+  assert row.select is not None
   return functools.partial(
     run_round,
     task,
@@ -129,7 +135,8 @@ class Spy:
   def __call__(self, key, pool, *, budget):
     self.seen.append((key, pool, budget))
     positions = np.flatnonzero(np.asarray(pool.candidates))[:budget]
-    return Selection(positions[::-1], np.arange(len(pool.candidates)) / 4)
+    scores = jnp.arange(len(pool.candidates)) / 4
+    return Selection(jnp.asarray(positions[::-1]), scores)
 
 
 def advance(task, parts, state, select, *, seed=1, **options):
@@ -151,9 +158,9 @@ def compilations() -> Iterator[list[float]]:
   """Yields a list that collects the durations of compilations."""
   found = []
 
-  def listen(event: str, duration: float, **unused) -> None:
+  def listen(event: str, duration_secs: float, **unused) -> None:
     if event == "/jax/core/compile/backend_compile_duration":
-      found.append(duration)
+      found.append(duration_secs)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:

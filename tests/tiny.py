@@ -4,12 +4,12 @@ from collections.abc import Callable
 import os
 import pathlib
 import struct
+from typing import Any
 import zlib
 
 import cv2
 import jax
 import jax.numpy as jnp
-from ml_collections import config_dict
 import numpy as np
 
 from configs import common
@@ -78,8 +78,10 @@ def make_config(
   weights: pathlib.Path,
   cache_dir: pathlib.Path,
   **changes,
-) -> config_dict.ConfigDict:
+) -> Any:
   """Returns a locked configuration of a run that takes a second.
+
+  A `ConfigDict`, whose fields type checkers do not see.
 
   Args:
     data: Folder of images.
@@ -106,9 +108,7 @@ def make_config(
   return config.lock()
 
 
-def write_inputs(
-  folder: pathlib.Path, **counts: int
-) -> Callable[..., config_dict.ConfigDict]:
+def write_inputs(folder: pathlib.Path, **counts: Any) -> Callable[..., Any]:
   """Writes images and weights, and returns what makes a configuration of them.
 
   Args:

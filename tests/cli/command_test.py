@@ -93,7 +93,7 @@ class TestRun:
   def test_ends_in_a_line(self, error, message):
     with pytest.raises(SystemExit) as exit_:
       run_failing(error)
-    assert exit_.value.code.startswith(message)
+    assert str(exit_.value.code).startswith(message)
 
   @each(
     "error", [ZeroDivisionError(), jax.errors.JaxRuntimeError("out of memory")]

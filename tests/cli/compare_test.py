@@ -156,7 +156,7 @@ class TestPretrainedConfig:
     def run(*args):
       asked.append(args)
       where.mkdir()
-      tiny.write_weights(where / pretrain.WEIGHTS_FILE, seed=3)
+      tiny.write_weights(pathlib.Path(where / pretrain.WEIGHTS_FILE), seed=3)
 
     monkeypatch.setattr(pretrain, "run", run)
     config = make_config(seeds=(1,))

@@ -113,6 +113,7 @@ class TestMain:
   def test_locks_the_configuration(self, parse):
     parse()
     config = flags.FLAGS["config"].value
+    assert config is not None
     assert config.is_locked
 
   @pytest.fixture
@@ -177,7 +178,9 @@ class TestMain:
 
     def stop(folder, settings, *, file_name):
       found.append(os.fspath(folder))
-      if len(found) == len(flags.FLAGS["config"].value.seeds):
+      config = flags.FLAGS["config"].value
+      assert config is not None
+      if len(found) == len(config.seeds):
         raise ValueError("stopped")
 
     monkeypatch.setattr(workdir, "check_free", stop)

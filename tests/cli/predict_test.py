@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 from absl import flags, logging
 from absl.testing import flagsaver
@@ -73,10 +74,14 @@ def images(folder, tmp_path):
 def label(workdir, images, tmp_path):
   """Labels images and reads the file, header included."""
 
-  def label(workdir=workdir, output=tmp_path / "out.csv", **options):
-    options = {"top": 5, "batch_size": 8, "num_workers": 2} | options
-    folder = options.pop("images", images)
-    predict.predict(workdir, folder, output, **options)
+  def label(
+    workdir=workdir,
+    output=tmp_path / "out.csv",
+    images=images,
+    **options: Any,
+  ):
+    settings = {"top": 5, "batch_size": 8, "num_workers": 2, **options}
+    predict.predict(workdir, images, output, **settings)
     with open(
       output, newline="", encoding="utf-8", errors="surrogateescape"
     ) as file:

@@ -49,6 +49,7 @@ class TestPrepare:
     prepare.prepare("tiny_fruit", data_dir=tmp_path)
     dataset = load_tfds("tiny_fruit", data_dir=tmp_path)
     assert sorted(dataset.train.labels) == [0, 1]
+    assert dataset.test is not None
     assert dataset.test.read(0).shape == (4, 4, 3)
 
   def test_is_done_only_once(self, tmp_path, monkeypatch):

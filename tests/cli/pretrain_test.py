@@ -245,7 +245,9 @@ class TestMain:
     config, folder = call("--config.pretrain.projector=(64, 32)")
     assert folder == epath.Path("a/b")
     assert config.pretrain.projector == (64, 32)
-    assert flags.FLAGS["config"].value.is_locked
+    flag = flags.FLAGS["config"].value
+    assert flag is not None
+    assert flag.is_locked
 
   def test_refuses_arguments(self, call):
     with pytest.raises(Exception, match="only flags"):
@@ -254,4 +256,4 @@ class TestMain:
   def test_names_a_field_that_does_not_exist(self, call):
     with pytest.raises(SystemExit) as exit_:
       call("--config.pretrain.objectiv=simclr")
-    assert 'Did you mean "objective"' in exit_.value.code
+    assert 'Did you mean "objective"' in str(exit_.value.code)

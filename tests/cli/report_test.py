@@ -89,7 +89,8 @@ class TestMain:
   def test_tells_a_mistake_in_a_line(self, call, tmp_path):
     with pytest.raises(SystemExit) as exit_:
       call(f"{tmp_path}/nothing", f"--output={tmp_path}/out")
-    assert exit_.value.code.startswith("error: Expected a folder of runs")
+    message = str(exit_.value.code)
+    assert message.startswith("error: Expected a folder of runs")
 
   def test_its_flag_is_that_of_predict_too(self):
     """Both modules define it, whichever is imported first."""

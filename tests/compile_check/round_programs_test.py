@@ -1,6 +1,7 @@
 """Tests of decern_jax/compile_check/round_programs.py."""
 
 import jax
+from jax import core
 import numpy as np
 import pytest
 
@@ -133,7 +134,7 @@ class TestListPrograms:
     def note(function, *args, **options):
       name = function.__name__.strip("_").replace("_", " ")
       leaves = jax.tree.leaves((args, options))
-      if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+      if not any(isinstance(leaf, core.Tracer) for leaf in leaves):
         calls[name] = (args, options)  # else it is a part of another program
       return call_sharded(function, *args, **options)
 

@@ -13,8 +13,9 @@ HEADINGS = ("", "id", "name", "age", "book", "shape")
 def write_table(file: pathlib.Path, rows: Iterable[Sequence[object]]) -> None:
   """Writes an Excel file, `rows` with the headings among them."""
   book = openpyxl.Workbook()
+  sheet = book.worksheets[0]
   for row in rows:
-    book.active.append(row)
+    sheet.append(list(row))
   book.save(file)
 
 

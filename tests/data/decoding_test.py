@@ -252,7 +252,7 @@ class TestScaleBands:
       assert abs(float(value) - 255.0 * share) <= 0.5 + 1e-3
 
   def test_ends_of_the_range_are_0_and_255(self):
-    values = np.float32([[[-1.0, 0.0, 0.5, 1.0, 7.0]]])
+    values = np.array([[[-1.0, 0.0, 0.5, 1.0, 7.0]]], np.float32)
     found = scale_bands(values, band_range=(0.0, 1.0))
     assert found.tolist() == [[[0, 0, 128, 255, 255]]]
 

@@ -51,7 +51,7 @@ def decoded(monkeypatch) -> list[str]:
   read_image = image_files.read_image
 
   def spy(file: ImageFile) -> np.ndarray:
-    names.append(file.path.name)
+    names.append(pathlib.Path(file.path).name)
     return read_image(file)
 
   monkeypatch.setattr(image_files, "read_image", spy)

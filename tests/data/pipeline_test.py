@@ -5,6 +5,7 @@ import gc
 import itertools
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ class TestImageBatches:
 
   @each("option", ["batch_size", "num_workers"])
   def test_rejects_counts_below_one(self, option):
-    options = {"batch_size": 2, "num_workers": 2, option: 0}
+    options: dict[str, Any] = {"batch_size": 2, "num_workers": 2, option: 0}
     with pytest.raises(ValueError, match=f"`{option}` >= 1, got 0"):
       image_batches(make_split(3), identity, **options)
 

@@ -83,12 +83,14 @@ class TestLoad:
     assert len(dataset.class_names) == DATASETS[name].num_classes
     assert dataset.train.ids[0] == "train/00000000"
     assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4]
+    assert dataset.test is not None
     assert (dataset.test.read(2) == PIXELS).all()
     assert dataset.val is None
 
   def test_test_images_of_food_are_the_validation_of_tfds(self):
     with tfds.testing.mock_data(as_data_source_fn=fake_source):
       dataset = load("food101")
+    assert dataset.test is not None
     assert dataset.test.ids[0] == "validation/00000000"
 
   def test_row_by_split_file_loads_from_mock_data(self, caltech_split):
@@ -99,6 +101,7 @@ class TestLoad:
       "train/airplanes/test.jpg",
       "train/anchor/test.jpg",
     )
+    assert dataset.test is not None
     assert dataset.test.ids == ("test/Ant/train.jpg",)
     assert dataset.test.labels.tolist() == [3]
     assert (dataset.test.read(0) == PIXELS).all()
@@ -117,7 +120,9 @@ class TestLoad:
   def test_rejects_missing_split_file_and_tells_where_it_is(self, split_file):
     with pytest.raises(ValueError, match="`split_file`.*got None") as info:
       load("caltech101", split_file=split_file)
-    assert DATASETS["caltech101"].split_file_url in str(info.value)
+    url = DATASETS["caltech101"].split_file_url
+    assert url is not None
+    assert url in str(info.value)
     assert "`config.dataset.split_file`" in str(info.value)
 
   @each("name", ["food101", "image_folder", "rendered"])

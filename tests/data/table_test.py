@@ -22,7 +22,7 @@ def write(path, text: str):
 def write_excel(path, rows):
   book = openpyxl.Workbook()
   for row in rows:
-    book.active.append(row)
+    book.worksheets[0].append(row)
   book.save(path)
   return path
 

@@ -70,7 +70,7 @@ class TestApply:
     model = loading.create("small_cnn", image_size=32, dtype="bfloat16")
 
     def loss(params):
-      features, _ = model.train_apply({"params": params}, IMAGES)
+      features, _ = model.train_apply({"params": params}, jnp.asarray(IMAGES))
       return jnp.square(features).mean()
 
     slopes = jax.jit(jax.grad(loss))(model.variables["params"])
@@ -106,6 +106,8 @@ class TestStageApply:
 
   def test_only_stage_is_the_feature(self, small_cnn):
     single = backbone.with_one_stage(small_cnn)
-    features, (stage,) = single.stage_apply(single.variables, IMAGES)
+    features, (stage,) = single.stage_apply(
+      single.variables, jnp.asarray(IMAGES)
+    )
     np.testing.assert_array_equal(stage, features)
     assert single.stage_dims == (small_cnn.dim,) == features.shape[1:]

@@ -65,8 +65,11 @@ class TestSameConv:
     for dtype, atol in (("float32", 1e-4), ("bfloat16", 0.3)):
       module = convolution.SameConv(5, 3, stride=2, dtype=dtype)
       outputs = module.apply(variables, inputs)
+      assert isinstance(outputs, jax.Array)
       assert outputs.dtype == dtype
-      np.testing.assert_allclose(np.float32(outputs), expected, atol=atol)
+      np.testing.assert_allclose(
+        np.asarray(outputs, np.float32), expected, atol=atol
+      )
 
   @each("depthwise, channels", [(True, 1), (False, 4)])
   def test_parameters_are_float32(self, key, depthwise, channels):

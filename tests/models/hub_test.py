@@ -37,6 +37,7 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
   def answer(self):
     """Sends the headers and returns what follows them."""
     owner, repo, _, revision, file = self.path[1:].split("/", 4)
+    assert isinstance(self.server, Hub)
     repos = self.server.files
     revision = revision.replace("%2F", "/")
     if (repo_name := f"{owner}/{repo}") == "owner/gated":
@@ -66,6 +67,14 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
     """Keeps quiet."""
 
 
+class Hub(http.server.ThreadingHTTPServer):
+  """Has files by (repository, revision) and path."""
+
+  def __init__(self, files: dict[tuple[str, str], dict[str, bytes]]):
+    super().__init__(("127.0.0.1", 0), FakeHub)
+    self.files, self.url = files, f"http://127.0.0.1:{self.server_port}"
+
+
 @pytest.fixture
 def weights(tmp_path):
   """A file of random weights of `small_cnn`."""
@@ -75,13 +84,13 @@ def weights(tmp_path):
 @pytest.fixture
 def server(weights):
   """A Hub with one repository."""
-  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
   content = weights.read_bytes()
-  server.files = {
-    ("owner/repo", "main"): {"model.safetensors": content},
-    ("owner/repo", "refs/pr/1"): {"part/tuned.safetensors": content},
-  }
-  server.url = f"http://127.0.0.1:{server.server_port}"
+  server = Hub(
+    {
+      ("owner/repo", "main"): {"model.safetensors": content},
+      ("owner/repo", "refs/pr/1"): {"part/tuned.safetensors": content},
+    }
+  )
   thread = threading.Thread(target=server.serve_forever, daemon=True)
   thread.start()
   yield server
@@ -351,6 +360,7 @@ class TestCheckNotPickledFile:
       "small_cnn", weights=file.with_suffix(".safetensors"), image_size=32
     )
     assert converted.fingerprint == shipped.fingerprint
+    assert converted.head is not None
     np.testing.assert_array_equal(converted.head.kernel, kernel)
 
 

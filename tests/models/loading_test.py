@@ -29,6 +29,7 @@ def torch_tensors(name, naming=None):
   """Random tensors under the names of a file, with a classifier or without."""
   spec = registry.MODELS[name]
   naming = naming or spec.torch_name
+  assert naming is not None
   rng = np.random.default_rng(0)
   variables = tiny_models.draw(tiny_models.make_template(spec.module()))
   if naming in (resnet.torchvision_name, mobilenet.torchvision_name):
@@ -89,6 +90,7 @@ class TestCreate:
 
   def test_classifier_becomes_the_head(self, tensors, write):
     head = create(write(tensors)).head
+    assert head is not None
     np.testing.assert_array_equal(head.kernel, tensors["classifier.weight"].T)
     np.testing.assert_array_equal(head.bias, tensors["classifier.bias"])
 
@@ -189,11 +191,13 @@ class TestCreate:
 
   def test_own_format_of_a_foreign_model_loads_back(self, tensors, write):
     backbone = create(write(tensors))
+    assert backbone.head is not None
     own = write({})
     pretrained.save_safetensors(
       own, {**backbone.variables, "head": backbone.head._asdict()}
     )
     loaded = create(own)
+    assert loaded.head is not None
     assert loaded.fingerprint == backbone.fingerprint
     np.testing.assert_array_equal(loaded.head.kernel, backbone.head.kernel)
     np.testing.assert_array_equal(loaded.head.bias, backbone.head.bias)
@@ -290,9 +294,8 @@ class TestCreateRandom:
       for seed in (1, 1, 2)
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    flat, others = (
-      traverse_util.flatten_dict(tree, sep=".") for tree in (first, other)
-    )
+    flat: dict[str, Any] = traverse_util.flatten_dict(first, sep=".")
+    others: dict[str, Any] = traverse_util.flatten_dict(other, sep=".")
     kernels = [path for path in flat if path.endswith("kernel")]
     assert all(np.not_equal(flat[path], others[path]).any() for path in kernels)
 

@@ -117,6 +117,7 @@ class TestToVariables:
     variables = convert(tensors, template)
     images = np.random.default_rng(1).normal(size=(7, 3, 2, 4))
     outputs = GroupedNet().apply(variables, images.astype(np.float32))
+    assert isinstance(outputs, jax.Array)
     weights = {name: array.astype(float) for name, array in tensors.items()}
     # One output pixel: group g of 3 outputs sees input channels 2g and 2g + 1.
     hidden = np.concatenate(
@@ -236,7 +237,8 @@ class TestFindNaming:
 class TestWithout:
   def test_patterns_match_whole_names(self):
     tensors = dict.fromkeys(
-      ["bn.count", "layer.0.bn.count", "bn.counts", "mask", "mask.bias"]
+      ["bn.count", "layer.0.bn.count", "bn.counts", "mask", "mask.bias"],
+      np.zeros(1),
     )
     kept = pretrained.without(tensors, ("*.count", "mask"))
     assert kept.keys() == {"bn.counts", "mask.bias"}

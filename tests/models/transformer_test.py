@@ -26,6 +26,7 @@ def test_statistics_of_bfloat16_are_float32():
   layer = {"scale": np.ones(64, np.float32), "bias": np.zeros(64, np.float32)}
   normalized = Norm().apply({"params": {"norm": layer}}, tokens)
   expected = numpy_networks.layer_norm(layer, np.float64(tokens))
+  assert isinstance(normalized, jax.Array)
   assert normalized.dtype == jnp.float32
   np.testing.assert_allclose(normalized, expected, rtol=1e-5, atol=1e-6)
 

@@ -37,6 +37,7 @@ class TestLoadBronzeDing:
   def test_images_and_labels_belong_together(self, release):
     dataset = load(release)
     for split in (dataset.train, dataset.test):
+      assert split is not None
       for position, label in enumerate(split.labels):
         image = split.read(position)
         assert image.shape == (4, 6, 3)
@@ -51,6 +52,7 @@ class TestLoadBronzeDing:
     )
     assert dataset.train.labels.tolist() == [1, 0, 2]
     assert dataset.train.labels.dtype == np.int32
+    assert dataset.test is not None
     assert dataset.test.ids == ("test/d9.png", "test/d8.png")
     assert dataset.val is None
 
@@ -85,6 +87,7 @@ class TestLoadBronzeDing:
     both = ROWS | {"test": [("d1", 1), ("d9", 3)]}
     bronze.write_release(tmp_path, both)
     dataset = load(tmp_path)
+    assert dataset.test is not None
     assert "test/d1.png" in dataset.test.ids
     assert "in the pool, got 1: d1." in caplog.text
 
@@ -94,7 +97,9 @@ class TestLoadBronzeDing:
 
   def test_accepts_expected_sizes(self, release):
     sizes = {"train": 3, "test": 2}
-    assert len(load(release, num_examples=sizes).test.ids) == 2
+    dataset = load(release, num_examples=sizes)
+    assert dataset.test is not None
+    assert len(dataset.test.ids) == 2
 
   @each("split", ["train", "test"])
   def test_rejects_other_sizes(self, release, split):

@@ -66,6 +66,7 @@ class TestLoadImageFolder:
       "train/pear/0.png",
       "train/pear/1.png",
     )
+    assert dataset.test is not None
     assert dataset.test.ids == (
       "test/apple/0.png",
       "test/pear/0.png",
@@ -77,12 +78,14 @@ class TestLoadImageFolder:
     assert dataset.class_names == ("apple", "kiwi", "pear")
     assert dataset.train.labels.dtype == np.int32
     assert dataset.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert dataset.test is not None
     assert dataset.test.labels.tolist() == [0, 2, 2]
 
   def test_read_decodes_the_image_at_a_position(self, root):
     dataset = load(root)
     assert dataset.train.read(3).shape == (6, 8, 3)
     assert (dataset.train.read(3) == 10).all()
+    assert dataset.test is not None
     assert (dataset.test.read(1) == 0).all()
 
   def test_is_named_after_its_folder(self, root, monkeypatch):
@@ -98,6 +101,7 @@ class TestLoadImageFolder:
     assert load(root).val is None
     write_split(root, "val", kiwi=1)
     val = load(root).val
+    assert val is not None
     assert val.ids == ("val/kiwi/0.png",)
     assert val.labels.tolist() == [1]
 
@@ -156,6 +160,8 @@ class TestLoadImageFolder:
     dataset = load(
       shared_dir / "data" / "grocery_store", cache_dir=tmp_path / "cache"
     )
+    assert dataset.test is not None
+    assert dataset.val is not None
     sizes = [len(s.ids) for s in (dataset.train, dataset.test, dataset.val)]
     assert sizes == [2640, 2485, 296]
     assert len(dataset.class_names) == 81
@@ -334,8 +340,10 @@ class TestLoadUnlabeledFolder:
     write(folder / "a b" / "test" / "pear" / "4.png")
     found = load_pool(folder)
     assert found.class_names == ("apple", "pear", "plum")
+    assert found.test is not None
     assert found.test.ids == ("test/apple/2.png", "test/pear/1.png")
     assert found.test.labels.tolist() == [0, 1]
+    assert found.val is not None
     assert found.val.labels.tolist() == [2]
     assert set(found.train.ids) == {*IDS, "a b/test/pear/4.png"}
 

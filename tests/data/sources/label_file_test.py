@@ -58,7 +58,9 @@ class TestLoadLabelFile:
     assert dataset.train.ids == ("deep/a.png", "c.png")
     assert dataset.train.labels.dtype == np.int32
     assert dataset.train.labels.tolist() == [[0, 1], [1, 0]]
+    assert dataset.test is not None
     assert dataset.test.labels.tolist() == [[1, 1]]
+    assert dataset.val is not None
     assert dataset.val.ids == ("d.png",)
     assert (dataset.train.read(1) == 2).all()
     assert (dataset.test.read(0) == 1).all()
@@ -79,6 +81,7 @@ class TestLoadLabelFile:
     dataset = load(folder, text=text)
     assert dataset.class_names == ("ant", "sea")
     assert dataset.train.labels.tolist() == [1, 0]
+    assert dataset.test is not None
     assert dataset.test.labels.tolist() == [1]
     assert dataset.train.labels.dtype == np.int32
     assert dataset.val is None
@@ -88,6 +91,7 @@ class TestLoadLabelFile:
       write_image(folder / f"{value}.png", value)
     rows = "".join(f"{i}.png,{i % 2},1\n" for i in range(60))
     dataset = load(folder, text="path,sea,dock\n" + rows, test_share=0.3)
+    assert dataset.test is not None
     assert 8 < len(dataset.test.ids) < 28
     assert len(dataset.train.ids) + len(dataset.test.ids) == 60
     parts = random_splits(
@@ -97,6 +101,7 @@ class TestLoadLabelFile:
       f"{i}.png" for i in np.flatnonzero(parts == "test")
     )
     other = load(folder, test_share=0.3, split_seed=1)
+    assert other.test is not None
     assert other.test.ids != dataset.test.ids
     assert other.fingerprint != dataset.fingerprint
 
@@ -121,9 +126,11 @@ class TestLoadLabelFile:
       np.save(folder / f"{name}.npy", bands)
     text = "path,split,sea,dock\na.npy,train,1,1\nb.npy,test,0,1\n"
     dataset = load(folder, text=text, band_range=(0.0, 2000.0))
+    assert dataset.test is not None
     assert dataset.test.read(0).shape == (4, 5, 12)
     assert (dataset.test.read(0) == 128).all()
     other = load(folder, text=text, band_range=(0.0, 1000.0))
+    assert other.test is not None
     assert (other.test.read(0) == 255).all()
     assert other.fingerprint != dataset.fingerprint
     with pytest.raises(ValueError, match="row 2 .*`band_range`.* uint16"):
@@ -135,6 +142,7 @@ class TestLoadLabelFile:
     text = "path,split,sea,dock\na.npy,train,1,1\nb.npy,test,0,1\n"
     dataset = load(folder, text=text)
     assert dataset.train.read(0).shape == (4, 5, 12)
+    assert dataset.test is not None
     with pytest.raises(ValueError, match="12 bands in .*b.npy.* got 10"):
       dataset.test.read(0)
 
@@ -164,6 +172,7 @@ class TestLoadLabelFile:
       "building",
       "vegetation",
     )
+    assert dataset.test is not None
     assert len(dataset.train.ids) + len(dataset.test.ids) == 1665
     assert dataset.train.labels.sum(axis=0).tolist() == [
       353,

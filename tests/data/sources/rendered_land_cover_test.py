@@ -74,6 +74,7 @@ class TestLoadRenderedLandCover:
 
   def test_every_picture_can_be_drawn(self):
     data = load_rendered_land_cover(num_train=60, num_test=400, seed=3)
+    assert data.test is not None
     for i in range(400):
       assert data.test.read(i).std() > 3.0
 

@@ -27,6 +27,7 @@ class TestLoadRendered:
     )
     assert len(data.class_names) == 5
     assert len(data.train.ids) == 50
+    assert data.test is not None
     np.testing.assert_array_equal(np.bincount(data.test.labels), [3] * 5)
     assert data.val is None
 
@@ -52,6 +53,7 @@ class TestLoadRendered:
   def test_ids_tell_part_and_position(self):
     data = rendered.load_rendered()
     assert data.train.ids[12] == "train/00012"
+    assert data.test is not None
     assert data.test.ids[0] == "test/00000"
     assert len(set(data.train.ids)) == len(data.train.labels)
 
@@ -68,6 +70,7 @@ class TestLoadRendered:
   def test_pictures_differ_by_position_part_and_seed(self):
     data, other = rendered.load_rendered(), rendered.load_rendered(seed=1)
     pictures = [data.train.read(0), data.train.read(1)]
+    assert data.test is not None
     pictures += [data.test.read(0), other.train.read(0)]
     digests = {picture.tobytes() for picture in pictures}
     assert len(digests) == 4
@@ -105,6 +108,7 @@ class TestLoadRendered:
     # Pose and light hide the parts from a comparison pixel by pixel.
     data = rendered.load_rendered(num_classes=6, train_per_class=20)
     means = class_means(data.train, 10)
+    assert data.test is not None
     pictures = np.array(
       [data.test.read(i).astype(float).ravel() for i in range(60)]
     )
@@ -137,6 +141,8 @@ class TestLoadPretraining:
 
   def test_shares_no_randomness_with_the_rendered_set(self):
     ours, theirs = rendered.load_pretraining(), rendered.load_rendered()
+    assert ours.test is not None
+    assert theirs.test is not None
     # The corner shows the background alone.
     corner = slice(0, 8)
     pictures = [
@@ -151,6 +157,7 @@ class TestLoadPretraining:
     )
     assert len(data.class_names) == 3
     assert data.train.labels.shape == (12,)
+    assert data.test is not None
     np.testing.assert_array_equal(np.bincount(data.test.labels), [2, 2, 2])
 
   def test_rejects_more_classes_than_there_are(self):

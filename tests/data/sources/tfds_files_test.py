@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import openpyxl
 import pytest
 import tensorflow_datasets as tfds
 
+from decern_jax.data.dataset import Dataset
 from decern_jax.data.label_table import random_splits
 from decern_jax.data.sources import tfds_files
 from decern_jax.data.sources.tfds_files import (
@@ -84,11 +86,14 @@ def data_dir(tmp_path_factory) -> pathlib.Path:
 def load(data_dir, tmp_path):
   """Opens the data by a split file with `content`."""
 
-  def load_content(content=SPLIT, **options):
+  def load_content(
+    content=SPLIT, *, file_key: str = "image/file_name", **options: Any
+  ) -> Dataset:
     file = tmp_path / "split.json"
     file.write_text(json.dumps(content))
-    options = {"file_key": "image/file_name"} | options
-    return load_tfds_resplit("tiny_objects", file, data_dir=data_dir, **options)
+    return load_tfds_resplit(
+      "tiny_objects", file, data_dir=data_dir, file_key=file_key, **options
+    )
 
   return load_content
 
@@ -263,7 +268,7 @@ class TestLoadTfdsLabelFile:
   def test_excel_is_read_likewise(self, tmp_path):
     book = openpyxl.Workbook()
     for row in [HEADING, *ROWS]:
-      book.active.append(row)
+      book.worksheets[0].append(row)
     book.save(tmp_path / "labels.xlsx")
     dataset = load_tfds_label_file(
       "uc_merced", tmp_path / "labels.xlsx", test_share=0.5, split_seed=1
@@ -277,6 +282,7 @@ class TestLoadTfdsLabelFile:
     )
     names = [row[0] for row in ROWS]
     parts = random_splits(names, test_share=0.5, seed=1)
+    assert dataset.test is not None
     assert dataset.test.ids == tuple(np.array(names)[parts == "test"])
 
   def test_table_may_tell_the_parts(self, tmp_path):
@@ -285,6 +291,7 @@ class TestLoadTfdsLabelFile:
     path = write(tmp_path / "a.csv", rows, [*HEADING, "split"], ",")
     dataset = load_tfds_label_file("uc_merced", path)
     assert dataset.train.ids == ("river99", "runway12")
+    assert dataset.val is not None
     assert dataset.val.ids == ("agricultural00",)
     assert (dataset.val.read(0) == 0).all()
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -109,11 +110,13 @@ class TestLoadTfds:
     dataset = load_tfds("tiny_birds", data_dir=data_dir)
     assert len(dataset.train.ids) == 20
     assert dataset.train.ids[:2] == ("train/00000000", "train/00000001")
+    assert dataset.test is not None
     assert dataset.test.ids[-1] == "test/00000008"
 
   def test_val_is_optional(self, data_dir):
     assert load_tfds("tiny_birds", data_dir=data_dir).val is None
     dataset = load_tfds("tiny_birds", data_dir=data_dir, val_split="validation")
+    assert dataset.val is not None
     assert len(dataset.val.ids) == 3
 
   def test_split_may_be_a_part(self, data_dir):
@@ -123,6 +126,7 @@ class TestLoadTfds:
       train_split="train[:50%]",
       val_split="train[50%:]",
     )
+    assert dataset.val is not None
     both = [*dataset.train.labels, *dataset.val.labels]
     whole = load_tfds("tiny_birds", data_dir=data_dir).train.labels
     assert len(dataset.train.ids) == 10
@@ -163,6 +167,7 @@ class TestLoadTfds:
       )
     assert len(dataset.class_names) == 200
     assert dataset.train.labels.tolist() == [0, 1, 2, 3, 4, 5, 6, 0]
+    assert dataset.test is not None
     assert (dataset.test.read(7) == 5).all()
 
   def test_accepts_expected_counts(self, data_dir):
@@ -302,7 +307,10 @@ def land_dir(tmp_path_factory) -> pathlib.Path:
   return data_dir
 
 
-SPLITS = {"train_split": "train[:75%]", "test_split": "train[75%:]"}
+SPLITS: dict[str, Any] = {
+  "train_split": "train[:75%]",
+  "test_split": "train[75%:]",
+}
 
 
 def load_land(land_dir, **options):
@@ -327,6 +335,7 @@ class TestLoadTfdsMultilabel:
     assert len(dataset.train.ids) == 12
     assert dataset.train.labels.dtype == np.int32
     for part in (dataset.train, dataset.test):
+      assert part is not None
       for position, labels in enumerate(part.labels):
         image = part.read(position)
         assert image.shape == (6, 8, 3)
@@ -341,6 +350,7 @@ class TestLoadTfdsMultilabel:
   def test_ids_are_split_and_position(self, land_dir):
     dataset = load_land(land_dir, val_split="train[:25%]")
     assert dataset.train.ids[0] == "train[:75%]/00000000"
+    assert dataset.val is not None
     assert dataset.val.ids[-1] == "train[:25%]/00000003"
     assert load_land(land_dir).val is None
 
@@ -379,6 +389,7 @@ class TestLoadTfdsMultilabel:
     assert len(dataset.class_names) == 43
     assert np.flatnonzero(dataset.train.labels[0]).tolist() == [2, 40]
     assert not dataset.train.labels[3].any()
+    assert dataset.test is not None
     assert (dataset.test.read(3) == 7).all()
 
   def test_mock_of_bigearthnet_in_all_bands_loads(self):

@@ -127,6 +127,10 @@ def torch_model(torch, request):
   return form, torch_models.randomise(torch, model)
 
 
+def flat_statistics(variables) -> dict[str, Any]:
+  return traverse_util.flatten_dict(variables["batch_stats"], sep="/")
+
+
 class TestPyTorch:
   def test_features_agree(self, torch, torch_model):
     form, model = torch_model
@@ -148,8 +152,7 @@ class TestPyTorch:
     assert tiny_models.relative_error(features, expected) < 1e-4
     after = load(form, torch_models.torchvision_state(trained))
     ours, theirs, before = (
-      traverse_util.flatten_dict(found["batch_stats"], sep="/")
-      for found in (updated, after, variables)
+      flat_statistics(found) for found in (updated, after, variables)
     )
     for name in ours:
       # PyTorch tracks the unbiased variance of the n >= 3 values.

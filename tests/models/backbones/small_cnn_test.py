@@ -99,4 +99,5 @@ class TestWeights:
     )
     nearest = ((test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
     # Chance is 12.5 %; a raised one would leave nothing to learn.
+    assert data.test is not None
     assert 0.5 < (nearest == data.test.labels).mean() < 0.98
