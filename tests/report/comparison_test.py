@@ -46,7 +46,8 @@ class TestCollect:
     }
 
   def test_orders_seeds_as_numbers(self, tmp_path):
-    curves = {"random": dict.fromkeys((111, 2, 11), (0.3, 0.5))}
+    curve = (0.3, 0.5)
+    curves = {"random": {111: curve, 2: curve, 11: curve}}
     found = made_up.collect(tmp_path, curves)
     assert list(found.runs["random"]) == found.seeds == [2, 11, 111]
 
