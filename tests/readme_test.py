@@ -3,9 +3,11 @@
 import re
 
 from configs import common
+from decern_jax.strategies import STRATEGIES
 from tests import tiny
 from tests.table import each
 
+PAGES = [tiny.ROOT / "README.md", *sorted((tiny.ROOT / "docs").glob("*.md"))]
 README = (tiny.ROOT / "README.md").read_text()
 FIELDS = dict(tiny.leaves(common.get_config().to_dict()))
 
@@ -15,12 +17,19 @@ def blocks(language: str) -> list[str]:
 
 
 class TestReadme:
-  def test_example_of_the_functions_runs(self):
-    (code,) = blocks("python")
+  def test_examples_of_the_functions_run(self):
+    one_call, functions = blocks("python")
     names = {}
-    exec(code, names)
+    exec(one_call, names)
+    assert len(set(names["indices"].tolist())) == 20
+    assert names["indices"].min() >= 50
+    names = {}
+    exec(functions, names)
     assert len(set(names["selected"].tolist())) == 20
     assert names["scores"].shape == (950,)
+
+  def test_number_of_strategies_is_true(self):
+    assert f"each of {len(STRATEGIES)} strategies" in README
 
   def test_flags_are_fields_of_the_configuration(self):
     flags = re.findall(r"--config\.([\w.]+)", README)
@@ -40,11 +49,13 @@ class TestReadme:
     assert first.endswith("-m decern_jax.main --config=configs/quickstart.py")
     assert second.endswith("-m pytest")
 
-  @each("page", ["README.md", "docs/paper.md"])
+  @each("page", PAGES)
   def test_links_and_files_are_there(self, page):
-    text = (tiny.ROOT / page).read_text()
-    named = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    named += re.findall(r"`((?:configs|docs|tests|benchmarks)/[\w/.]+)`", text)
-    assert named
-    for name in named:
-      assert (tiny.ROOT / name).exists(), name
+    text = page.read_text()
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    named = re.findall(
+      r"(?<![\w/])((?:configs|decern_jax|tests|benchmarks)/[\w/]+\.\w+)", text
+    )
+    missing = [name for name in linked if not (page.parent / name).exists()]
+    missing += [name for name in named if not (tiny.ROOT / name).exists()]
+    assert missing == []
