@@ -4,20 +4,22 @@ import pathlib
 import struct
 from typing import Any
 
+from etils import epath
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
+Folder = pathlib.Path | epath.Path
 # Protobuf makes the class when the module is imported.
 Event: Any = event_pb2.Event  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def path_in(workdir: pathlib.Path) -> pathlib.Path:
+def path_in(workdir: Folder) -> Folder:
   """Returns the only file of a run's events."""
   (path,) = (workdir / "tensorboard").iterdir()
   return path
 
 
-def read(workdir: pathlib.Path) -> list[Any]:
+def read(workdir: Folder) -> list[Any]:
   """Returns the events of a run, their checksums checked."""
   data = path_in(workdir).read_bytes()
   found = []
@@ -31,7 +33,7 @@ def read(workdir: pathlib.Path) -> list[Any]:
   return found
 
 
-def read_scalars(workdir: pathlib.Path) -> list[tuple[str, int, float]]:
+def read_scalars(workdir: Folder) -> list[tuple[str, int, float]]:
   """Returns tag, step and value of each event after the first."""
   start, *others = read(workdir)
   assert start.file_version == "brain.Event:2"

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import IO
 
 from tests import tiny
 
@@ -22,7 +23,7 @@ def start(
   command: str,
   config: str,
   *flags: str,
-  stdout=subprocess.PIPE,
+  stdout: int | IO[str] = subprocess.PIPE,
   environment: dict[str, str] | None = None,
   **values,
 ) -> subprocess.Popen:

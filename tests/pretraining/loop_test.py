@@ -128,7 +128,7 @@ class TestRun:
     stop_after(3, setup, tmp_path)
     files = (tmp_path / loop.FOLDER / "3").rglob("*")
     sizes = {path: path.stat().st_size for path in files if path.is_file()}
-    max(sizes, key=sizes.get).write_bytes(b"")
+    max(sizes, key=sizes.__getitem__).write_bytes(b"")
     assert_same(run(setup, tmp_path), uninterrupted())
 
   def test_drops_a_state_whose_records_are_lost(self, tmp_path, stop_after):

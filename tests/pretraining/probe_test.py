@@ -80,7 +80,10 @@ class TestScore:
     features, labels = draw(200)
     queries, truth = draw(90, seed=1)
     judge = KNeighborsClassifier(
-      7, metric="cosine", weights=lambda distance: np.exp(-distance / 0.07)
+      7,
+      metric="cosine",
+      # Its type is guessed from the default.
+      weights=lambda distance: np.exp(-distance / 0.07),  # pyright: ignore[reportArgumentType]
     )
     expected = judge.fit(features, labels).score(queries, truth)
     found = probe.score(

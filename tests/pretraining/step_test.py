@@ -77,7 +77,11 @@ class TestLossAndGradient:
   def test_every_parameter_has_a_gradient(self, objective):
     _, gradient = differentiate(objective)
     flat = traverse_util.flatten_dict(gradient, sep=".")
-    still = [path for path, leaf in flat.items() if not np.abs(leaf).max() > 0]
+    still = [
+      path
+      for path, leaf in flat.items()
+      if not np.abs(np.asarray(leaf)).max() > 0
+    ]
     assert still == []
 
   @each("objective", OBJECTIVES)

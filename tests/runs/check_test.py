@@ -1,7 +1,9 @@
 """Tests of decern_jax/runs/check.py."""
 
 import pathlib
+from typing import Any, cast
 
+from ml_collections import config_dict
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from decern_jax import models, strategies
 from decern_jax.data import sources, transforms
 from decern_jax.io import storage
 from decern_jax.runs import check
+from decern_jax.runs.config import Config
 from decern_jax.training.recipe import OPTIMIZERS
 from tests import tiny
 from tests.table import each
@@ -17,9 +20,13 @@ HUB = "hf://timm/vit_small_patch16_224.dino"
 NOWHERE = pathlib.Path("/nowhere")
 
 
-def make_config(**changes):
+def make_config(**changes) -> config_dict.ConfigDict:
   """Makes a configuration of data and weights that do not exist."""
   return tiny.make_config(NOWHERE, NOWHERE, NOWHERE, **changes)
+
+
+def check_config(config: config_dict.ConfigDict) -> None:
+  check.check(cast(Config, config))
 
 
 OUT_OF_RANGE = [
@@ -104,26 +111,27 @@ class TestCheck:
   @each("name, value, message", OUT_OF_RANGE)
   def test_rejects_value_out_of_range(self, name, value, message):
     with pytest.raises(ValueError, match=message):
-      check.check(make_config(**{name: value}))
+      check_config(make_config(**{name: value}))
 
   @each("changes", IN_RANGE)
   def test_accepts_the_ends_of_the_ranges(self, changes):
-    check.check(make_config(**changes))
+    check_config(make_config(**changes))
 
   @each("name, value, kind, known", UNKNOWN)
   def test_lists_what_is_known(self, name, value, kind, known):
     with pytest.raises(ValueError, match=f"Unknown {kind} '{value}'") as error:
-      check.check(make_config(**{name: value}))
+      check_config(make_config(**{name: value}))
     assert str(sorted(known)) in str(error.value)
 
   @each("name", ["dataset.name", "model.name"])
   def test_lists_what_is_known_where_nothing_is_chosen(self, name):
     config = make_config().copy_and_resolve_references()
+    name, field = name.split(".")
+    section: Any = config[name]
     with config.unlocked():
-      section, field = name.split(".")
-      config[section][field] = None
+      section[field] = None
     with pytest.raises(ValueError, match=r"Unknown \w+ None; expected one of"):
-      check.check(config)
+      check_config(config)
 
   @each(
     "name, value, message",
@@ -138,30 +146,30 @@ class TestCheck:
   def test_rejects_value_of_another_type(self, name, value, message):
     config = make_config().copy_and_resolve_references()
     *path, field = name.split(".")
-    section = config[path[0]] if path else config
+    section: Any = config[path[0]] if path else config
     with config.unlocked(), section.ignore_type():
       section[field] = value
     with pytest.raises(ValueError, match=message):
-      check.check(config)
+      check_config(config)
 
   def test_rejects_image_larger_than_resized(self):
     config = make_config(
       **{"dataset.resize_size": 40, "dataset.image_size": 48}
     )
     with pytest.raises(ValueError, match="48 <= `dataset.resize_size`, got 40"):
-      check.check(config)
+      check_config(config)
 
   @each("weights, are_a_path", [("gs://b/w.safetensors", True), (HUB, False)])
   def test_asks_the_stores_of_all_paths(self, weights, are_a_path, monkeypatch):
     asked = []
     monkeypatch.setattr(storage, "check_reachable", asked.append)
     changes = {"dataset.path": "gs://b/data", "system.cache_dir": "gs://b/c"}
-    check.check(make_config(**{"model.weights": weights, **changes}))
+    check_config(make_config(**{"model.weights": weights, **changes}))
     paths = {*changes.values(), *([weights] if are_a_path else [])}
     assert set(asked) == paths
 
   def test_opens_neither_data_nor_weights(self):
-    check.check(make_config())
+    check_config(make_config())
 
   def test_has_a_test_for_every_number(self):
     """A new field of a number needs a range, and a line in this file.

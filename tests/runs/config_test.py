@@ -52,8 +52,10 @@ class TestConfig:
         (kind,) = set(typing.get_args(kind)) - {types.NoneType}
       expected = section.get_ref(field).get_type()
       assert (typing.get_origin(kind) or kind) is expected, name
-      for entry in default if expected is tuple else ():
-        assert type(entry) is typing.get_args(kind)[0], name
+      if expected is tuple:
+        assert isinstance(default, tuple), name
+        for entry in default:
+          assert type(entry) is typing.get_args(kind)[0], name
 
   def test_bounds_every_number(self):
     for name, hint in DECLARED.items():

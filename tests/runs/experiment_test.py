@@ -4,8 +4,11 @@ import dataclasses
 import json
 import os
 import shutil
+from typing import cast
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
 import numpy as np
 import pytest
 
@@ -13,8 +16,9 @@ from decern_jax import models, strategies
 from decern_jax.data import transforms
 from decern_jax.features import embedding
 from decern_jax.runs import experiment
+from decern_jax.runs.config import Config
 from decern_jax.runs.round import draw_first_state
-from decern_jax.training import frozen
+from decern_jax.training import frozen, learner
 from decern_jax.training.recipe import Recipe
 from tests import tiny
 from tests.table import each
@@ -34,6 +38,17 @@ def make_config(folder):
   return tiny.write_inputs(
     folder, num_train=NUM_TRAIN, num_test=NUM_TEST, num_val=NUM_VAL
   )
+
+
+def split_of(assets: experiment.Assets, name: str) -> learner.PlacedSplit:
+  assert assets.splits is not None
+  return assets.splits[name]
+
+
+def train_features(assets: experiment.Assets) -> jax.Array:
+  features = split_of(assets, "train").features
+  assert isinstance(features, jax.Array)
+  return features
 
 
 @pytest.fixture
@@ -135,7 +150,7 @@ class TestLoad:
       # Features have length 1 or so and any sign: near 0 an entry has few
       # digits.
       np.testing.assert_allclose(
-        assets.splits["train"].features[position],
+        train_features(assets)[position],
         expected,
         rtol=1e-4,
         atol=1e-5,
@@ -146,8 +161,10 @@ class TestLoad:
   ):
     changes = {"system.num_devices": 2}
     two = experiment.load(make_config(cache=tmp_path, **changes))
-    assert two.splits["train"].features.sharding.mesh.size == 2
-    assert assets.splits["train"].features.sharding.mesh.size == 8
+    for found, num_devices in ((two, 2), (assets, 8)):
+      sharding = train_features(found).sharding
+      assert isinstance(sharding, NamedSharding)
+      assert sharding.mesh.size == num_devices
 
   def test_rejects_more_devices_than_there_are(self, make_config, no_training):
     with pytest.raises(ValueError, match="8 devices, got 9"):
@@ -156,7 +173,9 @@ class TestLoad:
   def test_computes_features_once(self, make_config, assets, no_training):
     second = experiment.load(make_config())
     for name, part in assets.splits.items():
-      np.testing.assert_array_equal(part.features, second.splits[name].features)
+      np.testing.assert_array_equal(
+        part.features, split_of(second, name).features
+      )
 
   @each(
     "changes",
@@ -187,14 +206,14 @@ class TestLoad:
   def test_features_hardly_depend_on_system(
     self, make_config, assets, tmp_path
   ):
-    expected = assets.splits["train"].features
+    expected = train_features(assets)
     changes = {
       "system.embed_batch_size": 5,
       "system.num_workers": 1,
       "system.num_devices": 1,
     }
     config = make_config(cache=tmp_path, **changes)
-    actual = experiment.load(config).splits["train"].features
+    actual = train_features(experiment.load(config))
     np.testing.assert_allclose(actual, expected[:32], rtol=1e-4, atol=1e-6)
 
   def test_shows_no_bar_where_there_is_no_terminal(
@@ -295,7 +314,8 @@ class TestWithLabels:
     names, labels = ("no", "yes"), np.arange(32, dtype=np.int32) % 2
     found = experiment.with_labels(assets, names, labels, num_labels=2)
     assert found.dataset.class_names == names
-    np.testing.assert_array_equal(found.splits["train"].labels[:32], labels)
+    train = split_of(found, "train")
+    np.testing.assert_array_equal(train.labels[:32], labels)
     assert found.task.label_counts is None
     assert not found.is_multi_label
     differing = {k for k, v in assets.digest.items() if found.digest[k] != v}
@@ -406,7 +426,7 @@ class TestFields:
       }
     )
     reads = set()
-    recorded = Recorded(config, reads)
+    recorded = cast(Config, Recorded(config, reads))
     assets = experiment.load(recorded)
     built = experiment.build(recorded, assets, seed=1, workdir=tmp_path)
     built.advance(built.init())
@@ -459,7 +479,8 @@ class TestBuild:
     def select(key, pool, **options):
       seen.append(options)
       positions = np.flatnonzero(np.asarray(pool.candidates))
-      return strategies.Selection(positions[: options["budget"]], None)
+      first = jnp.asarray(positions[: options["budget"]])
+      return strategies.Selection(first, None)
 
     row = dataclasses.replace(strategies.STRATEGIES[name], select=select)
     monkeypatch.setitem(strategies.STRATEGIES, name, row)

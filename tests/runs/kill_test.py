@@ -43,6 +43,7 @@ def kill(
   """Starts a run, and kills it a while after so many rounds are shown."""
   with start(folder, workdir) as process:
     shown = -1  # the line before the rounds
+    assert process.stdout is not None
     for line in process.stdout:
       shown += line.startswith(("Seed ", "round "))
       if shown == num_rounds:
@@ -72,7 +73,7 @@ class TestKill:
     reached = [0]
     for _ in range(NUM_KILLS):
       # A start with no round of its own traces its programs before the first.
-      num_new = rng.integers(0, 4)
+      num_new = int(rng.integers(0, 4))
       delay = rng.uniform(0, 2 * seconds if num_new else 3)
       kill(tmp_path, "killed", reached[-1] + num_new, delay)
       # Whatever a kill left is the beginning of the right run.

@@ -114,6 +114,7 @@ class TestRun:
       config.dataset, num_workers=2, cache_dir=config.system.cache_dir
     )
     assert 0 < len(thinned.train.ids) < 30
+    assert thinned.test is not None
     assert len(thinned.test.ids) == 10
 
 

@@ -237,6 +237,7 @@ class TestBuild:
 
     monkeypatch.setattr(sources, "load", watched)
     setup, _ = pretraining.build(make_config(num_val=num_val))
+    assert setup.probe is not None
     found = setup.probe(setup.backbone.variables)
     assert set(found) == {"knn_accuracy"}
     assert seen == ({"train", "val"} if num_val else {"train"})
@@ -252,6 +253,7 @@ class TestBuild:
 
     monkeypatch.setattr(sources, "load", with_labels)
     setup, _ = pretraining.build(make_config())
+    assert setup.probe is not None
     assert set(setup.probe(setup.backbone.variables)) == {"knn_macro_f1"}
 
   def test_backbone_has_the_bands_of_the_images(self, make_config, monkeypatch):

@@ -81,7 +81,8 @@ class TestFirstRun:
       r"round (\d): (\d+) labeled, test accuracy [\d.]+ %, val [\d.]+ %,"
       r" (\d) selected, [\d.]+ s"
     )
-    found = [re.fullmatch(pattern, line).groups() for line in rounds]
+    matches = [re.fullmatch(pattern, line) for line in rounds]
+    found = [match and match.groups() for match in matches]
     assert found == [("0", "4", "4"), ("1", "8", "4"), ("2", "12", "0")]
     assert re.fullmatch(r"Final test accuracy [\d.]+ %\. Results in .*", last)
 

@@ -23,7 +23,7 @@ def naive_loss(centers, rows) -> float:
   for j, center in enumerate(centers):
     others = np.delete(centers, j, axis=0)
     push.append(logsumexp(others @ center / TEMPERATURE))
-  return np.mean(push) - np.mean(pull)
+  return float(np.mean(push) - np.mean(pull))
 
 
 def naive_gradient(centers, rows) -> np.ndarray:
@@ -94,21 +94,21 @@ class TestLoss:
     )
 
   def test_matches_naive_loops(self):
-    rows = np.float32(self.rows)
+    rows = self.rows.astype(np.float32)
     value, gradient = self.value_and_gradient(np.ones(30, np.float32), rows)
     expected = naive_loss(self.centers, self.rows)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    expected = naive_gradient(np.float64(self.centers), self.rows)
+    expected = naive_gradient(self.centers.astype(np.float64), self.rows)
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
   def test_rows_without_weight_do_not_count(self):
-    weights = np.float32(np.arange(30) < 20)
-    value, _ = self.value_and_gradient(weights, np.float32(self.rows))
+    weights = (np.arange(30) < 20).astype(np.float32)
+    value, _ = self.value_and_gradient(weights, self.rows.astype(np.float32))
     expected = naive_loss(self.centers, self.rows[:20])
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
   def test_one_center_is_not_pushed(self):
-    rows = np.float32(self.rows)
+    rows = self.rows.astype(np.float32)
     value = active_ft.loss(
       *(jnp.asarray(array) for array in (rows[:1], rows, np.ones(30, "f4")))
     )

@@ -15,9 +15,10 @@ CAPS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 def naive_turned(pool, cap: float, *, is_multi_label: bool) -> np.ndarray:
   """Which predictions change in a mixture with any class, by a double loop."""
-  features = np.float64(pool.features)
+  features = np.asarray(pool.features, np.float64)
   labels = np.asarray(pool.labels)
-  kernel, bias = np.float64(pool.head.kernel), np.float64(pool.head.bias)
+  kernel = np.asarray(pool.head.kernel, np.float64)
+  bias = np.asarray(pool.head.bias, np.float64)
   classes = len(bias)
   turned = np.zeros(len(features), bool)
   for row in np.flatnonzero(pool.candidates):
@@ -90,10 +91,10 @@ class TestSelect:
 
   def test_certain_predictions_keep_their_direction(self, key):
     pool = pools.make_pool()
-    scores = alfa_mix.select(key, pool, budget=BUDGET).scores
+    scores = np.asarray(alfa_mix.select(key, pool, budget=BUDGET).scores)
     # Softmax and residual are rounded to 1 and 0, the gaps grow with the rest.
     sharp = pools.change(pool, head=jax.tree.map(lambda x: 500 * x, pool.head))
-    others = alfa_mix.select(key, sharp, budget=BUDGET).scores
+    others = np.asarray(alfa_mix.select(key, sharp, budget=BUDGET).scores)
     rows = pools.CANDIDATES
     assert np.isfinite(others).all()
     assert ((others > 0) == (scores > 0))[rows].mean() > 0.9

@@ -9,6 +9,7 @@ from decern_jax import strategies
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.head import LinearHead
 from decern_jax.strategies.api import list_strategies, score, select
+from tests import oracle
 from tests.table import each
 
 SIZE, DIM, CLASSES = 40, 5, 4
@@ -79,7 +80,7 @@ class TestSelect:
     "head",
     [
       (KERNEL, BIAS),
-      LinearHead(KERNEL, BIAS),
+      LinearHead(oracle.float32(KERNEL), oracle.float32(BIAS)),
       Linear(),
       Classifier(range(CLASSES)),
     ],
@@ -109,6 +110,7 @@ class TestSelect:
 
   def test_labeled_examples_are_no_candidates(self):
     found = select("margin", probs=PROBS, labels=LABELS, budget=len(UNLABELED))
+    assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(np.sort(found), UNLABELED)
 
   @each("as_mask", [True, False])
@@ -116,12 +118,14 @@ class TestSelect:
     wanted = np.array([3, 8, 21])
     candidates = np.isin(np.arange(SIZE), wanted) if as_mask else wanted
     found = select("margin", probs=PROBS, candidates=candidates, budget=3)
+    assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(np.sort(found), wanted)
 
   def test_scores_are_those_of_the_selected(self):
     indices, scores = select(
       "margin", probs=PROBS, budget=5, return_scores=True
     )
+    assert scores is not None
     margins = SORTED[:, -1] - SORTED[:, -2]
     np.testing.assert_allclose(scores, 1 - margins[indices], rtol=1e-5)
 
@@ -143,8 +147,9 @@ class TestSelect:
       features=jax.numpy.asarray(FEATURES),
       labels=jax.numpy.asarray(LABELS, np.int32),
     )
-    row = strategies.STRATEGIES["coreset"]
-    expected = row.select(jax.random.key(3), pool, budget=6)
+    coreset = strategies.STRATEGIES["coreset"].select
+    assert coreset is not None
+    expected = coreset(jax.random.key(3), pool, budget=6)
     found = select(
       "coreset", features=FEATURES, labels=LABELS, budget=6, seed=3
     )
@@ -153,9 +158,14 @@ class TestSelect:
   @each("as_argument", [True, False])
   def test_a_mesh_changes_nothing(self, as_argument):
     mesh = make_mesh(8)
-    options = {"mesh": mesh} if as_argument else {}
     probs = PROBS if as_argument else place_pool(PROBS, mesh)
-    found = select("margin", probs=probs, labels=LABELS, budget=6, **options)
+    found = select(
+      "margin",
+      probs=probs,
+      labels=LABELS,
+      budget=6,
+      mesh=mesh if as_argument else None,
+    )
     expected = select("margin", probs=PROBS, labels=LABELS, budget=6)
     np.testing.assert_array_equal(found, expected)
 
@@ -219,6 +229,7 @@ class TestLimits:
       "random", probs=PROBS, budget=20, groups=self.GROUPS, max_per_group=2
     )
     assert set(np.bincount(self.GROUPS[found])) == {2}
+    assert isinstance(found, np.ndarray)
     assert len(np.unique(found)) == 20
 
   def test_quotas_are_filled_exactly(self):
@@ -234,6 +245,7 @@ class TestLimits:
     assert sorted(sites[found]) == ["north"] * 5 + ["west"] * 2
     order = [i for i in BY_MARGIN if sites[i] == "north"][:5]
     assert set(order) <= set(found)
+    assert scores is not None
     margins = SORTED[:, -1] - SORTED[:, -2]
     np.testing.assert_allclose(scores, 1 - margins[found], rtol=1e-5)
 
@@ -294,6 +306,7 @@ class TestListStrategies:
     badge = found["badge"]
     assert badge.needs == ("features", "probs")
     assert badge.summary.startswith("Selects")
+    assert badge.source is not None
     assert "ICLR 2020" in badge.source
     assert badge.single_label
     assert badge.multi_label

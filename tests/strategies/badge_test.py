@@ -13,8 +13,9 @@ from tests.table import each
 
 def gradients(features, probs, *, is_multi_label=False) -> np.ndarray:
   """The gradients by the head's kernel: [pool, classes · dim]."""
-  features, residuals = np.float64(features), np.float64(probs)
-  for row, p in enumerate(np.float64(probs)):
+  features = np.array(features, np.float64)
+  residuals = np.array(probs, np.float64)
+  for row, p in enumerate(np.asarray(probs, np.float64)):
     if is_multi_label:
       residuals[row] -= p >= 0.5
     else:
@@ -45,8 +46,8 @@ def make_pool(features, probs, candidates) -> Pool:
   return pools.make_pool(
     labeled=~candidates,
     candidates=candidates,
-    features=np.float32(features),
-    probs=np.float32(probs),
+    features=np.asarray(features, np.float32),
+    probs=np.asarray(probs, np.float32),
   )
 
 
@@ -65,13 +66,15 @@ class TestSelect:
     np.testing.assert_array_equal(found.indices, expected)
     lengths = np.linalg.norm(embedded, axis=1)
     np.testing.assert_allclose(
-      found.scores, np.where(CANDIDATES, lengths, 0.0), rtol=1e-4
+      np.asarray(found.scores),
+      np.where(CANDIDATES, lengths, 0.0),
+      rtol=1e-4,
     )
 
   def test_the_origin_is_no_center(self):
     # One example far out, the others in one place halfway: had the origin been
     # a center the others would be as near to it as to the first.
-    features = np.float32([[8.0], [4.0], [4.0], [4.0], [0.0]])
+    features = np.array([[8.0], [4.0], [4.0], [4.0], [0.0]], np.float32)
     probs = np.tile([0.6, 0.4], (5, 1))
     pool = make_pool(features, probs, np.ones(5, bool))
     drawn = []

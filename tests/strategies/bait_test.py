@@ -11,7 +11,8 @@ from tests.table import each
 
 def naive_select(pool, budget: int) -> list[int]:
   """Forward and backward, by inverting the information of every trial."""
-  features, probs = np.float64(pool.features), np.float64(pool.probs)
+  features = np.asarray(pool.features, np.float64)
+  probs = np.asarray(pool.probs, np.float64)
   candidates = np.asarray(pool.candidates)
   labeled = np.asarray(pool.labeled)
   weights = (probs * (1.0 - probs)).sum(axis=1)

@@ -15,7 +15,7 @@ OPTIONS = {"num_dropout_passes": 5, "dropout_rate": 0.3}
 def naive_passes(key, *, num_dropout_passes, dropout_rate) -> np.ndarray:
   """The logits of every pass, by dropping features: [passes, pool, classes]."""
   features, kernel, bias = (
-    np.float64(array)
+    np.asarray(array, np.float64)
     for array in (
       pools.FEATURES,
       pools.KERNEL,
@@ -70,14 +70,14 @@ class TestSelect:
     pool = pools.change(
       pool, head=pool.head._replace(kernel=np.zeros_like(pool.head.kernel))
     )
-    scores = bald.select(key, pool, budget=5, **OPTIONS).scores
+    scores = np.asarray(bald.select(key, pool, budget=5, **OPTIONS).scores)
     np.testing.assert_allclose(scores, 0.0, atol=1e-6)
-    assert (np.asarray(scores) >= 0.0).all()
+    assert (scores >= 0.0).all()
 
   def test_a_rate_near_none_changes_no_prediction(self, key):
     options = {**OPTIONS, "dropout_rate": 1e-7}
     pool = pools.make_pool()
-    scores = bald.select(key, pool, budget=5, **options).scores
+    scores = np.asarray(bald.select(key, pool, budget=5, **options).scores)
     np.testing.assert_allclose(scores, 0.0, atol=1e-6)
 
   def test_holds_no_pass_but_the_current(self):

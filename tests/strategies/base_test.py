@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -61,7 +62,7 @@ class TestOption:
 
 class TestRegister:
   def test_adds_a_strategy_with_its_options(self, table):
-    row = base.register(Strategy("mine", lambda: None, options=(COUNT, KIND)))
+    row = base.register(Strategy("mine", pools.select, options=(COUNT, KIND)))
     assert table == {"mine": row}
     assert base.declared_options() == {"count": COUNT, "kind": KIND}
     assert list(base.declared_options()) == ["count", "kind"]
@@ -144,6 +145,8 @@ class TestPool:
     np.testing.assert_array_equal(pool.labeled, pools.LABELED)
 
   def test_is_a_pytree_that_keeps_what_is_absent(self):
-    pool = base.Pool(candidates=pools.CANDIDATES, probs=pools.PROBS)
+    pool = base.Pool(
+      candidates=jnp.asarray(pools.CANDIDATES), probs=jnp.asarray(pools.PROBS)
+    )
     assert len(jax.tree.leaves(pool)) == 2
     assert jax.tree.map(lambda x: x[:3], pool).features is None

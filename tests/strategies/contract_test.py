@@ -117,6 +117,7 @@ class TestSelect:
     expected = compiled(name, is_multi_label)
     np.testing.assert_array_equal(found[0], expected[0])
     if expected[1] is not None:
+      assert found[1] is not None
       np.testing.assert_array_equal(
         found[1][CANDIDATES], expected[1][CANDIDATES]
       )
@@ -134,6 +135,7 @@ class TestSelect:
     expected = compiled(name, is_multi_label)
     np.testing.assert_array_equal(found[0], expected[0])
     if expected[1] is not None:
+      assert found[1] is not None
       # Products of fewer rows are rounded differently.
       np.testing.assert_allclose(
         found[1][CANDIDATES], expected[1][CANDIDATES], rtol=2e-6

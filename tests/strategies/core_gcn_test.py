@@ -31,7 +31,9 @@ def naive_hidden(key, features, labeled, candidates) -> np.ndarray:
   is_labeled, is_unlabeled = labeled[valid], candidates[valid]
   start_key, dropout_key = jax.random.split(key)
   network = core_gcn.initial_network(start_key, features.shape[1])
-  kernel, bias, out, out_bias = (np.float64(array) for array in network)
+  kernel, bias, out, out_bias = (
+    np.asarray(array, np.float64) for array in network
+  )
   params = [kernel, bias, out[:, 0], out_bias[0]]
   means, squares = ([np.zeros_like(p) for p in params] for _ in range(2))
   for epoch in range(200):
@@ -39,7 +41,7 @@ def naive_hidden(key, features, labeled, candidates) -> np.ndarray:
     keep = jax.random.bernoulli(
       jax.random.fold_in(dropout_key, epoch), 0.7, (128,)
     )
-    keep = np.float64(keep) / 0.7
+    keep = np.asarray(keep, np.float64) / 0.7
     linear = inputs @ kernel + bias
     hidden = np.maximum(linear, 0.0) * keep
     logits = adjacency @ (hidden @ out) + out_bias

@@ -10,7 +10,7 @@ from tests.strategies.pools import BUDGET, ROWS
 
 
 def naive(features, labeled, candidates, budget) -> list[int]:
-  features = np.float64(features)
+  features = np.asarray(features, np.float64)
   centers = list(np.flatnonzero(labeled))
   taken = []
   for _ in range(budget):
@@ -32,7 +32,7 @@ class TestSelect:
     assert found.scores is None
 
   def test_keeps_away_from_the_labeled(self, key):
-    features = np.float32([[0.0], [0.1], [10.0], [10.2], [4.0]])
+    features = np.array([[0.0], [0.1], [10.0], [10.2], [4.0]], np.float32)
     labeled = np.array([True, False, False, False, False])
     pool = pools.make_pool(
       labeled=labeled,
@@ -57,9 +57,9 @@ def naive_kmeans(key, pool) -> list[int]:
     pool.candidates.astype(np.float32),
     num_clusters=BUDGET,
   )
-  features = np.float64(pool.features)
+  features = np.asarray(pool.features, np.float64)
   taken = []
-  for center in np.float64(clusters.centers):
+  for center in np.asarray(clusters.centers, np.float64):
     free = [i for i in np.flatnonzero(pool.candidates) if i not in taken]
     distances = np.linalg.norm(features[free] - center, axis=1)
     taken.append(free[int(np.argmin(distances))])

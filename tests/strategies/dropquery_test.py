@@ -12,8 +12,9 @@ FORMS = [(dropquery.select, False), (dropquery.select_multi_label, True)]
 
 def naive_fractions(key, pool, *, is_multi_label: bool) -> np.ndarray:
   """How often the prediction changes, by dropping coordinates one by one."""
-  features = np.float64(pool.features)
-  kernel, bias = np.float64(pool.head.kernel), np.float64(pool.head.bias)
+  features = np.asarray(pool.features, np.float64)
+  kernel = np.asarray(pool.head.kernel, np.float64)
+  bias = np.asarray(pool.head.bias, np.float64)
   dropout_key, _ = jax.random.split(key)
   fractions = np.zeros(len(features))
 

@@ -27,7 +27,7 @@ def draw_stages(size: int) -> tuple[jax.Array, ...]:
 def naive_predictions(module, stages) -> np.ndarray:
   module = jax.tree.map(np.float64, module)
   hidden = [
-    np.maximum(np.float64(stage) @ layer.kernel + layer.bias, 0.0)
+    np.maximum(np.asarray(stage, np.float64) @ layer.kernel + layer.bias, 0.0)
     for layer, stage in zip(module.hidden, stages, strict=True)
   ]
   output = module.output
@@ -37,12 +37,11 @@ def naive_predictions(module, stages) -> np.ndarray:
 def naive_ranking(predicted, losses) -> float:
   pairs = [(i, len(losses) - 1 - i) for i in range(len(losses) // 2)]
   signs = [1.0 if losses[i] > losses[j] else -1.0 for i, j in pairs]
-  return np.mean(
-    [
-      max(0.0, 1.0 - sign * (predicted[i] - predicted[j]))
-      for sign, (i, j) in zip(signs, pairs, strict=True)
-    ]
-  )
+  losses = [
+    max(0.0, 1.0 - sign * (predicted[i] - predicted[j]))
+    for sign, (i, j) in zip(signs, pairs, strict=True)
+  ]
+  return float(np.mean(losses))
 
 
 class TestInit:

@@ -9,13 +9,14 @@ from tests.strategies.pools import BUDGET
 
 def naive_deviations(key, pool) -> np.ndarray:
   """The deviations of the logits under all noises, side by side."""
-  features = np.float64(pool.features)
-  kernel, bias = np.float64(pool.head.kernel), np.float64(pool.head.bias)
+  features = np.asarray(pool.features, np.float64)
+  kernel = np.asarray(pool.head.kernel, np.float64)
+  bias = np.asarray(pool.head.bias, np.float64)
   logits = features @ kernel + bias
   stacked = []
   for index in range(30):
     noise = noise_stability.draw_noise(key, index, pool.head.kernel)
-    noisy = features @ (kernel + np.float64(noise)) + bias
+    noisy = features @ (kernel + np.asarray(noise, np.float64)) + bias
     stacked.append(noisy - logits)
   sizes = np.linalg.norm(logits, axis=1, keepdims=True)
   return np.concatenate(stacked, axis=1) / sizes
@@ -23,7 +24,7 @@ def naive_deviations(key, pool) -> np.ndarray:
 
 def naive_select(deviations, candidates, budget) -> list[int]:
   """The longest first, then the farthest from all that are taken."""
-  rows = np.flatnonzero(candidates)
+  rows = np.flatnonzero(candidates).tolist()
   lengths = np.linalg.norm(deviations, axis=1)
   taken = [max(rows, key=lambda row: lengths[row])]
   while len(taken) < budget:
@@ -49,7 +50,9 @@ class TestSelect:
     )
     expected = np.linalg.norm(deviations, axis=1)
     expected = np.where(pools.CANDIDATES, expected, 0.0)
-    np.testing.assert_allclose(selection.scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(
+      np.asarray(selection.scores), expected, rtol=1e-4
+    )
 
   def test_takes_the_longest_alone(self, key):
     selection = noise_stability.select(key, pools.make_pool(), budget=1)

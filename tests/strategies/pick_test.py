@@ -18,7 +18,7 @@ PICKS = pick.CLUSTER_PICK.choices
 
 
 class TestTakeHighest:
-  scores = np.float32([0.1, 0.9, 0.5, 0.9, -2.0, 0.7, 0.5])
+  scores = np.array([0.1, 0.9, 0.5, 0.9, -2.0, 0.7, 0.5], np.float32)
   candidates = np.array([True, True, False, True, True, False, True])
 
   @each("num_devices", [1, 8])
@@ -105,10 +105,10 @@ def naive_pick(
   )
   points = np.zeros((size, FEATURES.shape[1]), np.float32)
   points[: len(shortlist)] = FEATURES[shortlist]
-  weights = np.float32(np.arange(size) < len(shortlist))
+  weights = (np.arange(size) < len(shortlist)).astype(np.float32)
   clusters = weighted_kmeans(key, points, weights, num_clusters=BUDGET)
   picked = []
-  for c, center in enumerate(np.float64(clusters.centers)):
+  for c, center in enumerate(np.asarray(clusters.centers, np.float64)):
     members = shortlist[np.asarray(clusters.assignments)[: len(shortlist)] == c]
     if len(members) and pick == "nearest_center":
       squares = ((FEATURES[members] - center) ** 2).sum(axis=1)
@@ -160,7 +160,7 @@ class TestPickFromClusters:
     self, cluster_pick
   ):
     # Three places for more clusters.
-    features = np.float32(np.arange(ROWS) % 3)[:, None]
+    features = (np.arange(ROWS) % 3).astype(np.float32)[:, None]
     features = np.repeat(features, pools.DIM, axis=1)
     pool = pools.make_pool(features=features)
     found = pick_from(pool, cluster_pick=cluster_pick)
@@ -180,7 +180,7 @@ class TestPickFromClusters:
     features = FEATURES.copy()
     groups = rows // 2 % BUDGET
     features[:, 0] += 1000.0 * groups
-    scores = -np.float32(rows)
+    scores = -np.asarray(rows, np.float32)
     found = pick_from(pools.make_pool(features=features, auxiliary=scores))
     assert sorted(groups[found]) == list(range(BUDGET))
 
@@ -258,14 +258,14 @@ def naive_diverse(key, wanted) -> list[int]:
   points = oracle.normalize(FEATURES)
   clusters = weighted_kmeans(
     jax.random.split(key)[1],
-    np.float32(points),
-    np.float32(wanted),
+    np.asarray(points, np.float32),
+    np.asarray(wanted, np.float32),
     num_clusters=BUDGET,
   )
   left, picked = set(np.flatnonzero(wanted)), []
-  for center in np.float64(clusters.centers):
+  for center in np.asarray(clusters.centers, np.float64):
     distance = {row: ((points[row] - center) ** 2).sum() for row in left}
-    picked.append(min(left, key=distance.get))
+    picked.append(min(left, key=distance.__getitem__))
     left.remove(picked[-1])
   return picked
 
@@ -277,7 +277,8 @@ class TestPickDiverse:
     assert WANTED[picked].all()
 
   def test_ignores_the_length_of_features(self, key):
-    features = FEATURES * np.float32(np.linspace(0.5, 2.0, ROWS))[:, None]
+    lengths = np.linspace(0.5, 2.0, ROWS, dtype=np.float32)
+    features = FEATURES * lengths[:, None]
     picked = pick_diverse(key, WANTED, features=features)
     assert set(picked) == set(pick_diverse(key, WANTED))
 

@@ -6,6 +6,7 @@ and select `BUDGET` examples wherever they can.
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ LABELED = (np.arange(ROWS) % 9 == 4) & ~OUTSIDE
 CANDIDATES = ~LABELED & ~OUTSIDE
 NO_ROWS = np.zeros(ROWS, bool)
 # Large, but its square is a float32.
-GARBAGE = np.float32(1e15)
+GARBAGE = 1e15
 # The last class has no label.
 LABELS = np.where(LABELED, np.arange(ROWS) % (CLASSES - 1), -1)
 
@@ -38,17 +39,18 @@ def make_problem(seed: int = 0) -> oracle.Problem:
   problem = oracle.make_problem(seed, pool=ROWS, dim=DIM, classes=CLASSES)
   groups = np.random.default_rng(seed).integers(0, 15, ROWS)
   shifts = np.random.default_rng(seed + 1).normal(size=(15, DIM))
-  features = np.float32(0.6 * problem.features + 2.0 * shifts[groups])
+  features = 0.6 * problem.features + 2.0 * shifts[groups]
+  features = features.astype(np.float32)
   probs = oracle.predict(features, problem.kernel, problem.bias)
-  return problem._replace(features=features, probs=np.float32(probs))
+  return problem._replace(features=features, probs=probs.astype(np.float32))
 
 
 PROBLEM = make_problem()
 FEATURES, PROBS = PROBLEM.features, PROBLEM.probs
 KERNEL, BIAS = PROBLEM.kernel, PROBLEM.bias
 # Probabilities of several labels per example: their sum is not 1.
-LOGITS = np.float64(FEATURES) @ KERNEL + BIAS
-LABEL_PROBS = np.float32(1.0 / (1.0 + np.exp(-LOGITS)))
+LOGITS = FEATURES.astype(np.float64) @ KERNEL + BIAS
+LABEL_PROBS = (1.0 / (1.0 + np.exp(-LOGITS))).astype(np.float32)
 PREVIOUS_PROBS = np.random.default_rng(7).random((ROWS, CLASSES), np.float32)
 AUXILIARY = np.random.default_rng(8).normal(size=ROWS).astype(np.float32)
 MULTI_LABELS = np.where(
@@ -126,9 +128,10 @@ def select(
 ) -> Selection:
   """Selects from a pool that has no more than the strategy declares."""
   strategy = STRATEGIES[name]
-  kept = {"candidates": pool.candidates}
+  kept: dict[str, Any] = {"candidates": pool.candidates}
   kept |= {need: getattr(pool, need) for need in strategy.needs}
   form = strategy.form(is_multi_label=is_multi_label)
+  assert form is not None
   return form(
     jax.random.key(seed),
     Pool(**kept),
@@ -162,7 +165,9 @@ def temporary_floats(select: Callable, pool: Pool, **options) -> float:
   """The most floats that a selection holds beside the pool."""
   jitted = jax.jit(lambda key, pool: select(key, pool, **options).indices)
   compiled = jitted.lower(jax.random.key(0), pool).compile()
-  return compiled.memory_analysis().temp_size_in_bytes / 4
+  analysis = compiled.memory_analysis()
+  assert analysis is not None
+  return analysis.temp_size_in_bytes / 4
 
 
 def wide_pool(*, rows: int, dim: int, classes: int) -> Pool:

@@ -62,7 +62,9 @@ def naive_delta(key, pool) -> float:
 def make_pool(features, labeled=None) -> Pool:
   labeled = np.zeros(len(features), bool) if labeled is None else labeled
   return pools.make_pool(
-    labeled=labeled, candidates=~labeled, features=np.float32(features)
+    labeled=labeled,
+    candidates=~labeled,
+    features=np.asarray(features, np.float32),
   )
 
 
@@ -106,7 +108,7 @@ class TestSelect:
 
   def test_counts_the_last_partial_block(self, key):
     # Most of the larger group lies past the first block of rows.
-    groups = np.float32(np.arange(ROWS) >= 100)
+    groups = (np.arange(ROWS) >= 100).astype(np.float32)
     features = np.stack([groups, 1.0 - groups], axis=1)
     assert select(key, make_pool(features), 0.5)[0] >= 100
 

@@ -24,7 +24,7 @@ def cluster(key, pool, budget) -> np.ndarray:
 
 def typicality(features, rows) -> np.ndarray:
   """The typicality of a cluster's candidates."""
-  features = np.float64(features)
+  features = np.asarray(features, np.float64)
   num_neighbors = max(1, min(20, len(rows) // 2))
   values = []
   for i in rows:
@@ -58,7 +58,7 @@ def make_pool(features, labeled) -> Pool:
   return pools.make_pool(
     labeled=labeled,
     candidates=~labeled,
-    features=np.float32(features),
+    features=np.asarray(features, np.float32),
     probs=np.zeros((len(features), 2), np.float32),
   )
 
@@ -80,11 +80,13 @@ class TestSelect:
     pool = make_pool(pools.FEATURES, rows < 0)
     found = typiclust.select(key, pool, budget=1)
     expected = typicality(pool.features, rows)
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
+    np.testing.assert_allclose(np.asarray(found.scores), expected, rtol=1e-4)
     assert found.indices[0] == expected.argmax()
 
   def test_takes_the_middle_of_the_cluster_without_labels(self, key):
-    near = np.float32([[0, 1], [1, 0], [-1, 0], [0, -1], [0, 0], [0, 2]])
+    near = np.array(
+      [[0, 1], [1, 0], [-1, 0], [0, -1], [0, 0], [0, 2]], np.float32
+    )
     features = np.concatenate([near, near + 100.0])
     pool = make_pool(features, np.arange(12) == 7)
     found = typiclust.select(key, pool, budget=1)

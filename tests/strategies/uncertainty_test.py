@@ -24,11 +24,12 @@ def closeness(probs) -> np.ndarray:
 
 def gradient_lengths(features, probs, labels) -> np.ndarray:
   """Lengths of the gradients by the kernel, outer product by outer product."""
-  residuals = np.float64(probs) - labels
+  features = np.asarray(features, np.float64)
+  residuals = np.asarray(probs, np.float64) - labels
   return np.array(
     [
       np.linalg.norm(np.outer(h, r))
-      for h, r in zip(np.float64(features), residuals, strict=True)
+      for h, r in zip(features, residuals, strict=True)
     ]
   )
 
@@ -81,11 +82,12 @@ class TestScores:
   @each("name", ["gradient_magnitude", "temporal_discrepancy"])
   def test_ignore_which_answer_of_a_label_is_yes(self, name):
     pool = pools.make_pool(is_multi_label=True)
+    assert pool.previous_probs is not None
     flipped = pools.change(
       pool, probs=1.0 - pool.probs, previous_probs=1.0 - pool.previous_probs
     )
     found, expected = (
-      pools.select(name, one, is_multi_label=True).scores
+      np.asarray(pools.select(name, one, is_multi_label=True).scores)
       for one in (flipped, pool)
     )
     np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -3,6 +3,7 @@
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -83,8 +84,9 @@ class TestEvaluateHead:
 
 class TestSummarize:
   def test_divides_by_the_number_of_examples(self):
-    examples, correct = np.int32([6, 0, 2]), np.int32([5, 0, 1])
-    totals = evaluation.Totals(examples, correct, np.float32(4.0))
+    totals = evaluation.Totals(
+      jnp.array([6, 0, 2]), jnp.array([5, 0, 1]), jnp.array(4.0)
+    )
     summary = evaluation.summarize(totals)
     assert summary == {
       "accuracy": 0.75,
@@ -104,14 +106,15 @@ class TestSummarize:
       # A class that is guessed and has no example.
       warnings.filterwarnings("ignore", message="y_pred contains classes")
       balanced = metrics.balanced_accuracy_score(truth, guess)
+    # Its types are guessed from the defaults.
     recalls = metrics.recall_score(
       truth,
       guess,
       labels=range(NUM_CLASSES),
-      average=None,
-      zero_division=np.nan,
+      average=None,  # pyright: ignore[reportArgumentType]
+      zero_division=np.nan,  # pyright: ignore[reportArgumentType]
     )
-    expected = [None if np.isnan(r) else float(r) for r in recalls]
+    expected = [None if np.isnan(r) else float(r) for r in np.asarray(recalls)]
     assert summary["class_accuracy"] == pytest.approx(expected)
     assert summary["balanced_accuracy"] == pytest.approx(balanced)
     assert summary["accuracy"] == metrics.accuracy_score(truth, guess)
@@ -119,7 +122,7 @@ class TestSummarize:
 
   def test_balanced_and_plain_accuracy_agree_on_equal_classes(self):
     totals = evaluation.Totals(
-      np.full(4, 8, np.int32), np.int32([8, 2, 5, 0]), np.float32(1.0)
+      jnp.full(4, 8), jnp.array([8, 2, 5, 0]), jnp.array(1.0)
     )
     summary = evaluation.summarize(totals)
     assert summary["balanced_accuracy"] == summary["accuracy"]

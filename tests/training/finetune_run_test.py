@@ -2,8 +2,10 @@
 
 import functools
 import itertools
+from typing import cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from decern_jax.data import augmentation, transforms
 from decern_jax.features import embedding
 from decern_jax.ops.head import logits
 from decern_jax.runs import check, driver, experiment, model_file, records
+from decern_jax.runs.config import Config
 from decern_jax.training import finetune, rounds
 from tests import tasks, tiny
 from tests.table import each
@@ -32,7 +35,7 @@ class Run:
   """
 
   def __init__(self, folder, **changes):
-    self.config = tiny.make_config(
+    config = tiny.make_config(
       folder / "data",
       folder / "weights.safetensors",
       folder / "cache",
@@ -47,6 +50,7 @@ class Run:
       system__checkpoint_seconds=0.0,
       **changes,
     )
+    self.config = cast(Config, config)
     check.check(self.config)
     self.assets = experiment.load(self.config)
     self.asked: list[tuple[str, int]] = []
@@ -170,6 +174,7 @@ class TestPublishedScope:
   def test_model_has_the_accuracy_of_the_last_record(self, published, finished):
     workdir, _ = finished
     model, test = load_model(published, workdir), published.assets.dataset.test
+    assert model.head is not None
     images = np.stack(
       [
         transforms.resize_and_center_crop(
@@ -178,7 +183,8 @@ class TestPublishedScope:
         for position in range(len(test.ids))
       ]
     )
-    outputs = logits(model.head, model.apply(model.variables, images))
+    features = model.apply(model.variables, jnp.asarray(images))
+    outputs = logits(model.head, features)
     correct = np.asarray(outputs).argmax(axis=1) == test.labels
     last = records.read(workdir)[-1]
     assert last["test"]["accuracy"] == correct.mean()

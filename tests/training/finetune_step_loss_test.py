@@ -82,7 +82,7 @@ def joint_loss(trained, images, labels, passes):
 def oracle(batches):
   trained = jax.tree.map(np.asarray, (make_case().params, HEAD, MODULE))
   adam = networks.NaiveAdam(trained)
-  rates, losses = learning_rates(RECIPE, np.arange(RECIPE.num_epochs)), []
+  rates, losses = learning_rates(RECIPE, jnp.arange(RECIPE.num_epochs)), []
   compute = jax.jit(joint_loss, static_argnums=3)
   for index, batch in enumerate(batches):
     (_, loss), gradient = compute(adam.params, *batch, index < NUM_PASSING)
@@ -151,8 +151,8 @@ class TestTrainStep:
     state, losses = run(split)
     np.testing.assert_allclose(losses, trained[1], rtol=1e-4)
     assert_close(state.backbone, trained[0].backbone)
-    modules = state.auxiliary, trained[0].auxiliary
-    assert_close(*map(kernels, modules), 1e-3)
+    found, expected = map(kernels, (state.auxiliary, trained[0].auxiliary))
+    assert_close(found, expected, 1e-3)
 
   def test_in_chunks_equals_the_whole_batch(self, trained):
     state, losses = run(BATCHES, in_chunks=True)

@@ -31,7 +31,7 @@ def oracle(case: Case, batches, *, use_batch_statistics: bool):
     jax.tree.map(np.asarray, (dict(case.params), tuple(HEAD)))
   )
   stats = case.variables.get("batch_stats", {})
-  rates = learning_rates(case.recipe, np.arange(case.recipe.num_epochs))
+  rates = learning_rates(case.recipe, jnp.arange(case.recipe.num_epochs))
   losses = []
   compute_gradient = full_gradient(case.use_norm, use_batch_statistics)
   for index, (images, labels) in enumerate(batches):

@@ -1,6 +1,7 @@
 """Tests of decern_jax/training/finetune.py, on tiny images."""
 
 import dataclasses
+from typing import Any
 
 from flax import traverse_util
 import jax
@@ -189,7 +190,7 @@ class TestEmbed:
   def test_is_asked_with_the_trained_variables(self, setup, tmp_path):
     asked = []
 
-    def embed(variables, wanted):
+    def embed(variables, wanted) -> dict[str, Any]:
       asked.append((variables, wanted))
       return {"test": "part"}
 

@@ -1,6 +1,7 @@
 """Tests of decern_jax/training/frozen.py, on features of its own."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,7 +172,8 @@ class TestRun:
     assert compiled == []
 
   def test_compiles_training_once_for_all_seeds(self, task, parts):
-    fit_head.clear_cache()
+    jitted: Any = fit_head
+    jitted.clear_cache()
     for seed in (1, 2):
       tasks.run(task, parts, "random", seed=seed)
-    assert fit_head._cache_size() == 1
+    assert jitted._cache_size() == 1

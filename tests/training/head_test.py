@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,11 +63,11 @@ class TestCrossEntropy:
 
 def naive_fit(head, features, labels, recipe) -> tuple[LinearHead, list[float]]:
   """Adam in NumPy, all rows in one batch."""
-  parameters = [np.float64(array) for array in head]
+  parameters = [oracle.float64(array) for array in head]
   moments = [[np.zeros_like(p), np.zeros_like(p)] for p in parameters]
   losses, onehot = [], np.eye(len(head.bias))[labels]
-  rates = np.float64(learning_rates(recipe, jnp.arange(recipe.num_epochs)))
-  for step, rate in enumerate(rates, start=1):
+  rates = learning_rates(recipe, jnp.arange(recipe.num_epochs))
+  for step, rate in enumerate(np.asarray(rates, np.float64), start=1):
     probs = oracle.predict(features, *parameters)
     losses.append(-np.log(probs[np.arange(len(labels)), labels]).mean())
     residual = (probs - onehot) / len(labels)
@@ -108,7 +109,7 @@ def visits(num_rows: int, *, batch_size: int, num_epochs=6, seed=0, steps=None):
   capacity = 12
   problem = oracle.make_problem()._replace(
     features=64.0 * 2.0 ** np.arange(capacity, dtype=np.float32)[:, None],
-    kernel=np.float32([[0.0, 1.0]]),
+    kernel=np.array([[0.0, 1.0]], np.float32),
     bias=np.zeros(2, np.float32),
   )
   _, losses = fit(
@@ -223,7 +224,8 @@ class TestFitHead:
     problem = oracle.make_problem()
     recipe = dataclasses.replace(SHORT, batch_size=8)
     fit(problem, self.labels, num_rows=40, recipe=recipe)
-    before = fit_head._cache_size()
+    jitted: Any = fit_head
+    before = jitted._cache_size()
     for round_num, num_rows in enumerate((5, 8, 16, 31)):
       fit(
         problem,
@@ -232,4 +234,4 @@ class TestFitHead:
         recipe=recipe,
         seed=round_num,
       )
-    assert fit_head._cache_size() == before
+    assert jitted._cache_size() == before

@@ -1,5 +1,6 @@
 """Tests of decern_jax/training/learner.py."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ class TestPlace:
     padded = 64
     assert part.features.shape == (padded, DIM)
     assert part.labels.shape == part.valid.shape == (padded,)
-    np.testing.assert_array_equal(part.features[:POOL], rows)
+    np.testing.assert_array_equal(np.asarray(part.features)[:POOL], rows)
     np.testing.assert_array_equal(part.labels[:POOL], labels)
     assert np.asarray(part.valid).tolist() == [True] * POOL + [False] * 3
 
@@ -24,6 +25,7 @@ class TestPlace:
     rows, labels = draw(POOL, 1)
     part = learner.place(rows, make_split("train", labels), make_mesh(8))
     for array in (part.features, part.labels, part.valid):
+      assert isinstance(array, jax.Array)
       assert len(array.sharding.device_set) == 8
       assert array.addressable_shards[0].data.shape[0] == 8
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import itertools
+from typing import cast
 
 import numpy as np
 import pytest
 
 from decern_jax.distributed import processes
 from decern_jax.runs import check, driver, experiment, model_file, records
+from decern_jax.runs.config import Config
 from decern_jax.strategies import learning_loss
 from decern_jax.training import finetune
 from tests import tasks, tiny
@@ -39,7 +41,7 @@ def make_run(folder):
     num_devices: int = 1,
     **changes,
   ):
-    config = tiny.make_config(
+    made = tiny.make_config(
       folder / "data",
       folder / "weights.safetensors",
       folder / "cache",
@@ -52,6 +54,7 @@ def make_run(folder):
       system__checkpoint_seconds=0.0,
       **changes,
     )
+    config = cast(Config, made)
     check.check(config)
     assets = experiment.load(config)
 

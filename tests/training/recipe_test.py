@@ -4,6 +4,7 @@ from dataclasses import replace
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from decern_jax.training.recipe import (
@@ -35,12 +36,12 @@ BY_STEP = Recipe(
 def rates_of(**changes) -> np.ndarray:
   """The rates by epoch."""
   recipe = replace(PUBLISHED, **changes)
-  return np.asarray(learning_rates(recipe, np.arange(recipe.num_epochs)))
+  return np.asarray(learning_rates(recipe, jnp.arange(recipe.num_epochs)))
 
 
 def step_rates(**changes) -> np.ndarray:
   recipe = replace(BY_STEP, **changes)
-  steps = np.arange(recipe.num_steps)
+  steps = jnp.arange(recipe.num_steps)
   return np.asarray(learning_rates(recipe, steps, by_step=True))
 
 
@@ -108,11 +109,11 @@ def optimize(optimizer: str, weight_decay: float):
 
 def naive_adamw(name: str, weight_decay: float) -> np.ndarray:
   """Algorithm 2 of Loshchilov and Hutter, "Decoupled weight decay"."""
-  value = np.float64(PARAMS[name])
+  value = PARAMS[name].astype(np.float64)
   first = second = np.zeros_like(value)
   for count, gradient in enumerate(GRADIENTS, start=1):
     first = 0.9 * first + 0.1 * gradient[name]
-    second = 0.999 * second + 0.001 * np.float64(gradient[name]) ** 2
+    second = 0.999 * second + 0.001 * gradient[name].astype(np.float64) ** 2
     move = first / (1 - 0.9**count)
     move /= np.sqrt(second / (1 - 0.999**count)) + 1e-8
     decay = weight_decay if name == "kernel" else 0.0
@@ -122,10 +123,10 @@ def naive_adamw(name: str, weight_decay: float) -> np.ndarray:
 
 def naive_lars(name: str, weight_decay: float) -> np.ndarray:
   """You et al., "Large Batch Training", with a trust ratio for kernels only."""
-  value = np.float64(PARAMS[name])
+  value = PARAMS[name].astype(np.float64)
   momentum = np.zeros_like(value)
   for gradient, rate in zip(GRADIENTS, RATES, strict=True):
-    move = np.float64(gradient[name])
+    move = gradient[name].astype(np.float64)
     if name == "kernel":
       move = move + weight_decay * value
       move *= 1e-3 * np.linalg.norm(value) / np.linalg.norm(move)

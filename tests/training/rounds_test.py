@@ -160,11 +160,11 @@ class TestRoundKey:
     assert len(set(keys)) == len(keys)
 
   def test_draws_of_two_purposes_are_uncorrelated(self):
-    draws = [
-      jax.random.normal(round_key(1, purpose, 0), (4096,))
+    first, second = (
+      np.asarray(jax.random.normal(round_key(1, purpose, 0), (4096,)))
       for purpose in ("query", "order")
-    ]
-    correlation = np.corrcoef(*map(np.asarray, draws))[0, 1]
+    )
+    correlation = np.corrcoef(first, second)[0, 1]
     # Five standard errors of the correlation of independent draws.
     assert abs(correlation) < 5 / np.sqrt(4096)
 
