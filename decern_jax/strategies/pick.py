@@ -74,12 +74,13 @@ def ranked(score: Callable[[Pool], Float[Array, " pool"]]) -> Select:
   """
 
   def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
-    """Selects the highest scores."""
     del key
     scores = score(pool)
     indices = take_highest(scores, pool.candidates, budget=budget)
     return Selection(indices, scores)
 
+  # What `list_strategies` tells of the strategy.
+  select.__doc__ = score.__doc__
   return select
 
 
@@ -98,11 +99,6 @@ def power(select: Select) -> Select:
   Returns:
     The strategy, with the additional option `power_beta`. Its scores are
     log score + noise / beta.
-
-  References:
-    Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal,
-    "Stochastic Batch Acquisition: A Simple Baseline for Deep Active Learning",
-    TMLR 2023, https://arxiv.org/abs/2106.12059.
   """
 
   def draw(
@@ -113,7 +109,13 @@ def power(select: Select) -> Select:
     power_beta: float,
     **options,
   ) -> Selection:
-    """Draws by score^beta."""
+    """Draws with probabilities proportional to a power of the score.
+
+    References:
+      Kirsch, Farquhar, Atighehchian, Jesson, Branchaud-Charron and Gal,
+      "Stochastic Batch Acquisition: A Simple Baseline for Deep Active
+      Learning", TMLR 2023, https://arxiv.org/abs/2106.12059.
+    """
     key, noise_key = jax.random.split(key)
     scores = select(key, pool, budget=budget, **options).scores
     scores = _perturb(noise_key, scores, power_beta)
@@ -144,11 +146,6 @@ def clustered(select: Select) -> Select:
   Returns:
     The strategy, with the additional options `shortlist_factor` and
     `cluster_pick`; it needs features. Its scores are those of `select`.
-
-  References:
-    Möllenbrok, Sumbul and Demir, "Deep Active Learning for Multi-Label
-    Classification of Remote Sensing Images", IEEE GRSL 2023,
-    https://arxiv.org/abs/2212.01165.
   """
 
   def pick(
@@ -160,7 +157,13 @@ def clustered(select: Select) -> Select:
     cluster_pick: str,
     **options,
   ) -> Selection:
-    """Picks from clusters of the highest scores."""
+    """Picks one example from each cluster of the highest scores.
+
+    References:
+      Möllenbrok, Sumbul and Demir, "Deep Active Learning for Multi-Label
+      Classification of Remote Sensing Images", IEEE GRSL 2023,
+      https://arxiv.org/abs/2212.01165.
+    """
     key, cluster_key = jax.random.split(key)
     selection = select(key, pool, budget=budget, **options)
     if selection.scores is None:

@@ -303,6 +303,11 @@ class TestListStrategies:
   def test_tells_all_of_every_strategy(self):
     found = {info.name: info for info in list_strategies()}
     assert list(found) == sorted(strategies.STRATEGIES)
+    for info in found.values():
+      assert info.summary.split()[0] in {"Draws", "Picks", "Scores", "Selects"}
+    # A baseline, and a form for one label that nobody published.
+    without = [name for name, info in found.items() if info.source is None]
+    assert set(without) <= {"gradient_magnitude", "random"}
     badge = found["badge"]
     assert badge.needs == ("features", "probs")
     assert badge.summary.startswith("Selects")
