@@ -1,0 +1,18 @@
+"""Types of the package and of its tests, checked by pyright in basic mode."""
+
+import subprocess
+import sys
+
+from tests import tiny
+
+
+def test_types_agree():
+  # basedpyright is pyright, with the program that runs it in its wheel.
+  done = subprocess.run(
+    [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable],
+    cwd=tiny.ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stdout
