@@ -1,5 +1,6 @@
 """A network that compiles in a moment, with and without batch normalisation."""
 
+import contextlib
 import functools
 from typing import Any
 
@@ -7,9 +8,12 @@ from flax import linen as nn
 from flax import traverse_util
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 import numpy as np
+import pytest
 
 from decern_jax import models
+from decern_jax.models import registry
 from decern_jax.training import finetune
 from decern_jax.training.head import init_head
 from decern_jax.training.recipe import Recipe
@@ -29,10 +33,15 @@ RECIPE = Recipe(
 HEAD = init_head(jax.random.key(1), dim=DIM, num_classes=NUM_CLASSES)
 
 
+# Name of the network in the table, where `in_table` puts it.
+NAME = "tiny"
+
+
 class Network(nn.Module):
   """Two convolutions, and between them perhaps a batch normalisation."""
 
-  use_norm: bool
+  use_norm: bool = False
+  dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(self, images, *, train: bool = False):
@@ -42,8 +51,21 @@ class Network(nn.Module):
     if self.use_norm:
       norm = nn.BatchNorm(not train, momentum=0.9, name="norm")
       outputs = norm(outputs)
-    outputs = nn.Conv(DIM, (3, 3), name="last")(nn.tanh(outputs))
-    return nn.tanh(outputs).mean(axis=(1, 2))
+    registry.keep_stage(self, outputs)
+    outputs = nn.tanh(nn.Conv(DIM, (3, 3), name="last")(nn.tanh(outputs)))
+    registry.keep_stage(self, outputs)
+    return outputs.mean(axis=(1, 2))
+
+
+@contextlib.contextmanager
+def in_table():
+  """Puts the network without normalisation into the table of models."""
+  spec = registry.ModelSpec(
+    module=Network, dim=DIM, stage_dims=STAGE_DIMS, published=("last.*",)
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(registry.MODELS, NAME, spec)
+    yield
 
 
 def _apply(network: Network, *arguments: Any, **options: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import zlib
 
 import cv2
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,13 +56,14 @@ def write_image_folder(
   return folder
 
 
-def write_weights(path: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
-  """Writes random weights of `small_cnn`, and returns the path."""
+def write_weights(
+  path: pathlib.Path, module: nn.Module | None = None, *, seed: int = 0
+) -> pathlib.Path:
+  """Writes random weights of `small_cnn` or a module, and returns the path."""
+  module = module or small_cnn.SmallCNN()
   rng = np.random.default_rng(seed)
   image = jnp.zeros((1, SIZE, SIZE, 3))
-  shapes = jax.eval_shape(
-    lambda: small_cnn.SmallCNN().init(jax.random.key(0), image)
-  )
+  shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), image))
 
   def draw_leaf(shape: jax.ShapeDtypeStruct) -> np.ndarray:
     scale = np.sqrt(2.0 / max(1, np.prod(shape.shape[:-1])))

@@ -16,7 +16,7 @@ from decern_jax.ops.head import logits
 from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.runs.config import Config
 from decern_jax.training import finetune, rounds
-from tests import tasks, tiny
+from tests import networks, tasks, tiny
 from tests.table import each
 
 NUM_ROUNDS, BUDGET, NUM_CANDIDATES = 3, 4, 10
@@ -40,6 +40,7 @@ class Run:
       folder / "weights.safetensors",
       folder / "cache",
       num_rounds=NUM_ROUNDS,
+      model__name=networks.NAME,
       selection__strategy="decern",
       selection__num_candidates=NUM_CANDIDATES,
       train__augment=True,
@@ -87,8 +88,9 @@ class Run:
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   tiny.write_image_folder(folder / "data")
-  tiny.write_weights(folder / "weights.safetensors")
-  return folder
+  tiny.write_weights(folder / "weights.safetensors", networks.Network())
+  with networks.in_table():
+    yield folder
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ class TestPublishedScope:
     setup = finetune.Setup(
       backbone=assets.backbone,
       mask=models.trainable_mask(
-        "small_cnn", assets.backbone.variables["params"], "published"
+        networks.NAME, assets.backbone.variables["params"], "published"
       ),
       use_batch_statistics=False,
       num_classes=len(tiny.CLASSES),

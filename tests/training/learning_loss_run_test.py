@@ -12,7 +12,7 @@ from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.runs.config import Config
 from decern_jax.strategies import learning_loss
 from decern_jax.training import finetune
-from tests import tasks, tiny
+from tests import networks, tasks, tiny
 from tests.training import finetuned
 from tests.training.finetuned import NARROW, assert_close, assert_same, fit
 
@@ -27,8 +27,9 @@ class Stop(Exception):
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
   tiny.write_image_folder(folder / "data")
-  tiny.write_weights(folder / "weights.safetensors")
-  return folder
+  tiny.write_weights(folder / "weights.safetensors", networks.Network())
+  with networks.in_table():
+    yield folder
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def make_run(folder):
       folder / "weights.safetensors",
       folder / "cache",
       num_rounds=NUM_ROUNDS,
+      model__name=networks.NAME,
       selection__strategy=strategy,
       train__num_epochs=3,
       train__warmup_epochs=1,
