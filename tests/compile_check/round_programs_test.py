@@ -1,5 +1,8 @@
 """Tests of decern_jax/compile_check/round_programs.py."""
 
+import functools
+import inspect
+
 import jax
 from jax import core
 import numpy as np
@@ -15,6 +18,7 @@ from decern_jax.distributed import sharding
 from decern_jax.features import embedding as features
 from decern_jax.models.backbones import small_cnn
 from decern_jax.runs import experiment
+from decern_jax.strategies import decern
 from decern_jax.training import evaluation, finetune, frozen
 from tests import tiny
 from tests.table import each
@@ -26,6 +30,9 @@ PLACES = {
   "features of a batch": (features, "embed_batch"),
   "evaluation": (evaluation, "evaluate_head"),
 }
+SELECT_ARGUMENTS = tuple(
+  inspect.signature(decern._select_by_score.__wrapped__).parameters
+)
 SELECTION = [
   "predict",
   "class anchors",
@@ -120,23 +127,33 @@ class TestListPrograms:
   def test_has_the_arguments_of_a_run(
     self, folder, tmp_path, monkeypatch, scope, num_devices
   ):
+    """Only a step of training is compiled; the other programs are traced."""
+    monkeypatch.undo()  # of the row before
     config = make_config(
       folder, train__scope=scope, system__num_devices=num_devices
     )
     listed = list_programs(config, num_devices=num_devices)
     calls = {}
     for name, (module, attribute) in PLACES.items():
-      monkeypatch.setattr(
-        module, attribute, recorder(calls, name, getattr(module, attribute))
-      )
+      function = getattr(module, attribute)
+      # Only a step of training decides itself where its results lie.
+      run = function if name == "step of training" else make_ones(function)
+      monkeypatch.setattr(module, attribute, recorder(calls, name, run))
     call_sharded = sharding.ShardedFunction.__call__
 
     def note(function, *args, **options):
-      name = function.__name__.strip("_").replace("_", " ")
       leaves = jax.tree.leaves((args, options))
-      if not any(isinstance(leaf, core.Tracer) for leaf in leaves):
-        calls[name] = (args, options)  # else it is a part of another program
-      return call_sharded(function, *args, **options)
+      if any(isinstance(leaf, core.Tracer) for leaf in leaves):
+        # A part of another program.
+        return call_sharded(function, *args, **options)
+      name = function.__name__.strip("_").replace("_", " ")
+      calls[name] = (args, options)
+      if name == "select by score":
+        candidates = np.flatnonzero(args[SELECT_ARGUMENTS.index("valid")])
+        return np.int32(candidates[: options["budget"]])
+      with sharding.record_calls() as recorded:
+        call_sharded(function, *args, **options)
+      return ones(recorded[0].result)
 
     monkeypatch.setattr(sharding.ShardedFunction, "__call__", note)
     # So that features are computed, not read.
@@ -214,6 +231,21 @@ class TestListPrograms:
 
 def program_bytes(tree) -> int:
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def ones(shapes):
+  """Arrays of ones, placed as their shapes say."""
+  return jax.tree.map(
+    lambda leaf: jax.device_put(np.ones(leaf.shape, leaf.dtype), leaf.sharding),
+    shapes,
+  )
+
+
+def make_ones(function):
+  """A function that is traced, and returns ones: nothing is compiled."""
+  return lambda *args, **options: ones(
+    jax.eval_shape(functools.partial(function, **options), *args)
+  )
 
 
 def recorder(calls: dict, name: str, function):
