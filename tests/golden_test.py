@@ -18,14 +18,12 @@ IN_REPOSITORY = ("narrow", "odd_width")
 OTHERS = ("dinov2_dings", "resnet50_pets", "saturated", "vits_flowers")
 
 
-def files(*names: str) -> list:
-  """Marks the files of the repository as precise, and the others as slow."""
+def files(*names: str, as_shipped: bool = True) -> list:
+  """Marks files beside the checkout as slow, the others as precise or not."""
+  marks = pytest.mark.as_shipped if as_shipped else ()
   return [
     pytest.param(
-      name,
-      marks=pytest.mark.as_shipped
-      if name in IN_REPOSITORY
-      else pytest.mark.slow,
+      name, marks=marks if name in IN_REPOSITORY else pytest.mark.slow
     )
     for name in names
   ]
@@ -140,7 +138,7 @@ class TestGolden:
 
   # Where there are more candidates than the budget.
   @pytest.mark.parametrize(
-    "golden", files("narrow", "saturated"), indirect=True
+    "golden", files("narrow", "saturated", as_shipped=False), indirect=True
   )
   def test_the_best_of_five_starts_is_as_tight_as_scikit_learn(
     self, golden: Golden
@@ -159,7 +157,7 @@ class TestGolden:
     assert min(inertia) <= 1.01 * golden["cluster_inertia"]
 
   @pytest.mark.parametrize(
-    "golden", files("narrow", "resnet50_pets"), indirect=True
+    "golden", files("narrow", "resnet50_pets", as_shipped=False), indirect=True
   )
   def test_selects_among_the_candidates(self, golden: Golden, key):
     selected = np.asarray(
