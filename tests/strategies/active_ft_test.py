@@ -84,14 +84,17 @@ class TestSelect:
     )
 
 
+# Without `jit` each of its operations is a program.
+loss = jax.jit(active_ft.loss)
+loss_and_gradient = jax.jit(jax.value_and_grad(active_ft.loss))
+
+
 class TestLoss:
   rows = oracle.normalize(pools.FEATURES)[:30]
   centers = pools.FEATURES[40:44]
 
   def value_and_gradient(self, weights, rows):
-    return jax.value_and_grad(active_ft.loss)(
-      jnp.asarray(self.centers), jnp.asarray(rows), jnp.asarray(weights)
-    )
+    return loss_and_gradient(self.centers, rows, weights)
 
   def test_matches_naive_loops(self):
     rows = self.rows.astype(np.float32)
@@ -109,8 +112,6 @@ class TestLoss:
 
   def test_one_center_is_not_pushed(self):
     rows = self.rows.astype(np.float32)
-    value = active_ft.loss(
-      *(jnp.asarray(array) for array in (rows[:1], rows, np.ones(30, "f4")))
-    )
+    value = loss(rows[:1], rows, np.ones(30, np.float32))
     expected = -(self.rows @ self.rows[0]).mean() / TEMPERATURE
     np.testing.assert_allclose(value, expected, rtol=1e-5)

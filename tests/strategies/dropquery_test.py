@@ -1,5 +1,7 @@
 """Tests of decern_jax/strategies/dropquery.py."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -8,6 +10,14 @@ from tests.strategies import pools
 from tests.table import each
 
 FORMS = [(dropquery.select, False), (dropquery.select_multi_label, True)]
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0))
+def draw_kept(key, row):
+  """Which coordinates of a row each pass keeps."""
+  row_key = jax.random.fold_in(key, row)
+  return jax.random.bernoulli(row_key, 0.25, (3, pools.DIM))
 
 
 def naive_fractions(key, pool, *, is_multi_label: bool) -> np.ndarray:
@@ -22,10 +32,9 @@ def naive_fractions(key, pool, *, is_multi_label: bool) -> np.ndarray:
     logits = x @ kernel + bias
     return tuple(logits >= 0) if is_multi_label else logits.argmax()
 
+  keeps = np.asarray(draw_kept(dropout_key, np.arange(len(features))))
   for row in np.flatnonzero(pool.candidates):
-    row_key = jax.random.fold_in(dropout_key, row)
-    keeps = np.asarray(jax.random.bernoulli(row_key, 0.25, (3, len(kernel))))
-    for keep in keeps:
+    for keep in keeps[row]:
       dropped = np.where(keep, features[row] / 0.25, 0.0)
       fractions[row] += (predict(dropped) != predict(features[row])) / 3
   return fractions
