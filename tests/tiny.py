@@ -103,6 +103,8 @@ def make_config(
     "train.num_epochs": 20,
     "selection.strategy": "random",
     "system.num_workers": 2,
+    # Batches are padded to this size.
+    "system.embed_batch_size": 32,
     "system.cache_dir": os.fspath(cache_dir),
   }
   changes = {name.replace("__", "."): value for name, value in changes.items()}

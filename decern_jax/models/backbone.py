@@ -88,23 +88,38 @@ def assemble(
     The model.
   """
   spec = find_spec(name)
-  normalize_images = functools.partial(
-    normalize,
+  apply, train_apply, stage_apply, stage_train_apply = _bind(
+    module,
     widen_moments(spec.mean, num_bands),
     widen_moments(spec.std, num_bands),
   )
-  bind = functools.partial
   return Backbone(
     name=name,
-    apply=bind(_features, module, normalize_images),
-    train_apply=bind(_training, module, normalize_images),
-    stage_apply=bind(compute_stages, module, normalize_images),
-    stage_train_apply=bind(_training_stages, module, normalize_images),
+    apply=apply,
+    train_apply=train_apply,
+    stage_apply=stage_apply,
+    stage_train_apply=stage_train_apply,
     variables=variables,
     dim=spec.dim,
     stage_dims=spec.stage_dims,
     head=head,
     fingerprint=fingerprint,
+  )
+
+
+@functools.lru_cache(maxsize=32)
+def _bind(
+  module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Callable[..., Any], ...]:
+  """Returns the four functions of a model.
+
+  JAX compiles anew for every new function, so equal models share theirs.
+  """
+  normalize_images = functools.partial(normalize, mean, std)
+  functions = (_features, _training, compute_stages, _training_stages)
+  return tuple(
+    functools.partial(function, module, normalize_images)
+    for function in functions
   )
 
 

@@ -36,9 +36,16 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def make_config(folder):
   def make(**changes):
-    weights = folder / "weights.safetensors"
     return tiny.make_config(
-      folder / "data", weights, folder / "cache", num_rounds=2, **changes
+      folder / "data",
+      folder / "weights.safetensors",
+      folder / "cache",
+      num_rounds=2,
+      train__num_epochs=2,
+      train__warmup_epochs=1,
+      train__batch_size=4,
+      system__num_devices=1,
+      **changes,
     )
 
   return make
@@ -55,10 +62,7 @@ def run(folder, make_config):
       patch.setattr(
         model_file, "save", lambda *args: saved.append(args[1]) or SAVE(*args)
       )
-      config = make_config(
-        train__scope=scope, train__num_epochs=6, train__batch_size=4
-      )
-      main.run(config, epath.Path(folder / scope))
+      main.run(make_config(train__scope=scope), epath.Path(folder / scope))
     (model,) = saved
     return folder / scope, model
 

@@ -53,9 +53,12 @@ def make_config(folder, **changes):
     "dataset.resize_size": tiny.SIZE,
     "model.name": "small_cnn",
     "model.weights": os.fspath(folder / "weights.safetensors"),
-    "train.num_epochs": 20,
+    "train.num_epochs": 4,
+    "train.warmup_epochs": 1,
     "selection.initial_budget": 6,
     "selection.budget": 4,
+    "system.num_devices": 1,
+    "system.embed_batch_size": 32,
     "system.cache_dir": os.fspath(folder / "cache"),
     **changes,
   }
