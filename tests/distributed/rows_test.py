@@ -12,14 +12,15 @@ from decern_jax.distributed.rows import HostRows, InMemory, Source, in_order
 from decern_jax.ops import block
 from decern_jax.ops.distances import normalized_in_order
 from decern_jax.strategies.decern import select_by_score
-from tests import oracle
 from tests.oracle import on_shards
+from tests.strategies import pools
 from tests.table import each
 
 ROWS = np.random.default_rng(0).standard_normal((13, 3)).astype(np.float32)
-# No multiple of a number of shards.
-POOL, BUDGET = 203, 9
-PROBLEM = oracle.make_problem(pool=POOL, seed=3)
+# Its programs for features on the devices are those of other tests.
+POOL, BUDGET, CLASSES = pools.ROWS, pools.BUDGET, pools.CLASSES
+PROBLEM = pools.PROBLEM
+ANCHORS = sharding.replicate(PROBLEM.anchors, sharding.make_mesh(8))
 
 
 class Noting(InMemory):
@@ -115,7 +116,7 @@ class TestSameResults:
     labels = jnp.where(place(np.ones(POOL, bool)), labels, -1)
     source.counts.clear()
     found, expected = (
-      class_anchors(rows, place(PROBLEM.probs), labels, num_classes=5)
+      class_anchors(rows, place(PROBLEM.probs), labels, num_classes=CLASSES)
       for rows in (on_host, placed)
     )
     for ours, theirs in zip(found, expected, strict=True):
@@ -127,7 +128,7 @@ class TestSameResults:
     valid = place(np.arange(POOL) % 3 > 0)
     found, expected = (
       discrepancy_confusion(
-        rows, place(PROBLEM.probs), PROBLEM.anchors, PROBLEM.head, valid=valid
+        rows, place(PROBLEM.probs), ANCHORS, PROBLEM.head, valid=valid
       )
       for rows in (on_host, placed)
     )
@@ -137,32 +138,32 @@ class TestSameResults:
     on_host, placed, place, _ = both_on(8)
     weights = place(np.random.default_rng(0).random(POOL).astype(np.float32))
     found, expected = (
-      weighted_kmeans(
-        jax.random.key(0), rows, weights, num_clusters=BUDGET, max_steps=2
-      )
+      weighted_kmeans(jax.random.key(0), rows, weights, num_clusters=BUDGET)
       for rows in (on_host, placed)
     )
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
   def test_selected_indices(self, monkeypatch):
-    monkeypatch.setattr(
-      "decern_jax.strategies.decern.block_rows", lambda dim: 16
-    )
+    """From the host in small blocks."""
     on_host, placed, place, source = both_on(8)
     scores = place(
       np.random.default_rng(0).gamma(1.0, size=POOL).astype(np.float32)
     )
     source.counts.clear()
-    found, expected = (
-      select_by_score(
+
+    def select(rows):
+      return select_by_score(
         jax.random.key(0),
         rows,
         scores,
-        PROBLEM.anchors,
+        ANCHORS,
         budget=BUDGET,
         valid=place(np.ones(POOL, bool)),
       )
-      for rows in (on_host, placed)
+
+    expected = select(placed)
+    monkeypatch.setattr(
+      "decern_jax.strategies.decern.block_rows", lambda dim: 16
     )
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(select(on_host), expected)
     assert max(source.counts) <= 16

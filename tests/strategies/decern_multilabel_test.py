@@ -10,7 +10,7 @@ import optax
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.anchors import Anchors
 from decern_jax.ops.head import LinearHead, logits
-from decern_jax.strategies import Pool, decern_multilabel
+from decern_jax.strategies import decern_multilabel
 from decern_jax.strategies.decern import select_by_score
 from decern_jax.strategies.decern_multilabel import (
   label_anchors,
@@ -18,11 +18,11 @@ from decern_jax.strategies.decern_multilabel import (
   select_multi_label,
 )
 from tests import oracle
-from tests.strategies import label_oracle
+from tests.strategies import label_oracle, pools
 from tests.table import each
 
 # No multiple of a number of shards.
-POOL, DIM, CLASSES, BUDGET = 43, 137, 5, 9
+POOL, DIM, CLASSES = 43, 137, 5
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(POOL, DIM)).astype(np.float32)
 KERNEL = oracle.float32(0.2 * RNG.normal(size=(DIM, CLASSES)))
@@ -226,45 +226,41 @@ class TestLabelDiscrepancyConfusion:
 
 
 class TestSelectMultiLabel:
+  """On the pool of all strategies, whose programs are those of other tests."""
+
   def select(self, **changes):
-    arrays = {"features": FEATURES, "probs": PROBS, **changes}
-    labels = np.pad(LABELS, ((0, -POOL % 8), (0, 0)))
-    labels[POOL:] = -1
-    features, probs, labels, candidates = place(
-      8, arrays["features"], arrays["probs"], labels, CANDIDATES
-    )
-    pool = Pool(
-      candidates=candidates,
-      features=features,
-      probs=probs,
-      labels=labels,
-      head=HEAD,
-    )
+    pool = pools.make_pool(num_devices=8, is_multi_label=True, **changes)
     options = {"uncertainty_gamma": 0.5, "diversity_gamma": 0.8}
     key = jax.random.key(0)
-    selection = select_multi_label(key, pool, budget=BUDGET, **options)
-    found = np.asarray(selection.indices)
-    assert found.shape == (BUDGET,)
-    assert len(np.unique(found)) == BUDGET
-    assert CANDIDATES[found].all()
-    return found, np.asarray(selection.scores)
+    selection = select_multi_label(key, pool, budget=pools.BUDGET, **options)
+    pools.assert_distinct_candidates(selection.indices, budget=pools.BUDGET)
+    return np.asarray(selection.indices), np.asarray(selection.scores)
 
   def test_selects_by_the_naive_scores_whatever_other_rows_hold(self):
-    outside = ~CANDIDATES & ~LABELED
-    garbage = np.where(outside[:, None], oracle.float32(1e15), FEATURES)
-    found, scores = self.select(features=garbage)
-    expected = np.where(CANDIDATES, naive_score(), 0.0)
-    np.testing.assert_allclose(scores[:POOL], expected, rtol=2e-5)
-    np.testing.assert_array_equal(scores[POOL:], 0.0)
+    found, scores = self.select(garbage=pools.GARBAGE)
+    features, probs = pools.FEATURES, pools.LABEL_PROBS
+    anchors = naive_anchors(features, probs, pools.MULTI_LABELS)
+    expected = np.where(
+      pools.CANDIDATES,
+      label_oracle.discrepancy_confusion(
+        features, probs, anchors, pools.KERNEL, pools.BIAS
+      ),
+      0.0,
+    )
+    np.testing.assert_allclose(scores[: pools.ROWS], expected, rtol=2e-5)
+    np.testing.assert_array_equal(scores[pools.ROWS :], 0.0)
     indices = select_by_score(
       jax.random.key(0),
-      FEATURES,
+      features,
       oracle.float32(expected),
-      ANCHORS,
-      budget=BUDGET,
-      valid=CANDIDATES,
+      anchors,
+      budget=pools.BUDGET,
+      valid=pools.CANDIDATES,
     )
     np.testing.assert_array_equal(found, indices)
 
   def test_equal_examples_give_distinct_candidates(self):
-    self.select(features=np.ones_like(FEATURES), probs=np.full_like(PROBS, 0.5))
+    self.select(
+      features=np.ones_like(pools.FEATURES),
+      probs=np.full_like(pools.LABEL_PROBS, 0.5),
+    )

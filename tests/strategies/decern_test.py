@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from decern_jax import Anchors, Clusters
-from decern_jax.distributed.sharding import make_mesh, place_pool
+from decern_jax.distributed.sharding import make_mesh, place_pool, replicate
 from decern_jax.ops.discrepancy import discrepancy_confusion
 from decern_jax.strategies import Pool, decern
 from decern_jax.strategies.decern import (
@@ -22,11 +22,12 @@ from decern_jax.strategies.decern import (
   uncertainty_threshold,
 )
 from tests import oracle
+from tests.strategies import pools
 from tests.table import each
 
-# No multiple of a number of shards.
-POOL, BUDGET = 43, 5
-PROBLEM = oracle.make_problem(pool=POOL)
+# Of the shapes of the other tests of strategies, whose programs are the same.
+POOL, BUDGET, CLASSES, DIM = pools.ROWS, pools.BUDGET, pools.CLASSES, pools.DIM
+PROBLEM = pools.PROBLEM
 ALL = np.ones(POOL, bool)
 SCORES = oracle.discrepancy_confusion(PROBLEM)
 
@@ -85,7 +86,7 @@ class TestSelectDecern:
     found = select(uncertainty_gamma=-50.0)
     np.testing.assert_array_equal(found, highest[:BUDGET])
 
-  @each("num_valid", [5, 6, 30])
+  @each("num_valid", [BUDGET, BUDGET + 1, 30])
   def test_selects_only_valid_rows(self, num_valid):
     valid = np.random.default_rng(0).permutation(POOL) < num_valid
     found = select(valid=valid)
@@ -125,6 +126,8 @@ class TestSelectDecern:
     mesh = make_mesh(8)
     arrays = (PROBLEM.features, PROBLEM.probs, ALL)
     features, probs, valid = (place_pool(array, mesh) for array in arrays)
+    # As `class_anchors` returns them, so that the program is that of `select`.
+    anchors = replicate(PROBLEM.anchors, mesh)
     rows: list[dict[str, Any]] = [
       {},
       {"uncertainty_gamma": -9.0},
@@ -135,7 +138,8 @@ class TestSelectDecern:
         jax.random.key(0),
         features,
         probs,
-        *PROBLEM.pool[2:],
+        anchors,
+        PROBLEM.head,
         budget=BUDGET,
         valid=valid,
         **options,
@@ -171,7 +175,9 @@ class TestSelectDecern:
     for dtype in (np.float64, np.int32, np.float16):
       cast = rounded._replace(features=rounded.features.astype(dtype))
       np.testing.assert_array_equal(
-        select(cast, budget=np.int64(5), uncertainty_gamma=oracle.float32(0.5)),
+        select(
+          cast, budget=np.int64(BUDGET), uncertainty_gamma=oracle.float32(0.5)
+        ),
         expected,
       )
 
@@ -188,19 +194,19 @@ class TestSelectDecern:
 
   @pytest.mark.usefixtures("unannotated")
   def test_rejects_what_does_not_fit(self):
-    with pytest.raises(ValueError, match="`budget` <= 43, got 44"):
-      select(budget=44)
-    with pytest.raises(ValueError, match="1 <= `budget` <= 43, got 0"):
+    with pytest.raises(ValueError, match="`budget` <= 203, got 204"):
+      select(budget=204)
+    with pytest.raises(ValueError, match="1 <= `budget` <= 203, got 0"):
       select(budget=0)
     with pytest.raises(ValueError, match=r"an integer .*`budget`.* got 5\.0"):
       select(budget=5.0)
     valid = np.arange(POOL) < 3
     with pytest.raises(ValueError, match="`budget` <= 3 valid rows, got 4"):
       select(budget=4, valid=valid)
-    with pytest.raises(ValueError, match=r"`valid` .* \[43\], got \(42,\)"):
-      select(valid=np.ones(42, bool))
-    with pytest.raises(ValueError, match=r"`probs` .* got \(42, 5\)"):
-      select(PROBLEM._replace(probs=PROBLEM.probs[:42]))
+    with pytest.raises(ValueError, match=r"`valid` .* \[203\], got \(202,\)"):
+      select(valid=np.ones(POOL - 1, bool))
+    with pytest.raises(ValueError, match=r"`probs` .* got \(202, 6\)"):
+      select(PROBLEM._replace(probs=PROBLEM.probs[:-1]))
     with pytest.raises(ValueError, match="`diversity_gamma` <= 1.0, got -0.1"):
       select(diversity_gamma=-0.1)
     with pytest.raises(ValueError, match="`uncertainty_gamma`, got nan"):
@@ -212,10 +218,10 @@ class TestSelectDecern:
       select(diversity_gamma=7.0)
 
 
-# Features in distant groups with high scores, and as many with low ones.
-GROUPS, PER_GROUP, DIM = 5, 8, 6
-ROWS = 2 * GROUPS * PER_GROUP
-ANCHORS = np.random.default_rng(9).normal(size=(3, DIM)).astype(np.float32)
+# Features in distant groups with high scores, and more rows with low ones.
+GROUPS, PER_GROUP = BUDGET, 16
+ANCHORS = np.random.default_rng(9).normal(size=(CLASSES, DIM))
+ANCHORS = ANCHORS.astype(np.float32)
 
 
 def make_groups(seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -224,10 +230,11 @@ def make_groups(seed=0) -> tuple[np.ndarray, np.ndarray]:
   rows = np.repeat(directions, PER_GROUP, axis=0)
   rows = rows + 0.05 * rng.normal(size=rows.shape)
   rows = rows * rng.uniform(0.5, 2.0, size=(len(rows), 1))
+  others = rng.normal(size=(POOL - len(rows), DIM))
   high = rng.uniform(2.0, 3.0, size=len(rows))
-  low = rng.uniform(0.0, 1.0, size=len(rows))
-  order = rng.permutation(ROWS)
-  features = np.concatenate([rows, rng.normal(size=rows.shape)])[order]
+  low = rng.uniform(0.0, 1.0, size=len(others))
+  order = rng.permutation(POOL)
+  features = np.concatenate([rows, others])[order]
   return oracle.float32(features), oracle.float32(
     np.concatenate([high, low])[order]
   )
@@ -238,15 +245,15 @@ def select_of(features, scores, *, valid=None, seed=0, **options):
     jax.random.key(seed),
     oracle.float32(features),
     oracle.float32(scores),
-    Anchors(jnp.asarray(ANCHORS), jnp.eye(3)),
+    Anchors(jnp.asarray(ANCHORS), jnp.eye(CLASSES)),
     valid=np.ones(len(features), bool) if valid is None else valid,
-    budget=5,
+    budget=BUDGET,
     **options,
   )
   return np.asarray(found)
 
 
-def naive_selection(features, scores, *, budget=5) -> np.ndarray:
+def naive_selection(features, scores, *, budget=BUDGET) -> np.ndarray:
   """Picks of distant groups, where every good clustering is the same."""
   rows = oracle.candidates(scores, budget=budget)
   points = oracle.normalize(features[rows])
@@ -266,7 +273,8 @@ class TestSelectByScore:
   @each("seed", range(4))
   def test_matches_naive_composition_on_distant_groups(self, seed):
     features, scores = make_groups(seed)
-    assert len(oracle.candidates(scores, budget=5)) == 40
+    candidates = oracle.candidates(scores, budget=BUDGET)
+    assert len(candidates) == GROUPS * PER_GROUP
     np.testing.assert_array_equal(
       select_of(features, scores, seed=seed), naive_selection(features, scores)
     )
@@ -279,30 +287,30 @@ class TestSelectByScore:
 
   def test_exactly_as_many_candidates_as_budget_are_all_taken(self):
     features, scores = make_groups()
-    rows = np.arange(5) * 7
+    rows = np.arange(BUDGET) * 7
     scores[scores > 1.0] -= 2.0
     scores[rows] += 5.0
-    assert set(oracle.candidates(scores, budget=5)) == set(rows)
+    assert set(oracle.candidates(scores, budget=BUDGET)) == set(rows)
     found = select_of(features, scores)
-    np.testing.assert_array_equal(found, np.argsort(-scores)[:5])
+    np.testing.assert_array_equal(found, np.argsort(-scores)[:BUDGET])
     # With a candidate less, the highest of the others is taken.
-    scores[rows[0]] = np.partition(scores, -6)[-6] + 1e-3
-    assert len(np.flatnonzero(scores > 4.0)) == 4
+    scores[rows[0]] = np.partition(scores, -BUDGET - 1)[-BUDGET - 1] + 1e-3
+    assert (scores > 4.0).sum() == BUDGET - 1
     found = select_of(features, scores)
-    np.testing.assert_array_equal(found, np.argsort(-scores)[:5])
+    np.testing.assert_array_equal(found, np.argsort(-scores)[:BUDGET])
     assert found[-1] == rows[0]
 
   @each("value", [0.0, 0.1, 4.0])
   def test_constant_scores_give_distinct_indices(self, value):
     features, scores = make_groups()
     found = select_of(features, np.full_like(scores, value))
-    assert len(np.unique(found)) == 5
+    assert len(np.unique(found)) == BUDGET
 
   def test_what_empty_clusters_leave_open_is_drawn_uniformly(self):
-    # Ten candidates in one place fill one cluster of five.
+    # Ten candidates in one place fill one of the clusters.
     features, scores = make_groups()
     features[:10], scores[:10], scores[10:] = features[0], 5.0, 1.0
-    valid = np.arange(ROWS) != 20
+    valid = np.arange(POOL) != 20
     found = np.stack(
       [select_of(features, scores, valid=valid, seed=s) for s in range(300)]
     )
@@ -310,20 +318,20 @@ class TestSelectByScore:
     np.testing.assert_array_equal(picked, picked[0])
     assert picked[0] < 10
     assert (np.diff(np.sort(found, axis=1), axis=1) > 0).all()
-    counts = np.bincount(found[:, 1:].ravel(), minlength=ROWS)
-    rest = valid & (np.arange(ROWS) != picked[0])
+    counts = np.bincount(found[:, 1:].ravel(), minlength=POOL)
+    rest = valid & (np.arange(POOL) != picked[0])
     assert not counts[~rest].any()
     assert stats.chisquare(counts[rest]).pvalue > 0.01
 
   def test_equal_points_give_distinct_indices(self):
     _, scores = make_groups()
-    found = select_of(np.ones((ROWS, DIM)), scores)
-    assert len(np.unique(found)) == 5
+    found = select_of(np.ones((POOL, DIM)), scores)
+    assert len(np.unique(found)) == BUDGET
 
   @each("garbage", [1e30, np.nan])
   def test_is_independent_of_rows_that_do_not_exist(self, garbage):
     features, scores = make_groups()
-    valid = np.arange(ROWS) % 4 != 2
+    valid = np.arange(POOL) % 4 != 2
     expected = select_of(features, scores, valid=valid)
     features[~valid], scores[~valid] = garbage, garbage
     found = select_of(features, scores, valid=valid)
@@ -334,22 +342,22 @@ class TestSelectByScore:
     features, scores = make_groups()
     scores = np.where(scores >= np.sort(scores)[-3], scores, 0.0)
     found = select_of(features, scores, uncertainty_gamma=-10.0)
-    assert len(np.unique(found)) == 5
+    assert len(np.unique(found)) == BUDGET
 
   @pytest.mark.usefixtures("unannotated")
   def test_rejects_what_does_not_fit(self, key):
     features, _, anchors, _ = PROBLEM.pool
     scores = np.ones(POOL)
-    with pytest.raises(ValueError, match=r"`scores` .* \[43\], got \(9,\)"):
+    with pytest.raises(ValueError, match=r"`scores` .* \[203\], got \(9,\)"):
       select_by_score(key, features, scores[:9], anchors, budget=5)
-    with pytest.raises(ValueError, match=r"`valid` .* \[43\], got \(9,\)"):
+    with pytest.raises(ValueError, match=r"`valid` .* \[203\], got \(9,\)"):
       select_by_score(
         key, features, scores, anchors, budget=5, valid=np.ones(9, bool)
       )
-    with pytest.raises(ValueError, match=r"`anchors.features` .* got \(5, 37"):
+    with pytest.raises(ValueError, match=r"`anchors.features` .* got \(6, 12"):
       select_by_score(key, features[:, :9], scores, anchors, budget=5)
-    with pytest.raises(ValueError, match="`budget` <= 43, got 50"):
-      select_by_score(key, features, scores, anchors, budget=50)
+    with pytest.raises(ValueError, match="`budget` <= 203, got 250"):
+      select_by_score(key, features, scores, anchors, budget=250)
 
 
 LABELED = np.arange(POOL) % 5 == 3
@@ -487,7 +495,7 @@ class TestUncertaintyThreshold:
   def test_rejects_what_does_not_fit(self):
     with pytest.raises(ValueError, match=r"shape \[pool\], got \(3, 2\)"):
       uncertainty_threshold(np.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"`valid` .* \[43\], got \(4,\)"):
+    with pytest.raises(ValueError, match=r"`valid` .* \[203\], got \(4,\)"):
       uncertainty_threshold(self.scores, valid=np.ones(4, bool))
     with pytest.raises(ValueError, match="finite `gamma`, got nan"):
       uncertainty_threshold(self.scores, gamma=float("nan"))
