@@ -79,8 +79,8 @@ def with_pillow(photos: list[bytes]) -> float:
 def with_ours(photos: list[bytes]) -> float:
   """Returns images per second of `decern_jax`, in one thread."""
   start = time.perf_counter()
-  for position, photo in enumerate(photos):
-    rng = np.random.default_rng((0, position))
+  for index, photo in enumerate(photos):
+    rng = np.random.default_rng((0, index))
     random_resized_crop_and_flip(
       decode_image(photo), rng, image_size=IMAGE_SIZE
     )
@@ -92,12 +92,12 @@ def pipeline_batches(photos: list[bytes]):
   split = Split(
     ids=tuple(f"photo {i}" for i in range(len(photos))),
     labels=np.zeros(len(photos), np.int32),
-    read=lambda position: decode_image(photos[position]),
+    read=lambda index: decode_image(photos[index]),
   )
   plans = (
-    BatchPlan(positions, (0, epoch))
+    BatchPlan(indices, (0, epoch))
     for epoch in itertools.count()
-    for positions in np.arange(len(photos)).reshape(-1, BATCH_SIZE)
+    for indices in np.arange(len(photos)).reshape(-1, BATCH_SIZE)
   )
   augment = functools.partial(
     random_resized_crop_and_flip, image_size=IMAGE_SIZE

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def batches(
-  split: Split, positions: np.ndarray | None = None
+  split: Split, indices: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
   """The images of a part, uint8 [batch, height, width, 3]."""
   return image_batches(
@@ -84,7 +84,7 @@ def batches(
     lambda image: image,
     batch_size=BATCH_SIZE,
     num_workers=NUM_WORKERS,
-    indices=positions,
+    indices=indices,
   )
 
 
@@ -185,12 +185,12 @@ def whiten(variables: dict, features: np.ndarray) -> dict:
 
 
 def embed(
-  variables: dict, split: Split, positions: np.ndarray | None = None
+  variables: dict, split: Split, indices: np.ndarray | None = None
 ) -> np.ndarray:
   """Features of a part, float32 [examples, dim]."""
   model = small_cnn.SmallCNN()
   apply = jax.jit(lambda images: model.apply(variables, normalise(images)))
-  return np.concatenate([apply(images) for images in batches(split, positions)])
+  return np.concatenate([apply(images) for images in batches(split, indices)])
 
 
 def report_probes(variables: dict) -> None:

@@ -81,9 +81,9 @@ def run_ours(name: str, file: str, budget: int) -> dict:
   def select() -> float:
     start = time.perf_counter()
     found = choose(jax.random.key(0), pool, budget=budget, **options)
-    positions = np.asarray(found.indices)
+    indices = np.asarray(found.indices)
     seconds = time.perf_counter() - start
-    if len(set(positions.tolist())) != budget:
+    if len(set(indices.tolist())) != budget:
       raise AssertionError(f"{name} selected an example twice.")
     return seconds
 

@@ -1,7 +1,7 @@
 """Checks of a configuration that need no data.
 
-`config.py` is the table of what each field may hold. The rules that fields have
-in common are the functions in `_RULES`.
+`config.py` is the table of what each field may hold. Rules that involve several
+fields are the functions in `_RULES`.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def check(config: Config) -> None:
 
 
 def check_dataset(dataset: Dataset) -> None:
-  """Checks the section `dataset`, which pre-training has too.
+  """Checks the section `dataset`, which pre-training shares.
 
   Args:
     dataset: The section.
@@ -56,12 +56,12 @@ def check_dataset(dataset: Dataset) -> None:
 
 
 def check_fields(section: Section, fields: type, *, prefix: str = "") -> None:
-  """Checks each field of a section by itself, and those of its sections.
+  """Checks the type and range of each field, including nested sections.
 
   Args:
     section: A configuration, or a section of one.
-    fields: Its class in `config.py`, or one of that form.
-    prefix: What comes before the names of the fields in messages.
+    fields: The class that declares its fields, such as those in `config.py`.
+    prefix: Prefix of the field names in messages.
 
   Raises:
     ValueError: If a name is unknown or a value is out of range; shows it.
@@ -136,7 +136,7 @@ def _check_band_range(dataset: Dataset) -> None:
 
 
 def _check_learning_rates(config: Config) -> None:
-  """Refuses a schedule that is longer than the training, or falls upwards."""
+  """Refuses a warmup longer than the training, and rates above the peak."""
   train = config.train
   check_integer(
     "train.warmup_epochs", train.warmup_epochs, low=0, high=train.num_epochs
@@ -185,6 +185,6 @@ _RULES = (
   _check_learning_rates,
   _check_initial_strategy,
   _check_options,
-  # Last, as it may wait for an answer.
+  # Last, because a store may be slow to answer.
   _check_stores,
 )

@@ -1,8 +1,7 @@
 """The fields of a configuration: their types, and the values they may have.
 
-`configs/common.py` says what each field means, and has its default. A field of
-the type `Annotated[int, Range(low=1)]` is an `int` to a type checker; the rest
-is read by `check.py`.
+`configs/common.py` documents each field and sets its default. A type checker
+reads `Annotated[int, Range(low=1)]` as `int`; `check.py` reads the limits.
 """
 
 from collections.abc import Collection
@@ -27,10 +26,10 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-  """The names that a field, or each entry of a tuple, may have.
+  """The names allowed for a field, or for each entry of a tuple.
 
   Attributes:
-    kind: What the names are names of.
+    kind: What the names stand for, such as "strategy"; used in messages.
     names: The names.
   """
 
@@ -40,7 +39,7 @@ class OneOf:
 
 @dataclasses.dataclass(frozen=True)
 class Distinct:
-  """Says that a tuple has at least one entry, and none twice."""
+  """Requires a tuple without repetitions and with at least one entry."""
 
 
 Count = Annotated[int, Range(low=1)]
@@ -48,7 +47,7 @@ Seed = Annotated[int, Range(low=0, high=LARGEST_SEED)]
 
 
 class Section(Protocol):
-  """A configuration, or a section of one, of any fields."""
+  """A configuration or one of its sections, with any fields."""
 
   def __getitem__(self, name: str, /) -> Any:
     """Returns a field by its name."""
@@ -56,7 +55,7 @@ class Section(Protocol):
 
 
 class Dataset(Section, Protocol):
-  """The section `dataset`, which pre-training has too."""
+  """The section `dataset`, which pre-training shares."""
 
   name: Annotated[str, OneOf("dataset", sources.DATASETS)]
   path: str | None

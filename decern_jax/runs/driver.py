@@ -22,8 +22,8 @@ class Experiment:
     init: Returns the state before the first round.
     advance: Runs one round: maps a state to the next state and the record of
       the round, which JSON can hold.
-    finish: Called when all rounds are saved; removes the files that only an
-      interrupted round needs.
+    finish: Called when all rounds are saved. Removes the files that are only
+      needed to resume a round.
   """
 
   init: Callable[[], RoundState]
@@ -38,25 +38,25 @@ def run(
   workdir: epath.PathLike,
   on_round: Callable[[records.Record], None] = lambda record: None,
 ) -> RoundState:
-  """Runs the rounds of an experiment that its directory does not hold yet.
+  """Runs the remaining rounds of an experiment.
 
-  The record of a round is saved before the state after it, so that a saved
-  state never lacks the records that led to it. A kill at any moment costs only
-  the round that was running; its repetition makes the same random draws.
+  The record of a round is saved before the resulting state, so a saved state is
+  never ahead of the records. If the run is killed, only the current round is
+  lost; when it is repeated, it makes the same random draws.
 
   Args:
-    experiment: The functions that start a run, and run a round.
-    num_rounds: Rounds of the whole run, those already saved included.
+    experiment: The functions that start a run and run a round.
+    num_rounds: Number of rounds in total, including those already saved.
     workdir: Directory of the run. An interrupted run continues from it.
-    on_round: Called with the record of every round, also of the saved ones.
+    on_round: Called with the record of every round, including saved ones.
 
   Returns:
     The state after `num_rounds` rounds.
 
   Raises:
     ValueError: If several processes do not see the same directory.
-    processes.PreemptedError: If SIGTERM has asked the run to end; all rounds
-      before are saved.
+    processes.PreemptedError: If the process received SIGTERM; all completed
+      rounds are saved.
   """
   workdir = storage.as_path(workdir)
   storage.make_folder(workdir)

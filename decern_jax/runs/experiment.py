@@ -1,7 +1,7 @@
-"""From a configuration to data, model and features, and to a seed's experiment.
+"""Builds the experiment of one seed, and the data and model that seeds share.
 
-`load` opens what all seeds share, and `build` makes of it the experiment of one
-seed, which a driver runs round by round.
+`load` opens the data and the model, which all seeds share. `build` uses them to
+build the experiment of one seed, which the driver runs round by round.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,13 +51,14 @@ from decern_jax.training import auxiliary, finetune, frozen, learner
 from decern_jax.training.recipe import Recipe
 from decern_jax.training.rounds import RoundState
 
-# What an explanation reads of a pool: also the features of labeled examples.
+# Explanations compare selected examples with labeled ones, so they need the
+# features of both.
 _EXPLAINED_BY = ("features", "labels")
 
 
 @dataclasses.dataclass(frozen=True)
 class Assets:
-  """What the runs of all seeds share.
+  """The data, model and features that the runs of all seeds share.
 
   Attributes:
     dataset: The images and labels.
@@ -65,11 +66,11 @@ class Assets:
     backbone: The model.
     mask: A bool for each parameter of the model, True for those that train.
     use_batch_statistics: Whether batch normalisation is trained too.
-    splits: The features of all splits, where nothing of the backbone changes in
-      training; else None.
+    splits: The features of all splits, or None if training changes the backbone
+      or augments the images.
     mesh: The mesh of all runs.
-    num_workers: Threads that decode images.
-    digest: What identifies data and model, as JSON has it.
+    num_workers: Number of threads that decode images.
+    digest: Values that identify the data and the model, as JSON.
   """
 
   dataset: Dataset
@@ -93,14 +94,14 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
 
   Args:
     config: The configuration, checked.
-    dataset: The data set that it names, if that is already open.
+    dataset: The data set of the configuration, if it is already open.
 
   Returns:
-    What the runs of all seeds share.
+    The assets that the runs of all seeds share.
 
   Raises:
-    ValueError: If data or weights are not what they should be, or the budget
-      is larger than the pool.
+    ValueError: If the data or the weights are invalid, or the budget is larger
+      than the pool.
   """
   num_workers = count_workers(config.system.num_workers)
   if dataset is None:
@@ -109,7 +110,7 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
       num_workers=num_workers,
       cache_dir=config.system.cache_dir,
     )
-  # Raises an error before anything is computed.
+  # Called early, so that errors are raised before the slow embedding.
   bind_strategy(
     config,
     config.selection.strategy,
@@ -169,12 +170,13 @@ def build(
     config: The configuration, checked.
     assets: What `load` returned for it.
     seed: Seed of the run.
-    workdir: Directory of the run, for the model and for what a kill inside a
-      round leaves.
-    explain: Returns further entries of a round's record. The selected and the
-      labeled examples are then embedded, whatever the strategy needs.
-    keeps_every_model: Whether the model of each round is saved, over that of
-      the round before. Otherwise only the model of the last round is saved.
+    workdir: Directory of the run, for the model and for checkpoints inside a
+      round.
+    explain: Returns further entries of a round's record. If given, the selected
+      and the labeled examples are embedded even if the strategy does not need
+      it.
+    keeps_every_model: Whether to save the model after every round, replacing
+      the previous one. Otherwise only the model of the last round is saved.
 
   Returns:
     The experiment.
@@ -212,10 +214,10 @@ def build(
 
 
 def count_workers(num_workers: int | None) -> int:
-  """Returns how many threads read images.
+  """Returns the number of threads that read images.
 
   Args:
-    num_workers: Their number in the configuration; None: one per core.
+    num_workers: The configured number; None for one per core.
   """
   return num_workers or os.cpu_count() or 1
 
@@ -229,14 +231,14 @@ def load_dataset(
 
   Args:
     chosen: The section `dataset` of a configuration, checked.
-    num_workers: Threads that check images; None: one per core.
-    cache_dir: Folder for the result of that check.
+    num_workers: Number of threads that check images; None for one per core.
+    cache_dir: Folder that caches the result of the check.
 
   Returns:
-    The data set, its pool thinned to a long tail if the configuration says so.
+    The data set, with its pool thinned to a long tail if configured.
 
   Raises:
-    ValueError: If the data are not what they should be.
+    ValueError: If the data are invalid.
   """
   bands = chosen.band_range
   options = sources.Options(
@@ -284,7 +286,7 @@ def with_labels(
     num_labels: Training examples that have a label.
 
   Returns:
-    The assets, with the features that were computed.
+    The assets with these labels. Computed features are kept.
   """
   train = assets.dataset.train._replace(labels=labels)
   dataset = assets.dataset._replace(class_names=class_names, train=train)
@@ -295,7 +297,8 @@ def with_labels(
     splits = {**splits, "train": train}
   max_labels = assets.task.max_labels
   if num_labels > assets.task.capacity:
-    # A power of two: each capacity compiles programs of its own.
+    # Rounded to a power of two, because each capacity needs its own
+    # compilation.
     max_labels = 1 << (num_labels - 1).bit_length()
   task = dataclasses.replace(
     assets.task, max_labels=max_labels, label_counts=_label_counts(dataset)
@@ -310,7 +313,7 @@ def with_labels(
 
 
 def _splits_of(dataset: Dataset) -> dict[str, Split]:
-  """Returns the splits that a data set has, by name."""
+  """Returns the splits of a data set by name."""
   splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
   return {name: split for name, split in splits.items() if split is not None}
 
@@ -323,7 +326,7 @@ def _make_task(config: Config, dataset: Dataset) -> Task:
   budget = selection.budget or default
   num_rounds = config.num_rounds
   if sources.is_unlabeled(config.dataset.name):
-    # Labels from people end when all images have theirs.
+    # With people, a run ends early once all images are labeled.
     initial_budget = min(initial_budget, pool)
     num_rounds = min(num_rounds, 1 + (pool - initial_budget) // budget)
   task = Task(
@@ -349,7 +352,7 @@ def _make_task(config: Config, dataset: Dataset) -> Task:
 
 
 def _label_counts(dataset: Dataset) -> np.ndarray | None:
-  """Returns how many training examples carry each label, if of several."""
+  """Counts the training examples of each label; None unless multi-label."""
   labels = dataset.train.labels
   return labels.sum(axis=0) if labels.ndim > 1 else None
 
@@ -358,7 +361,7 @@ def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
   """Returns what identifies the examples and the model of a run."""
 
   def of_split(split: Split) -> str:
-    # File names, and so ids, need not be valid text.
+    # File names, and therefore ids, may not be valid Unicode.
     names = os.fsencode("\n".join(split.ids))
     labels = np.asarray(split.labels, np.int32).tobytes()
     digest = hashlib.sha256(names + labels).hexdigest()
@@ -378,12 +381,12 @@ def _digest(dataset: Dataset, backbone: models.Backbone) -> dict[str, Any]:
 def first_features(
   config: Config, assets: Assets, indices: np.ndarray
 ) -> np.ndarray:
-  """Returns features of the model as it is before any training.
+  """Returns the features of examples by the untrained model.
 
   Args:
     config: The configuration.
     assets: The data and the model.
-    indices: int [examples], one or more, of the training split.
+    indices: int [examples], at least one index into the training split.
 
   Returns:
     float32 [examples, dim].
@@ -396,7 +399,7 @@ def first_features(
 
 
 def _make_transform(config: Config) -> functools.partial:
-  """Returns how images are brought to size when nothing is to be random."""
+  """Returns the deterministic image transform, for embedding and evaluation."""
   return functools.partial(
     transforms.resize_and_center_crop,
     resize_size=config.dataset.resize_size,
@@ -413,7 +416,7 @@ def _embed_split(
   split: Split,
   indices: np.ndarray,
 ) -> Iterator[np.ndarray]:
-  """Yields float32 [examples, dim] of a batch of the examples at a time."""
+  """Yields the features of one batch at a time, float32 [examples, dim]."""
   return embedding.embed_split(
     assets.backbone.apply,
     variables,
@@ -430,7 +433,7 @@ def _embed_split(
 def _cached_splits(
   config: Config, assets: Assets
 ) -> dict[str, learner.PlacedSplit]:
-  """Returns the features of all splits, from the cache if they are there."""
+  """Returns the features of all splits, from the cache if possible."""
   backbone = assets.backbone
   options = str(_make_transform(config).keywords)
   splits = {}
@@ -451,10 +454,10 @@ def _cached_splits(
 def _stays_on_host(
   config: Config, rows: feature_store.FeatureStore, mesh: Mesh
 ) -> bool:
-  """Says whether the features of the pool are read block by block.
+  """Returns whether the pool features stay on the host and are streamed.
 
   Raises:
-    ValueError: If the strategy needs all of them on the devices.
+    ValueError: If they do, but the strategy needs all of them on the devices.
   """
   choice = config.system.pool_on_host
   if choice is None:
@@ -480,16 +483,16 @@ def _embed_splits(
 ) -> dict[str, learner.PlacedSplit]:
   """Computes features of the held-out splits and of some training examples.
 
-  The rows of other training examples are zero, so that all rounds have arrays
-  of one shape.
+  The rows of other training examples are zero, so that the arrays have the same
+  shape in all rounds.
 
   Args:
     config: The configuration.
     assets: The data, and the model that computes the features.
     variables: Variables of that model.
     wanted: bool [train].
-    has_predictions: Whether the last column holds the predictions of the
-      strategy's auxiliary module, after the features.
+    has_predictions: Whether a last column after the features holds the
+      predictions of the strategy's auxiliary module.
 
   Returns:
     The features of each split, by name.
@@ -540,7 +543,7 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
     is_multi_label: Whether an example may have several labels.
 
   Raises:
-    ValueError: If the strategy has no form for these labels.
+    ValueError: If the strategy does not support this kind of labels.
   """
   strategy = STRATEGIES[name]
   form = strategy.form(is_multi_label=is_multi_label)
@@ -560,7 +563,7 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
 
 
 def make_recipe(config: Config) -> Recipe:
-  """Returns how to train.
+  """Returns the training recipe of a configuration.
 
   Args:
     config: The configuration, checked.
@@ -572,7 +575,7 @@ def make_recipe(config: Config) -> Recipe:
 def _make_learner(
   config: Config, assets: Assets, seed: int, workdir: epath.PathLike
 ) -> learner.Learner:
-  """Returns the learner that the scope and the augmentation call for."""
+  """Returns the learner for the configured scope and augmentation."""
   num_classes = len(assets.dataset.class_names)
   module = STRATEGIES[config.selection.strategy].auxiliary
   splits = assets.splits
@@ -588,7 +591,7 @@ def _make_learner(
     )
   backbone = assets.backbone
   setup = finetune.Setup(
-    # A fixed backbone has the one stage that it has on cached features.
+    # A fixed backbone is trained in one stage, as with cached features.
     backbone=models.with_one_stage(backbone) if splits else backbone,
     mask=assets.mask,
     use_batch_statistics=assets.use_batch_statistics,
@@ -609,11 +612,11 @@ def _make_learner(
 def _make_embed(
   config: Config, assets: Assets
 ) -> Callable[..., dict[str, learner.PlacedSplit]]:
-  """Returns what a learner of whole models embeds the data with."""
+  """Returns the function that embeds the data during fine-tuning."""
   module = STRATEGIES[config.selection.strategy].auxiliary
   with_module = assets
   if module is not None:
-    # Made once: programs are found again by the identity of this function.
+    # Created once, because JAX caches compiled programs by function identity.
     append = functools.partial(
       auxiliary.append_predictions, module, assets.backbone.stage_apply
     )
@@ -638,7 +641,7 @@ def _make_embed(
 
 
 def _make_augment(config: Config) -> Callable[..., np.ndarray]:
-  """Returns what makes a decoded image one to train on."""
+  """Returns the function that turns a decoded image into a training input."""
   if config.train.augment:
     return functools.partial(
       augmentation.random_resized_crop_and_flip,

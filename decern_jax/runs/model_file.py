@@ -30,7 +30,7 @@ class TrainedModel:
   Attributes:
     backbone: The backbone, with its trained variables and its trained head.
     class_names: Name of each class, in the order of the head's outputs.
-    transform: Keywords of `resize_and_center_crop`.
+    transform: Keyword arguments of `resize_and_center_crop`.
     is_multi_label: Whether an image may have several of the classes.
   """
 
@@ -66,8 +66,8 @@ def load(directory: epath.PathLike) -> TrainedModel:
     The model.
 
   Raises:
-    ValueError: If the directory does not hold a finished run of this version;
-      names the missing files or settings.
+    ValueError: If the directory does not hold a finished run of this version.
+      The message names the missing files or settings.
   """
   directory = storage.as_path(directory)
   names = (FILE_NAME, workdir.CONFIG_FILE, workdir.DATA_FILE)
@@ -99,7 +99,7 @@ def load(directory: epath.PathLike) -> TrainedModel:
 
 
 def _read(path: epath.Path, names: tuple[str, ...]) -> dict[str, Any]:
-  """Reads settings, and refuses those of a version that had other names."""
+  """Reads settings; raises if any of the names is missing."""
   try:
     found = json.loads(path.read_text())
   except ValueError as error:
@@ -118,7 +118,7 @@ def _read(path: epath.Path, names: tuple[str, ...]) -> dict[str, Any]:
 def _check_head(
   backbone: models.Backbone, class_names: tuple[str, ...], path: epath.Path
 ) -> None:
-  """Refuses a file whose head does not have an output for each class."""
+  """Raises unless the head in the file has one output per class."""
   found = 0 if backbone.head is None else backbone.head.bias.size
   if found != len(class_names):
     raise ValueError(

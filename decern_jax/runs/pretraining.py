@@ -1,4 +1,4 @@
-"""From a configuration of pre-training to what is trained, and on what."""
+"""Builds a pre-training run from its configuration."""
 
 from collections.abc import Callable
 import dataclasses
@@ -57,7 +57,7 @@ class Train(Section, Protocol):
   """The section `train`."""
 
   num_epochs: Count
-  # A single image has no negative, and no variance over the batch.
+  # A batch of one has no negatives, and no variance for batch statistics.
   batch_size: Annotated[int, Range(low=2)]
   optimizer: Annotated[str, OneOf("optimizer", OPTIMIZERS)]
   learning_rate: Annotated[float, Range(low=1e-12)]
@@ -146,7 +146,7 @@ def build(config: Config) -> tuple[Setup, dict[str, Any]]:
     config: The configuration, checked.
 
   Returns:
-    The setup of the training, and what identifies data and model, as JSON.
+    The training setup, and values that identify data and model, as JSON.
 
   Raises:
     ValueError: If the data or the weights are wrong, or the batch fits neither
@@ -202,7 +202,7 @@ def build(config: Config) -> tuple[Setup, dict[str, Any]]:
 def make_recipe(
   config: Config, *, num_examples: int, num_devices: int
 ) -> Recipe:
-  """Returns how to train.
+  """Returns the training recipe.
 
   Args:
     config: The configuration, checked.
@@ -227,7 +227,7 @@ def make_recipe(
 
 
 def make_projector(config: Config) -> Projector:
-  """Returns the projector, with the published widths unless others are set.
+  """Returns the projector; its widths default to the published ones.
 
   Args:
     config: The configuration, checked.
@@ -237,7 +237,7 @@ def make_projector(config: Config) -> Projector:
 
 
 def _values_of(kind: type, section: Section) -> dict[str, Any]:
-  """Returns the fields of a section that a class declares."""
+  """Returns the values of those fields of a section that a class declares."""
   return {name: section[name] for name in kind.__annotations__}
 
 
@@ -251,10 +251,11 @@ def _check_divides(name: str, value: int, unit: str, divisor: int) -> None:
 def _make_probe(
   config: Config, dataset: Dataset, setup: Setup
 ) -> Callable[[Any], dict[str, float]]:
-  """Returns a function that probes variables; it never sees a test image.
+  """Returns a function that evaluates variables without test images.
 
-  The queries are the validation images. Without any, they are the training
-  images themselves, each judged by the others.
+  The probe is a nearest-neighbor vote of training images. It is evaluated on
+  the validation images or, if there are none, on the training images, leaving
+  each one out in turn.
   """
   bank = _sample(dataset.train, config, "probe")
   held_out = dataset.val and _sample(dataset.val, config, "queries")
@@ -281,7 +282,7 @@ def _make_probe(
 
 
 def _sample(split: Split, config: Config, purpose: str) -> np.ndarray:
-  """Draws the examples of a split to probe, the same ones at every call."""
+  """Draws the examples of a split to probe, the same ones on every call."""
   count = min(config.probe.num_examples, len(split.ids))
   rng = np.random.default_rng(keys.host_seed(config.seed, purpose, 0))
   return np.sort(rng.permutation(len(split.ids))[:count])

@@ -1,4 +1,4 @@
-"""One JSON line per round: the record of a run."""
+"""The records of a run: one JSON line per round."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """The metric that runs are compared by, and a second one shown with it.
+  """The main metric of a run, and a secondary one shown next to it.
 
   Attributes:
     name: Name of the metric in the records.
@@ -44,7 +44,7 @@ def metric_of(record: Record) -> Metric:
     record: Record of any round.
 
   Raises:
-    ValueError: If it has none of `METRICS`.
+    ValueError: If the record has none of `METRICS`.
   """
   held_out = record.get("test") or record.get("val", {})
   for metric in METRICS:
@@ -57,7 +57,7 @@ def metric_of(record: Record) -> Metric:
 
 
 def describe(record: Record) -> str:
-  """Returns a round in one line: its labels, metric and seconds.
+  """Summarizes a round in one line: number of labels, metric and seconds.
 
   Args:
     record: Record of the round.
@@ -80,8 +80,8 @@ def path_in(workdir: epath.PathLike) -> epath.Path:
 def read(workdir: epath.PathLike) -> list[Record]:
   """Reads the records of a run's rounds, from the first one on.
 
-  Reading ends before the first line that is incomplete or out of order: a kill
-  in the middle of writing leaves such a line.
+  Stops at the first line that is incomplete or out of order. A process that is
+  killed while writing leaves such a line.
 
   Args:
     workdir: Directory of the run.
@@ -93,11 +93,11 @@ def read(workdir: epath.PathLike) -> list[Record]:
 
 
 def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
-  """Drops the records of later rounds.
+  """Removes all records after the first `num_rounds`.
 
   Args:
     workdir: Directory of the run.
-    num_rounds: Rounds to keep.
+    num_rounds: Number of rounds to keep.
   """
   path = path_in(workdir)
   found = storage.read_if_exists(path) or b""
@@ -107,7 +107,7 @@ def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
 
 
 def append(workdir: epath.PathLike, record: Record) -> None:
-  """Writes the record of a round, and returns when it is on the disk.
+  """Appends the record of a round; it is durable when this returns.
 
   Args:
     workdir: Directory of the run.
@@ -131,5 +131,5 @@ def _parse(content: bytes) -> list[Record]:
 
 
 def _line(record: Record) -> bytes:
-  # ASCII, as file names, and so ids, need not be valid text.
+  # ASCII, because file names, and therefore ids, may not be valid Unicode.
   return (json.dumps(record, allow_nan=False) + "\n").encode("ascii")

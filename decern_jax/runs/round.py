@@ -33,19 +33,20 @@ to further entries of the round's record."""
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """The training examples, and how many of their labels a run may buy.
+  """The training examples, and the labeling budgets of a run.
 
   Attributes:
     ids: Stable name of each training example.
-    initial_budget: Labels of the initial set.
-    budget: Labels of every later selection.
-    num_rounds: Rounds of the whole run; the last one selects nothing.
-    num_candidates: Unlabeled examples, drawn at random in every round, that a
-      selection chooses from; None: all.
-    label_counts: int [classes], training examples that carry each label, where
-      an example may have several; else None.
-    max_labels: Labels of the last round, where people answer more or less than
-      they are asked; None: as many as the budgets say.
+    initial_budget: Number of labels of the initial set.
+    budget: Number of labels of every later selection.
+    num_rounds: Number of rounds; the last one selects nothing.
+    num_candidates: Number of unlabeled examples, drawn at random in every
+      round, that a selection chooses from; None for all.
+    label_counts: int [classes], number of training examples with each label;
+      None unless examples may have several labels.
+    max_labels: Upper bound on the number of labels. Set when people give the
+      labels, since they may answer more or less than was asked; None if the
+      budgets determine the number.
   """
 
   ids: tuple[str, ...]
@@ -58,7 +59,7 @@ class Task:
 
   @property
   def capacity(self) -> int:
-    """Labels of the last round."""
+    """Number of labels in the last round."""
     if self.max_labels is not None:
       return self.max_labels
     return self.initial_budget + (self.num_rounds - 1) * self.budget
@@ -85,13 +86,13 @@ def select_first_state(
     task: The task.
     train: The training examples, as the model sees them before any label.
     seed: Seed of the run.
-    select: A strategy that reads features and labels only; no example has a
+    select: A strategy that needs no model, only features. No example has a
       label yet.
   """
   size = len(task.ids)
   pool = Pool(
     candidates=place_pool(np.ones(size, bool), _mesh_of(train)),
-    # On the host only for a strategy that streams.
+    # Features stay on the host only for a strategy that streams.
     features=typing.cast(jax.Array, train.features),
     labels=jnp.full_like(train.valid, -1, jnp.int32),
   )
@@ -119,7 +120,7 @@ def run_round(
     seed: Seed of the run.
     learner: How the model is trained.
     select: The strategy.
-    needs: What the strategy reads of the pool; nothing else is computed.
+    needs: What the strategy reads from the pool; nothing else is computed.
     on_model: Called with the model of the round, and whether it is the last.
     explain: Returns further entries of the record, or None.
 
@@ -131,18 +132,18 @@ def run_round(
 
   Raises:
     RuntimeError: If the training loss is not finite.
-    processes.PreemptedError: If SIGTERM has asked the run to end.
+    processes.PreemptedError: If the process received SIGTERM.
   """
   round_num = int(state.round)
   is_last = round_num == task.num_rounds - 1
   clock = _Clock()
   previous = None
   if "previous_probs" in needs and round_num and not is_last:
-    # Before this round's model, as a learner may remember only its last one.
+    # Fitted first, because a learner may keep only its latest model.
     previous = learner.fit(state.before())
   model = learner.fit(state)
   clock.lap("train")
-  # The state before this round is saved, and the round has nothing to save.
+  # Safe here: the state before this round is saved, and no output is pending.
   processes.end_if_stopping()
   candidates = np.zeros(len(task.ids), bool)
   if not is_last:
@@ -189,14 +190,14 @@ def run_round(
 
 
 class _Clock:
-  """Seconds between named moments."""
+  """Measures the seconds between calls of `lap`."""
 
   def __init__(self):
     self.laps: dict[str, float] = {}
     self._last = time.monotonic()
 
   def lap(self, name: str) -> None:
-    """Keeps the seconds since the last moment under a name."""
+    """Records the seconds since the previous lap under a name."""
     now = time.monotonic()
     self.laps[name] = round(now - self._last, 4)
     self._last = now
@@ -207,7 +208,7 @@ def _draw_candidates(task: Task, state: RoundState, seed: int) -> np.ndarray:
   if task.num_candidates is None:
     return ~state.labeled
   key = keys.round_key(seed, "candidates", int(state.round))
-  # The whole pool is permuted, so that all rounds share one program.
+  # Permute the whole pool, so that all rounds share one compiled program.
   order = np.asarray(jax.random.permutation(key, len(task.ids)))
   mask = np.zeros(len(task.ids), bool)
   mask[order[~state.labeled[order]][: task.num_candidates]] = True
@@ -217,7 +218,7 @@ def _draw_candidates(task: Task, state: RoundState, seed: int) -> np.ndarray:
 def _wanted(
   state: RoundState, candidates: np.ndarray, needs: Collection[str]
 ) -> np.ndarray:
-  """Returns the mask of the training examples whose features are read."""
+  """Returns the mask of the training examples whose features are needed."""
   if not candidates.any() or not set(needs) - {"head"}:
     return np.zeros_like(candidates)
   return candidates | state.labeled if "labels" in needs else candidates
@@ -236,7 +237,7 @@ def _make_pool(
   if "head" in needs:
     fields["head"] = head
   train = splits.get("train")
-  if train is None:  # No example is embedded, as none is needed.
+  if train is None:  # The strategy needs no features.
     return Pool(**fields)
   if "labels" in needs:
     labeled = place_pool(state.labeled, mesh)
@@ -257,7 +258,7 @@ def _mesh_of(split: PlacedSplit) -> Mesh:
 
 
 def _predict(head: LinearHead, split: PlacedSplit) -> jax.Array:
-  """Returns the class probabilities of one split of the data."""
+  """Returns the class probabilities of a split."""
   return embedding.predict(
     head, split.features, is_multi_label=split.labels.ndim > 1
   )

@@ -1,4 +1,4 @@
-"""The runs of a configuration: each seed in a folder of its own."""
+"""The runs of a configuration: one folder per seed."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -15,7 +15,7 @@ from decern_jax.distributed import processes
 from decern_jax.runs import check, driver, experiment, records, workdir
 from decern_jax.runs.config import Config
 
-# The last file that a run writes: a folder that has it is finished.
+# A run writes this file last, so its presence means that the run is finished.
 CURVE_FILE = "learning_curve.png"
 
 Report = Callable[
@@ -31,7 +31,7 @@ last files when it ends."""
 def no_report(
   config: Config, assets: experiment.Assets, folder: epath.Path
 ) -> Iterator[Callable[[records.Record], None]]:
-  """Writes nothing: the records are all that a run leaves."""
+  """Writes nothing, so that a run leaves only its records."""
   del config, assets, folder
   yield lambda record: None
 
@@ -43,21 +43,20 @@ def run(
   assets: experiment.Assets | None = None,
   report: Report = no_report,
 ) -> experiment.Assets | None:
-  """Runs the rounds that the folders do not hold yet, and shows each round.
+  """Runs the remaining rounds of all seeds, and prints each round.
 
   Args:
     config: The configuration.
-    folders: Folder of the run of each seed.
+    folders: The run folder of each seed.
     assets: What `experiment.load` returned for this configuration, or for one
-      with another strategy; None: loaded when it is needed.
+      that differs only in the strategy. None to load it when needed.
     report: Writes pictures and events of each run, on process zero.
 
   Returns:
-    The assets, or None if they were not needed: all runs are finished.
+    The assets, or None if all runs were already finished.
 
   Raises:
-    ValueError: If the configuration, the data or a folder are not as they
-      should be.
+    ValueError: If the configuration, the data or a folder is invalid.
   """
   check.check(config)
   if sources.is_unlabeled(config.dataset.name):
@@ -87,8 +86,8 @@ def run(
       for record in records.read(folder):
         processes.say(records.describe(record))
       continue
-    # Loaded before the folder is claimed: the user may correct an error in the
-    # data and use the same folder.
+    # Load before claiming the folder, so that after an error in the data the
+    # user can correct it and use the same folder.
     if assets is None:
       assets = experiment.load(config)
       _check_same("data and model", assets.digest)
@@ -114,7 +113,7 @@ def is_finished(config: Config, folder: epath.Path) -> bool:
 
 
 def _check_same(name: str, value: Any) -> None:
-  """Checks that all processes run the same."""
+  """Checks that a value is the same in all processes."""
   content = json.dumps(value, sort_keys=True, default=str).encode()
   processes.check_same(name, hashlib.sha256(content).digest())
 
@@ -122,7 +121,7 @@ def _check_same(name: str, value: Any) -> None:
 def _claim(
   folder: epath.Path, settings: dict[str, Any], digest: dict[str, Any]
 ) -> None:
-  """Makes a folder that of a run."""
+  """Assigns a folder to a run."""
   workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
   workdir.claim(folder, digest, file_name=workdir.DATA_FILE)
 

@@ -14,7 +14,8 @@ CONFIG_FILE = "config.json"
 DATA_FILE = "data.json"
 LOCK_FILE = "lock"
 
-# Settings that cannot change a result, and lists of which a run has one entry.
+# Settings that cannot change a result, and lists from which a run uses one
+# entry.
 NOT_IDENTITY = ("system", "seeds", "strategies", "labels.formats")
 
 
@@ -42,7 +43,7 @@ def default_path(
   Args:
     config_name: Name of the configuration file.
     config: All settings, nested.
-    defaults: The settings of the file before flags changed them.
+    defaults: The settings of the file, without the changes by flags.
 
   Returns:
     `runs/<config>/<strategy>-<hash of the changed settings>`.
@@ -58,16 +59,16 @@ def default_path(
 def check_free(
   workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
 ) -> None:
-  """Checks that a folder belongs to the run of these settings, or to none.
+  """Checks that a folder is unused, or belongs to the run of these settings.
 
   Args:
     workdir: The folder; created if it does not exist.
-    settings: What identifies the run, as JSON has it.
-    file_name: The file that holds them: `CONFIG_FILE` or `DATA_FILE`.
+    settings: Values that identify the run, as JSON.
+    file_name: The file with the settings: `CONFIG_FILE` or `DATA_FILE`.
 
   Raises:
-    ValueError: If the folder belongs to a run of other settings, shown, or
-      cannot be written.
+    ValueError: If the folder cannot be written, or belongs to a run of other
+      settings. The message shows the differences.
   """
   path = storage.as_path(workdir) / file_name
   found = _read(path)
@@ -91,7 +92,7 @@ def check_free(
 def claim(
   workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
 ) -> None:
-  """Makes a folder that of the run of these settings, unless it is already.
+  """Assigns a folder to the run of these settings, if not done already.
 
   Args:
     workdir: As in `check_free`.
@@ -110,9 +111,9 @@ def claim(
 
 @contextlib.contextmanager
 def lock(workdir: epath.PathLike) -> Iterator[None]:
-  """Keeps other processes out of a folder; object stores have no locks.
+  """Locks a folder for this process; does nothing in an object store.
 
-  The system frees the lock when the process ends for any reason.
+  The system releases the lock however the process ends.
 
   Args:
     workdir: The folder; created if it does not exist.
