@@ -17,7 +17,7 @@ from decern_jax.io.validation import (
 )
 from decern_jax.ops.block import compaction, fold_blocks, rows_at
 
-# Labeled rows that are read from the host at once.
+# Labeled rows that are read from the host in one block.
 BLOCK_ROWS = 1024
 
 
@@ -73,7 +73,7 @@ def class_anchors(
   return _class_anchors(
     as_float32(features),
     as_float32(probs),
-    # A narrow type cannot count the classes: 256 is 0 in uint8.
+    # A narrow type cannot hold the number of classes: 256 is 0 in uint8.
     as_int32(labels),
     num_classes=num_classes,
   )

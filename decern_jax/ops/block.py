@@ -59,7 +59,7 @@ def set_rows_at(array: Array, rows: Array, start: Int[Array, ""]) -> Array:
 
 
 def slots_of(order: Int[Array, " rows"]) -> Int[Array, " rows"]:
-  """Returns the place of each row in an order, its inverse permutation."""
+  """Returns the index of each row in an order: its inverse permutation."""
   return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
@@ -75,7 +75,7 @@ def compaction(keep: Bool[Array, " rows"]) -> Int[Array, " rows"]:
 
 
 def pairwise_sum(values: Float[Array, "rows ..."]) -> Float[Array, "..."]:
-  """Returns the sum over rows, halves first.
+  """Returns the sum over rows, by repeatedly adding one half to the other.
 
   The rounding error grows with the logarithm of the number of rows. Sums of one
   pool agree to a few units in the last place for any number of shards. A

@@ -57,9 +57,9 @@ MAX_RATIO = 63 / 64
 # classes, rows] that it writes. This saves 12 % of the time on a CPU.
 NUM_PARTS = 4
 
-# Rows whose products with the head and the anchors are held at once. With more
-# rows, and two CPU devices on two cores, XLA (jaxlib 0.10.2) begins the loop
-# over blocks before these products are complete, as a slow test shows.
+# Rows whose products with the head and the anchors are in memory at once. With
+# more rows, and two CPU devices on two cores, XLA (jaxlib 0.10.2) begins the
+# loop over blocks before these products are complete, as a slow test shows.
 CHUNK_ROWS = 4096
 
 
@@ -67,7 +67,7 @@ class _Rows(NamedTuple):
   """What the score needs of a chunk of the pool, class-major.
 
   Attributes:
-    logits: [classes, rows], z; -inf in the classes that pad to whole parts.
+    logits: [classes, rows], z; -inf in padding.
     salient: [classes, rows], (s · x) W; 0 in padding.
     probs: [classes, rows], p; 0 in padding.
     exponent: [anchors, rows], the distance d of a row to each anchor.
@@ -84,7 +84,7 @@ class _Rows(NamedTuple):
 
 
 class _Tile(NamedTuple):
-  """Some of the anchors.
+  """A tile of the anchors.
 
   Attributes:
     shifts: [anchors · classes, bins], `anchor_shifts`, flattened.
@@ -121,18 +121,20 @@ def discrepancy_confusion(
 
   with whole = (1 - lam) p + lam q, part = (1 - rho lam) p + rho lam q,
   conf = H(P)^(1 - d), CE(u, P) = -sum u log(P + 1e-10), and d the cosine
-  distance (1 - cos) / 2 of example and anchor. The cost is that of the valid
-  rows, and memory beyond the inputs stays linear in the pool.
+  distance (1 - cos) / 2 of example and anchor.
+
+  The run time is that of the valid rows only, and the memory beyond the inputs
+  is linear in the pool.
 
   Args:
     features: Features of the pool, as the head consumes them.
     probs: Predicted class probabilities of the pool.
     anchors: Class anchors, of `class_anchors`.
     head: The linear head, of two classes or more.
-    valid: True at the rows that exist; None: all.
+    valid: True at the rows that exist; None means all.
     num_bins: Bins of the saliency mask, at least 1.
     num_top_bins: Salient bins, in [1, num_bins].
-    block_size: Rows of the pool to work on at once; None: a number that
+    block_size: Rows of the pool to work on at once. None chooses a number that
       suits the backend.
 
   Returns:
@@ -191,13 +193,13 @@ def _discrepancy_confusion(
 ) -> Float[Array, " pool"]:
   """Scores a pool in blocks of rows and tiles of anchors.
 
-  At once, `tile_size · classes · block_size` floats are held.
+  Holds `tile_size · classes · block_size` floats in memory at once.
   """
   pool = len(features)
   num_rows = pool if valid is None else jnp.sum(valid)
   num_chunks = -(-pool // CHUNK_ROWS)
-  # One size for all pools of more than a chunk. The products of a row are then
-  # rounded in the same way in every place, and equal bins keep their order.
+  # One size for all pools larger than a chunk, so that the products of a row
+  # are rounded in the same way at every index, and equal bins keep their order.
   chunk_size = min(pool, CHUNK_ROWS)
   order = None if valid is None else compaction(valid)
   if num_chunks > 1:

@@ -13,7 +13,7 @@ from decern_jax.ops.block import compaction, fold_blocks, rows_at
 # convention of torch.nn.functional.normalize).
 MIN_NORM = 1e-12
 
-# Points whose products with the pool are held at once.
+# Points whose products with the pool are in memory at once.
 BLOCK_ROWS = 128
 
 # A squared distance below this share of the squared lengths of the two points
@@ -146,13 +146,14 @@ def nearest_distinct(
 ) -> Int[Array, " budget"]:
   """Takes for each center the nearest candidate that is not taken yet.
 
-  The centers take their turns in order, whether or not a point is assigned to
-  them. Fewer centers than the budget start again from the first, each with its
-  next nearest candidate; of more centers only the first `budget` have a turn.
+  The centers take turns in order, even those that no point is assigned to. If
+  there are fewer centers than the budget, they start again from the first, and
+  each takes its next nearest candidate. If there are more, only the first
+  `budget` take a turn.
 
   Args:
     points: The points, which may be split over devices under `jax.jit`. Rows
-      that are no candidates may hold anything finite.
+      that are not candidates may hold any finite values.
     centers: The centers, one or more, in the order of their turns.
     candidates: True at the points that may be taken, at least `budget`.
     budget: Points to take, at least 1.
@@ -188,7 +189,7 @@ def greedy_k_center(
   *,
   budget: int,
 ) -> Int[Array, " budget"]:
-  """Takes the candidate that lies farthest, `budget` times.
+  """Takes the farthest candidate, `budget` times.
 
   The distance of a candidate is measured to the nearest point that is covered
   or was taken before. If nothing is covered, the first one taken is the
@@ -197,8 +198,8 @@ def greedy_k_center(
 
   Args:
     points: The points. Rows that are neither covered nor candidates may hold
-      anything finite.
-    covered: True at the points that are there already.
+      any finite values.
+    covered: True at the points that are already covered.
     candidates: True at the points that may be taken, at least `budget`.
     budget: Points to take, at least 1.
 

@@ -35,8 +35,8 @@ from decern_jax.ops.block import (
 )
 from decern_jax.ops.seeding import greedy_centers
 
-# A point that is nearer to its center than this share of its length lies on it.
-# The mean of equal points may differ from them by as much.
+# A point closer to its center than this fraction of its length counts as lying
+# on it: rounding can move the mean of equal points that far.
 ROUNDING = 1e-5
 
 MAX_STEPS = 300
@@ -65,8 +65,9 @@ class _Assignment(NamedTuple):
   Attributes:
     assignments: [points], the nearest center of each point.
     distances: [points], squared distance to it; -1 in rows that do not count.
-    sums: [clusters, dim], weighted sum of each cluster's points, this shard's.
-    weights: [clusters], sum of their weights, this shard's.
+    sums: [clusters, dim], weighted sum of the points of each cluster on this
+      shard.
+    weights: [clusters], sum of the weights of these points.
   """
 
   assignments: jax.Array
@@ -86,9 +87,9 @@ def weighted_kmeans(
 ) -> Clusters:
   """Clusters weighted points by k-means.
 
-  A greedy k-means++ start, then Lloyd's steps; a cluster that falls empty is
-  moved to the point farthest from its center. A point of weight zero is
-  assigned to its nearest center in the end, and has no other effect.
+  Starts with greedy k-means++, then makes Lloyd's steps. A cluster that becomes
+  empty is moved to the point farthest from its center. A point of weight zero
+  is only assigned to its nearest center at the end.
 
   Args:
     key: Random key.
@@ -96,8 +97,9 @@ def weighted_kmeans(
     weights: Weight of each point, at least 0.
     num_clusters: Number of clusters, in [1, points].
     max_steps: Largest number of Lloyd's steps, at least 1.
-    tolerance: Times the mean variance of the coordinates, the squared shift of
-      all centers at which the steps end (scikit-learn's rule).
+    tolerance: The steps end when the squared shift of all centers is at most
+      `tolerance` times the mean variance of the coordinates (scikit-learn's
+      rule).
 
   Returns:
     `Clusters(centers [k, dim], assignments [points], inertia [], num_steps
@@ -173,27 +175,27 @@ def cluster_first_rows(
   slots: Int[Array, " points"] | None = None,
   axis_name: AxisName = None,
 ) -> Clusters:
-  """Clusters the first `num_points` points, inside of `jit` or `shard_map`.
+  """Clusters the first `num_points` points, inside `jit` or `shard_map`.
 
-  Starts from `seeding.greedy_centers`. A cluster that falls empty is moved to
-  the point that lies farthest from its center. Ends when no assignment
-  changes, or when the centers' squared shift is at most `tolerance` times the
-  mean variance of the coordinates, or after `max_steps`.
+  Starts from `seeding.greedy_centers`. A cluster that becomes empty is moved to
+  the point farthest from its center. Ends when no assignment changes, or when
+  the centers' squared shift is at most `tolerance` times the mean variance of
+  the coordinates, or after `max_steps`.
 
   Args:
     key: Random key of the start.
     points: The points [points, dim]; those that count come first
       (`block.compaction`).
     weights: Weight of each point, positive in the points that count.
-    num_points: Points that count, on this shard. The others are assigned to
-      their nearest center in the end, and move nothing.
+    num_points: Points that count, on this shard. The others do not affect the
+      centers; they are assigned to their nearest center at the end.
     num_clusters: Number of clusters.
     max_steps: Largest number of steps.
     tolerance: Relative bound of the shift.
-    block_size: Points whose products with the centers are held at once.
-    slots: The place in `points` of each row of the pool, `block.slots_of` the
-      order of the points. The start is then the same for any number of shards.
-      None: the points are in the order of the pool.
+    block_size: Points whose products with the centers are in memory at once.
+    slots: Index in `points` of each row of the pool: `block.slots_of` of the
+      order of the points. It makes the start the same for any number of shards.
+      None if the points are in the order of the pool.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
   Returns:
@@ -215,7 +217,7 @@ def cluster_first_rows(
     slots=slots,
     axis_name=axis_name,
   )
-  # What every pass over the points needs.
+  # Options of every pass over the points.
   shared = {"block_size": block_size, "axis_name": axis_name}
   variance = _mean_variance(points, num_points, **shared)
   bound = tolerance * variance
@@ -262,7 +264,8 @@ def _assign(
     member = jax.nn.one_hot(nearest, len(centers), dtype=rows.dtype)
     weight = jnp.where(fresh, rows_at(weights, start, size), 0.0)
     member = member * weight[:, None]
-    # |x|^2 cancels digits. Only the order of far points depends on them.
+    # This form loses digits by cancellation, which is acceptable: only the
+    # order of the farthest points depends on them.
     distance = jnp.sum(rows**2, axis=-1) - 2.0 * jnp.max(score, axis=-1)
     return _Assignment(
       set_rows_at(found.assignments, nearest.astype(jnp.int32), start),
@@ -333,7 +336,7 @@ def _relocate(points, weights, centers, found, sums, totals, axis_name):
 
   A cluster gives a point away only if other points stay in it, so that filling
   one cluster never empties another. A point that lies on its center stays
-  there, because two centers in one place would exchange their points for ever.
+  there, because two centers in one place would swap their points forever.
   """
   num_clusters = len(totals)
   _, farthest = top_rows(found.distances, num_clusters, axis_name)
@@ -349,7 +352,7 @@ def _relocate(points, weights, centers, found, sums, totals, axis_name):
     sums, totals = state
     empty = jnp.argmin(totals)
     old = owner[donor]
-    # If the weight of a point is that of its cluster, it is the last point.
+    # A point that has the whole weight of its cluster is the last one in it.
     is_spare = totals[old] > weight[donor] * (1.0 + 1e-6)
     gives = (totals[empty] == 0.0) & is_apart[donor] & is_spare
     mass = jnp.where(gives, weight[donor], 0.0)

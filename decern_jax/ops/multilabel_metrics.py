@@ -36,8 +36,8 @@ def summarize(
   Args:
     probs: Float [rows, classes], the probability of each label.
     labels: [rows, classes], 0 or 1.
-    valid: bool [rows], True at the rows that exist; None: all. The others may
-      hold anything.
+    valid: bool [rows], True at the rows that exist; None means all. The other
+      rows may hold anything.
     train_counts: Int [classes], training examples that have each label. They
       determine the rarest third.
 

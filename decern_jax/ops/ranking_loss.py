@@ -12,9 +12,9 @@ def mirrored_ranking_loss(
   margin: float | Float[Array, ""] = 1.0,
   num_rows: Int[Array, ""] | None = None,
 ) -> Float[Array, ""]:
-  """Returns how far predicted losses are from ranking pairs of a batch.
+  """Returns how badly predicted losses rank pairs of examples of a batch.
 
-  The first example is paired with the last, the second with the last but one,
+  The first example is paired with the last, the second with the second to last,
   and so on. The middle one of an odd batch has no pair. The cost of a pair with
   losses l, l' and predictions s, s' is
 
@@ -27,7 +27,7 @@ def mirrored_ranking_loss(
     predicted: Predicted loss s of each example, on any scale.
     losses: Its loss l.
     margin: Difference that the predictions of a pair should have, above 0.
-    num_rows: Number of examples in the batch, from the first on; None: all.
+    num_rows: Only the first `num_rows` rows are examples. None means all.
 
   Returns:
     The mean cost, at least 0; 0 for a batch without a pair.

@@ -41,24 +41,24 @@ def sample_rows(
   """Draws rows with replacement, with probability in proportion to mass.
 
   The leaves of a tree of sums are the rows of the pool. From the root down, one
-  of the `RADIX` children of a node is drawn. The masses are rounded to whole
-  numbers, in steps of 2^-22 of the largest, so that their sums do not depend on
-  the order of addition. Any number of shards therefore draws the same rows. A
-  row whose mass differs in the last digits moves only the borders in its own
-  node. Cumulative sums over the whole pool would move all borders, which for a
-  million rows is more than a row.
+  of the `RADIX` children of a node is drawn. The masses are rounded to
+  integers, in steps of 2^-22 of the largest, so that their sums do not depend
+  on the order of addition. Any number of shards therefore draws the same rows.
+  A change in the last digits of one mass moves only the boundaries within its
+  own node. In cumulative sums over the whole pool it would move all boundaries,
+  and with a million rows by more than one row.
 
   Args:
     key: Random key.
     mass: Mass of each row, at least 0.
     count: Number of draws.
-    slots: The place in `mass` of each row of this shard, in the order of the
-      pool. None: the rows are in that order.
+    slots: Index in `mass` of each row of this shard, in the order of the pool.
+      None if the rows are in that order.
     axis_name: Mesh axes that the rows are split over, inside `shard_map`.
 
   Returns:
-    Indices into the whole of `mass`, equal on every shard. If the total mass is
-    zero, the index of the first row of the pool.
+    Indices into the `mass` of all shards, equal on every shard. If the total
+    mass is zero, all are the index of the first row of the pool.
   """
   leaves = _in_steps(mass, axis_name)
   if slots is not None:
@@ -82,14 +82,14 @@ def sample_rows(
 
 
 def _in_steps(mass, axis_name) -> Int[Array, " rows"]:
-  """Returns masses as whole numbers below 2^22."""
+  """Returns masses as integers below 2^22."""
   largest = pmax(jnp.max(mass), axis_name)
   share = mass / jnp.where(largest > 0.0, largest, 1.0)
   return jnp.floor(share * (2.0**_BITS - 1.0)).astype(jnp.int32)
 
 
 def _sum_tree(leaves, start, axis_name) -> list[Int[Array, " nodes"]]:
-  """Returns the sums of `RADIX` rows, of `RADIX` of these, up to one node.
+  """Returns the levels of the tree: sums of `RADIX` nodes of the level below.
 
   Every level is padded to whole nodes of the level above. Sums of more than 22
   bits are scaled down, so that no sum overflows.
@@ -116,7 +116,7 @@ def _sum_tree(leaves, start, axis_name) -> list[Int[Array, " nodes"]]:
 
 
 def _to_bits(sums: Int[Array, " nodes"]) -> Int[Array, " nodes"]:
-  """Shifts whole numbers so that the largest has 22 bits at the most."""
+  """Shifts integers so that the largest has at most 22 bits."""
   used = 32 - jax.lax.clz(jnp.max(sums))
   return jax.lax.shift_right_logical(sums, jnp.maximum(used - _BITS, 0))
 
@@ -128,7 +128,7 @@ def _choose(
   ends = jnp.cumsum(weights, axis=1)
   total = ends[:, -1]
   target = jnp.floor(chance * total.astype(chance.dtype)).astype(jnp.int32)
-  # Rounding may reach the end.
+  # Rounding can make the draw equal to the total, which no child contains.
   target = jnp.minimum(target, total - 1)
   return jnp.argmax(ends > target[:, None], axis=1).astype(jnp.int32)
 
@@ -157,8 +157,8 @@ def greedy_centers(
     weights: Weight of each point, 0 in the points that do not count.
     num_points: Points that count, on this shard.
     num_clusters: Number of centers.
-    block_size: Points whose products are held at once.
-    slots: The place in `points` of each row of the pool; see `sample_rows`.
+    block_size: Points whose products are in memory at once.
+    slots: Index in `points` of each row of the pool; see `sample_rows`.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
   Returns:

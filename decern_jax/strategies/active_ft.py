@@ -71,7 +71,8 @@ def _select(key, directions, candidates, start, *, budget, batch_size):
     return optax.apply_updates(centers, update), opt_state
 
   centers = directions[start]
-  # The step count as a float: optax computes float ** count.
+  # The step count becomes a float, because optax computes float ** count, which
+  # strict type promotion refuses for an integer.
   opt_state = optax.tree.cast(optimizer.init(centers), centers.dtype)
   state = (centers, opt_state)
   centers, _ = jax.lax.fori_loop(0, NUM_STEPS, step, state)

@@ -118,7 +118,7 @@ def _slopes(head, residual) -> jax.Array:
 
 
 def _crossing(gap, rate) -> jax.Array:
-  """Returns [pool], the least gap / rate over classes with a positive rate."""
+  """Returns [pool], the smallest gap / rate over classes of positive rate."""
   catches_up = rate > 0.0
   length = gap / jnp.where(catches_up, rate, 1.0)
   return jnp.min(jnp.where(catches_up, length, jnp.inf), axis=-1)

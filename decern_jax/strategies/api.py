@@ -1,4 +1,4 @@
-"""One call for every strategy, for data and models of one's own."""
+"""One call for every strategy, on the caller's own data and models."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -22,7 +22,7 @@ from decern_jax.ops.head import LinearHead
 from decern_jax.strategies.base import Pool, Selection, Strategy
 from decern_jax.strategies.registry import STRATEGIES
 
-# How far a row of probabilities may be from a sum of 1: float16 models.
+# How far the sum of a row of probabilities may be from 1, for float16 models.
 SUM_TOLERANCE = 1e-2
 
 # Logit of a class that a head was not trained on, below the mean of the others.
@@ -31,7 +31,7 @@ UNSEEN_LOGIT = -50.0
 
 @dataclasses.dataclass(frozen=True)
 class StrategyInfo:
-  """What a user must know of a strategy.
+  """What a user must know about a strategy.
 
   Attributes:
     name: Its name.
@@ -81,9 +81,10 @@ def select(
 ) -> np.ndarray | tuple[np.ndarray, np.ndarray | None]:
   """Selects examples of a pool to label next, by any strategy.
 
-  Arrays may be of NumPy, JAX, PyTorch (on the CPU) or pandas. A strategy reads
-  what `list_strategies` says; other arguments may be given and are checked.
-  Values are checked, so this is not for use inside of `jax.jit`.
+  Arrays may come from NumPy, JAX, PyTorch (on the CPU) or pandas.
+  `list_strategies` shows which arguments a strategy reads; the others are
+  optional, and are checked if they are given. The checks need concrete values,
+  so do not call this inside `jax.jit`.
 
   Args:
     name: Name of the strategy.
@@ -99,15 +100,15 @@ def select(
       labels, with rows of -1.
     candidates: The examples that may be selected: a boolean mask [pool] or
       indices. By default those without a label.
-    previous_probs: [pool, classes], what the model of the round before
-      predicted.
+    previous_probs: [pool, classes], the probabilities that the model of the
+      previous round predicted.
     auxiliary: [pool], a predicted quantity that the strategy ranks by, such as
       the losses for "learning_loss".
     is_multi_label: Whether an example may have several labels. By default it
       follows from `labels`, and is False without them.
     groups: [pool], the group of each example, such as a burst of photos, a
       video or a patient: numbers or strings.
-    max_per_group: Examples to select of one group at the most.
+    max_per_group: Largest number of examples to select from one group.
     strata: [pool], the stratum of each example, such as a site; or "predicted"
       for the class with the largest probability.
     quotas: How many examples to select of each stratum; their sum is the
@@ -172,8 +173,8 @@ def score(
     **inputs: The pool and the options, as for `select`.
 
   Returns:
-    float32 [pool], the higher the sooner an example is selected; NaN where it
-    is no candidate.
+    float32 [pool], where the highest are selected first; NaN where an example
+    is not a candidate.
 
   Raises:
     ValueError: As `select`, or if the strategy computes no scores.
@@ -198,7 +199,7 @@ class _Request:
     pool: What the strategy needs, on the devices.
     candidates: bool [pool] without padding, on the host.
     strategy: The strategy.
-    is_multi_label: Whether its form for several labels is meant.
+    is_multi_label: Whether its form for several labels is used.
     options: Its options, validated.
   """
 
@@ -255,7 +256,7 @@ def _limits(
   *,
   probs: Any,
 ) -> list[_Limit]:
-  """Returns the limits of a selection, which can be kept."""
+  """Returns the limits of a selection, after a check that they can be met."""
   size, limits = len(request.candidates), []
   if groups is not None:
     names, parts = _parts("groups", groups, size)
@@ -320,8 +321,8 @@ def _fill(
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """Selects until the budget is filled and every limit is kept.
 
-  The strategy selects a whole budget at a time, of which those are taken that
-  the limits allow; then it selects again among what may still be taken.
+  The strategy selects a whole budget, of which the examples that the limits
+  allow are kept. It then selects again among the examples still allowed.
   """
   free = request.candidates.copy()
   left = [limit.most.copy() for limit in limits]
@@ -612,7 +613,7 @@ def _num_classes(
   arrays: Mapping[str, np.ndarray | jax.Array | None],
   labels: np.ndarray | None,
 ) -> int | None:
-  """Returns the number of classes as far as the arrays tell it."""
+  """Returns the number of classes if the arrays show it."""
   for key in ("probs", "previous_probs"):
     array = arrays[key]
     if array is not None:
@@ -716,7 +717,7 @@ def _candidate_mask(
 def _placement(
   arrays: Mapping[str, np.ndarray | jax.Array | None], mesh: Mesh | None
 ) -> Callable[[np.ndarray | jax.Array], jax.Array]:
-  """Returns how arrays of the pool get to the devices."""
+  """Returns the function that puts arrays of the pool on the devices."""
   if mesh is not None:
     return lambda array: place_pool(np.asarray(array), mesh)
   layouts = [pool_layout(array) for array in arrays.values()]

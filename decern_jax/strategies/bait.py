@@ -14,16 +14,17 @@ from decern_jax.strategies.base import Pool, Selection, Strategy, register
 REGULARIZER = 1.0
 # Number of forward steps, as a multiple of the budget.
 OVERSAMPLING = 2
-# Labeled examples whose information is added at once.
+# Labeled examples whose information is added in one step.
 BLOCK_ROWS = 64
-# The least 1 - vᵀ A v of an example that is removed: less is rounding.
+# Smallest 1 - vᵀ A v of an example that may be removed; below it, rounding
+# errors dominate.
 MIN_REMAINDER = 1e-6
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Covariance(NamedTuple):
-  """The inverse of a set's information M, and what it leaves of the pool's.
+  """The inverse of a set's information M, and its product with the pool's.
 
   Attributes:
     inverse: A = M⁻¹.
@@ -162,7 +163,7 @@ def _change(vectors, covariance, forms, vector, sign):
   inverse, sandwich = forms
   inverse = inverse - c * along_u**2
   sandwich = sandwich - 2.0 * along_u * along_t + stretch * along_u**2
-  # No form of a covariance is negative.
+  # The quadratic form of a covariance is never negative.
   forms = (jnp.maximum(inverse, 0.0), jnp.maximum(sandwich, 0.0))
   return covariance, forms
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from decern_jax.io.validation import check_integer, check_number
 from decern_jax.ops.head import LinearHead
 
-# The default of what a pool holds only if the strategy needs it.
+# Default of the fields that a pool has only if the strategy needs them.
 _ABSENT: Any = None
 
 
@@ -89,7 +89,7 @@ class Option:
   The type of the default is the type of the option: int, float or str.
 
   Attributes:
-    name: Name of the option, one over all strategies.
+    name: Name of the option, with one meaning in all strategies.
     default: Its default.
     meaning: What it does, one sentence for the user.
     low: Smallest value of a number.
@@ -133,18 +133,18 @@ class Option:
 class Auxiliary:
   """A module that trains together with the classifier, for a strategy.
 
-  Every round, `init` makes the parameters anew; `loss` is added to the training
-  loss of each batch; `predict` gives one number for each example of the pool,
-  which the strategy gets as `Pool.auxiliary`. The stages are the pooled outputs
-  of the backbone's stages, float32 [rows, dim] each; without a backbone that
-  trains, there is one stage: the features.
+  Every round starts from new parameters of `init`; `loss` is added to the
+  training loss of each batch; `predict` gives one number for each example of
+  the pool, which the strategy gets as `Pool.auxiliary`. The stages are the
+  pooled outputs of the backbone's stages, float32 [rows, dim] each; if the
+  backbone is frozen, the only stage is the features.
 
   Attributes:
     name: Names the random key of the initial parameters.
     init: Maps `(key, *, stage_dims)` to parameters, a pytree.
     loss: Maps `(params, stages, losses, *, epoch, num_epochs, num_rows)` to a
       scalar. `losses` are the classifier's, one per row; only the first
-      `num_rows` rows count (None: all).
+      `num_rows` rows count (None means all).
     predict: Maps `(params, stages)` to float32 [rows].
   """
 
@@ -160,9 +160,9 @@ class Strategy:
 
   Attributes:
     name: Its name.
-    select: The strategy for one label per example; None if there is none.
-    select_multi_label: The strategy for several labels per example; None if
-      there is none.
+    select: The strategy for one label per example; None if it is not supported.
+    select_multi_label: The strategy for several labels per example; None if it
+      is not supported.
     needs: The fields of `NEEDS` that it reads; a run computes only these.
     options: Its options, which `select` takes as keywords.
     streams: Whether it reads features block by block, so that they can stay on
@@ -210,8 +210,8 @@ class Strategy:
     """Returns the options of this strategy, validated.
 
     Args:
-      values: Values by name, maybe also of other strategies' options. A missing
-        value is the default.
+      values: Values by name. Options of other strategies are ignored, and
+        missing ones have their defaults.
 
     Returns:
       The keywords for `select`.

@@ -1,4 +1,4 @@
-"""CoreGCN: k-center on features of a labeled-or-not classifier on a graph."""
+"""CoreGCN: k-center on the hidden features of a graph network."""
 
 import functools
 from typing import NamedTuple
@@ -24,8 +24,8 @@ class Graph(NamedTuple):
   """A graph of examples, without its adjacency matrix.
 
   Attributes:
-    nodes: Features x of length 1; zero at rows that are no nodes.
-    scale: 1 / degree of each node; zero at rows that are no nodes.
+    nodes: Features x of length 1; zero at rows that are not nodes.
+    scale: 1 / degree of each node; zero at rows that are not nodes.
   """
 
   nodes: Float[Array, "pool dim"]
@@ -106,8 +106,8 @@ def make_graph(
   """Builds the graph of the features.
 
   The degree of a node is the sum of its cosines with the others. Negative
-  cosines could make it vanish, so it is at least the root of the sum of their
-  squares; without negative cosines this changes nothing.
+  cosines could make it zero, so it is bounded below by the root of the sum of
+  their squares; without negative cosines the bound has no effect.
 
   Args:
     features: Features of the pool.
@@ -163,7 +163,8 @@ def train(
     return optax.apply_updates(network, update), opt_state
 
   network = initial_network(start_key, inputs.shape[-1])
-  # The step count as a float: optax computes float ** count.
+  # The step count becomes a float, because optax computes float ** count, which
+  # strict type promotion refuses for an integer.
   opt_state = optax.tree.cast(optimizer.init(network), inputs.dtype)
   state = (network, opt_state)
   return jax.lax.fori_loop(0, NUM_EPOCHS, step, state)[0]
@@ -187,7 +188,7 @@ def loss(
   labeled: Bool[Array, " pool"],
   unlabeled: Bool[Array, " pool"],
 ) -> Float[Array, ""]:
-  """Returns the cross-entropy of labeled and unlabeled, both as means."""
+  """Returns the weighted sum of the mean losses on both kinds of nodes."""
   hidden = hidden_features(network, inputs) * keep[None]
   logits = graph.spread(
     jnp.matmul(hidden, network.out_kernel, precision=jax.lax.Precision.HIGHEST)

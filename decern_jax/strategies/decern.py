@@ -148,7 +148,7 @@ def select_decern(
     anchors: Class anchors, of `class_anchors`.
     head: The linear head, of two classes or more.
     budget: Examples to select, in [1, valid rows].
-    valid: True at the rows that exist; None: all.
+    valid: True at the rows that exist; None means all.
     uncertainty_gamma: Factor of the skew term in the uncertainty threshold.
     diversity_gamma: Weight of nearness to the cluster's center, in [0, 1].
 
@@ -202,7 +202,7 @@ def select_by_score(
     scores: Uncertainty of each example, at least 0.
     anchors: Class anchors; only their features are used.
     budget: Examples to select, in [1, valid rows].
-    valid: True at the rows that exist; None: all.
+    valid: True at the rows that exist; None means all.
     uncertainty_gamma: Factor of the skew term in the uncertainty threshold.
     diversity_gamma: Weight of nearness to the cluster's center, in [0, 1].
 
@@ -368,8 +368,8 @@ def check_budget(
   Args:
     budget: Examples to select.
     pool: Rows of the pool.
-    valid: True at the rows that exist; None: all. The rows are counted if this
-      process holds all values.
+    valid: True at the rows that exist; None means all. The rows are counted if
+      this process holds all values.
 
   Returns:
     The budget.
@@ -401,7 +401,7 @@ def uncertainty_threshold(
 
   Args:
     scores: Scores of a pool.
-    valid: True at the rows that exist; None: all.
+    valid: True at the rows that exist; None means all.
     gamma: Factor of the skew term.
 
   Returns:
@@ -492,7 +492,7 @@ def calibrated_pick(
     clusters: Clusters of these points.
     anchors: Class anchors; only their features are used.
     weights: Weight of each point; a point of weight zero cannot be picked and
-      does not set the scale. None: all points can.
+      does not set the scale. None if all points can be picked.
     gamma: Weight of nearness to the center, in [0, 1].
 
   Returns:
@@ -542,7 +542,7 @@ def _calibrated_pick(
   num_points: Int[Array, ""] | None = None,
   axis_name: AxisName = None,
 ) -> tuple[Int[Array, " clusters"], Bool[Array, " clusters"]]:
-  """Picks one of the first `num_points` of this shard; None: of all points."""
+  """Picks from each cluster one of the first `num_points` of this shard."""
   counted = len(features) if num_points is None else num_points
   pickable = jnp.arange(len(features)) < counted
   if weights is not None:

@@ -10,8 +10,8 @@ positives (of all labeled examples where it has none):
 
   lam_i = clip(p_i, 1/64, 63/64)
   d_i   = (1 - cos(x, a_i)) / 2
-  g     = W (p - [p >= 1/2]), the gradient of the binary cross-entropy, summed
-          over the labels, by x
+  g     = W (p - [p >= 1/2]), the gradient with respect to x of the binary
+          cross-entropy, summed over the labels
   s     = the mask of the top 10 of 100 bins of g, and rho its mean
   P_i   = sigmoid((x + s lam_i (a_i - x)) W + b)
 
@@ -139,7 +139,7 @@ def label_anchors(
     The anchors, equal on every shard; zeros where nothing is labeled.
   """
   labeled = labels[:, :1] >= 0
-  # The last column is the one of all labeled examples.
+  # The last column sums over all labeled examples.
   member = jnp.concatenate([labels == 1, labeled], axis=1)
   member = member.astype(features.dtype)
   counts = psum(member.sum(0), axis_name)
@@ -215,7 +215,7 @@ def label_discrepancy_confusion(
       computed.
     num_bins: Bins of the saliency mask.
     num_top_bins: Salient bins.
-    block_size: Rows in a block; `classes² · block_size` floats are held at
+    block_size: Rows in a block; `classes² · block_size` floats are in memory at
       once.
     axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 

@@ -14,7 +14,7 @@ from decern_jax.strategies.pick import pick_diverse
 
 NUM_PASSES = 3
 DROPOUT_RATE = 0.75
-# The least length of a shortlist, as a multiple of the budget.
+# Smallest length of a shortlist, as a multiple of the budget.
 SHORTLIST_FACTOR = 25
 
 

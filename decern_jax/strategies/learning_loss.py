@@ -104,7 +104,7 @@ def ranking_loss(
     losses: The loss of each example; it receives no gradient.
     epoch: The epoch, from 0.
     num_epochs: Epochs of the whole training.
-    num_rows: Only the first `num_rows` rows are examples; None: all.
+    num_rows: Only the first `num_rows` rows are examples. None means all.
 
   Returns:
     `ops.ranking_loss.mirrored_ranking_loss`, with margin 1.

@@ -11,14 +11,14 @@ from decern_jax.ops.distances import greedy_k_center
 from decern_jax.strategies.base import Pool, Selection, Strategy, register
 
 NUM_NOISES = 30
-# Eigenvalues below this share of the largest are rounding.
+# Eigenvalues below this fraction of the largest are rounding errors.
 ROUNDING = 1e-6
 
 
 def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects by the deviations of the logits under noise on the head.
 
-  With 30 Gaussian noises E_k of one length on the kernel W, the deviations of
+  With 30 Gaussian noises E_k of equal length on the kernel W, the deviations of
   the logits z of a feature x, relative to them, are the rows
 
     d = [x E_1, …, x E_30] / |z|.
@@ -83,7 +83,7 @@ def draw_noise(
 
   Args:
     key: Random key of all noises.
-    index: Which of them, in [0, 30).
+    index: Index of the noise, in [0, 30).
     kernel: The kernel.
 
   Returns:

@@ -1,4 +1,4 @@
-"""From scores, or a shortlist, to a batch: the picks that strategies share."""
+"""Picks a batch from scores or a shortlist, in ways that strategies share."""
 
 from collections.abc import Callable
 import functools
@@ -14,7 +14,7 @@ from decern_jax.ops.keys import uniform_at
 from decern_jax.ops.kmeans import weighted_kmeans
 from decern_jax.strategies.base import Option, Pool, Select, Selection
 
-# Takes the place of a score of 0, and of a draw of 0, in the logarithm.
+# Replaces a score or a draw of 0 in the logarithm.
 SMALLEST = float(jnp.finfo(jnp.float32).tiny)
 
 POWER_BETA = Option(
@@ -55,7 +55,7 @@ def take_highest(
     axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 
   Returns:
-    Their indices by falling score, int32; of equal scores, the lowest index
+    Their indices by decreasing score, int32; of equal scores, the lowest index
     comes first.
   """
   ranking = jnp.where(candidates, scores, -jnp.inf)
@@ -70,7 +70,7 @@ def ranked(score: Callable[[Pool], Float[Array, " pool"]]) -> Select:
       candidates matter.
 
   Returns:
-    The strategy. It draws nothing at random.
+    The strategy, which is deterministic.
   """
 
   def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
@@ -79,7 +79,7 @@ def ranked(score: Callable[[Pool], Float[Array, " pool"]]) -> Select:
     indices = take_highest(scores, pool.candidates, budget=budget)
     return Selection(indices, scores)
 
-  # What `list_strategies` tells of the strategy.
+  # `list_strategies` reads the summary and the source from it.
   select.__doc__ = score.__doc__
   return select
 
@@ -218,7 +218,7 @@ def pick_from_clusters(
 
   Returns:
     Distinct candidates, int32: the picks, then the replacements of empty
-    clusters, each by falling score.
+    clusters, each by decreasing score.
 
   Raises:
     ValueError: If an option is outside its range.
@@ -248,12 +248,13 @@ def _first(candidates, *, size):
 
 @jax.jit
 def _are_nearest(points, centers, assignments, is_candidate):
-  """Marks the candidates at the least distance from their cluster's center."""
+  """Marks the candidates that are nearest to their cluster's center."""
   own = centers[assignments]
   squares = jnp.sum((points - own) ** 2, axis=-1)
   squares = jnp.where(is_candidate, squares, jnp.inf)
   least = jax.ops.segment_min(squares, assignments, len(centers))
-  # Two examples are equally far from their mean: rounding must not decide.
+  # Two examples of a cluster are equally far from their mean, and rounding must
+  # not decide between them.
   rounding = ROUNDING * jnp.sum(points**2 + own**2, axis=-1)
   return is_candidate & (squares <= least[assignments] + rounding)
 

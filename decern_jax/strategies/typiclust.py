@@ -26,17 +26,17 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """Selects typical examples of the clusters with the fewest labels.
 
   The features of labeled examples and candidates are clustered by k-means into
-  min(labeled + budget, 500) clusters, ordered by rising number of labeled
-  examples, then by falling size. In this order, each gives its candidate of the
-  highest typicality
+  min(labeled + budget, 500) clusters, ordered by increasing number of labeled
+  examples, then by decreasing size. In this order, each gives its candidate
+  with the highest typicality
 
     1 / mean distance to the min(20, n / 2) nearest of the cluster's n
     candidates.
 
-  Clusters of fewer than 5 examples are skipped. After a turn of all others,
-  these give their next most typical examples in the same order. When they are
-  exhausted, the small clusters follow by the same rule. The same holds for
-  several labels per example.
+  Clusters of fewer than 5 examples are skipped at first. The others take turns
+  in this order, each giving its next most typical example, until they are
+  exhausted. The small clusters follow by the same rule. Several labels per
+  example make no difference.
 
   Returns:
     The selection, in the order of the clusters; scores are the typicalities, 0
@@ -66,7 +66,7 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
 
 @functools.partial(jax.jit, static_argnames="budget")
 def _select(features, assignments, labeled, candidates, *, budget) -> Selection:
-  # Rows that are no candidates get a group after all clusters.
+  # Rows that are not candidates get a group after all clusters.
   groups = jnp.where(candidates, assignments, MAX_CLUSTERS)
   typicality = _typicality(features, groups)
   counts = _count(assignments, labeled)
@@ -90,7 +90,7 @@ def _count(groups, mask) -> jax.Array:
 
 
 def _turns(groups, typicality) -> jax.Array:
-  """Returns the rank of each row in its group by falling typicality."""
+  """Returns the rank of each row in its group by decreasing typicality."""
   sizes = _count(groups, jnp.ones_like(groups))
   begins = jnp.cumsum(sizes) - sizes
   order = jnp.lexsort((-typicality, groups))
@@ -147,7 +147,7 @@ def _nearest_in_group(
     end: The row after their last row.
 
   Returns:
-    [size, MAX_NEIGHBORS], rising; infinite where a cluster has fewer rows.
+    [size, MAX_NEIGHBORS], increasing; infinite where a cluster has fewer rows.
   """
   points = rows_at(order, start, size)
   own = rows_at(groups, start, size)

@@ -102,7 +102,7 @@ def label_gradient_magnitude(pool: Pool) -> Float[Array, " pool"]:
 
     |h| sqrt(sum over c of min(p_c, 1 - p_c)²),
 
-  which is the least for any labels.
+  which is the smallest over all labels.
 
   References:
     Möllenbrok and Demir, "Active Learning Guided Fine-Tuning for enhancing
