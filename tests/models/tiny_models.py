@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from decern_jax.models import backbone, registry
+from decern_jax.models import backbone, pretrained, registry
 from decern_jax.models.backbones import mobilenet, resnet, small_cnn, vit
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (3, 32, 26, 3), np.uint8)
@@ -103,6 +103,12 @@ def draw(template):
 @functools.cache
 def variables(name: str):
   return draw(shapes(name))
+
+
+def write_weights(path, name: str = "resnet_basic"):
+  """Writes the variables of a tiny network, and returns the path."""
+  pretrained.save_safetensors(path, variables(name))
+  return path
 
 
 def normalized(images=IMAGES) -> np.ndarray:

@@ -19,8 +19,10 @@ from decern_jax.data.sources import rendered_land_cover
 from decern_jax.runs import check, driver, experiment, model_file, records
 from decern_jax.training import finetune
 from tests import tiny
+from tests.models import tiny_models
 from tests.table import each
 
+MODEL = "tiny_resnet"
 LABELS = ("water", "land", "road")
 NUM_IMAGES = 40
 METRICS = ("macro_f1", "micro_f1", "macro_ap", "hamming_loss", "loss")
@@ -40,8 +42,9 @@ def folder(tmp_path_factory):
       cv2.imwrite(os.fspath(folder / f"{number}.png"), image)
       part = "test" if number % 4 == 0 else "train"
       table.writerow([f"{number}.png", part, *labels])
-  tiny.write_weights(folder / "weights.safetensors")
-  return folder
+  tiny_models.write_weights(folder / "weights.safetensors")
+  with tiny_models.in_table():
+    yield folder
 
 
 def make_config(folder, **changes):
@@ -51,7 +54,7 @@ def make_config(folder, **changes):
     "dataset.path": os.fspath(folder / "labels.csv"),
     "dataset.image_size": tiny.SIZE,
     "dataset.resize_size": tiny.SIZE,
-    "model.name": "small_cnn",
+    "model.name": MODEL,
     "model.weights": os.fspath(folder / "weights.safetensors"),
     "train.num_epochs": 4,
     "train.warmup_epochs": 1,
@@ -171,7 +174,7 @@ class TestPaperConfigs:
       "num_rounds": 2,
       "dataset.image_size": tiny.SIZE,
       "dataset.resize_size": tiny.SIZE,
-      "model.name": "small_cnn",
+      "model.name": MODEL,
       "model.weights": os.fspath(folder / "weights.safetensors"),
       "train.num_epochs": 2,
       "train.warmup_epochs": 1,
