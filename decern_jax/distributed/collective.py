@@ -1,8 +1,8 @@
 """Collectives that also work on one device.
 
-Every function takes `axis_name`. Inside of `jax.shard_map` it names the mesh
-axes that the rows of the pool are split over. Outside it is None: the local
-rows are all rows, and nothing is communicated.
+Every function takes `axis_name`. Inside `jax.shard_map` it names the mesh axes
+that the rows of the pool are split over. Outside, it is None: all rows are
+local, and nothing is communicated.
 """
 
 from collections.abc import Sequence

@@ -13,16 +13,16 @@ from jax.experimental import multihost_utils
 import numpy as np
 import tqdm
 
-# A process that sends no heartbeat for so long counts as dead; JAX then aborts
-# the others.
+# A process that sends no heartbeat for this long counts as dead, and JAX then
+# aborts the others.
 HEARTBEAT_SECONDS = 15
 
 # Exit status of a run that SIGTERM stopped; the same command continues it.
 # EX_TEMPFAIL of sysexits.h, "temporary failure; the user is invited to retry".
 PREEMPTED = 75
 
-# The signals that asked to stop. Not an event, whose lock a second signal would
-# wait for while the handler of the first holds it.
+# The signals that asked the run to stop. Not a `threading.Event`: a second
+# signal would deadlock on the lock that the handler of the first one holds.
 _stop_signals: list[int] = []
 _num_checks = itertools.count(1)
 
@@ -211,7 +211,7 @@ def is_stopping() -> bool:
   """
   if not are_several():
     return bool(_stop_signals)
-  # JAX wants a number that grows, and is the same in all processes.
+  # JAX requires an increasing number that is the same in all processes.
   return multihost_utils.reached_preemption_sync_point(next(_num_checks))
 
 

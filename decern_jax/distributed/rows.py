@@ -1,8 +1,8 @@
-"""Rows of a pool that stay outside of the devices, read block by block.
+"""Rows of a pool that stay on the host and are read block by block.
 
 The functions of `ops` go through a pool in blocks of rows. `HostRows` takes the
 place of the array [rows, dim]. Each block is then copied from the host when it
-is needed, and the results are the same to the bit.
+is needed, and the results are the same bit for bit.
 """
 
 from collections.abc import Callable
@@ -74,7 +74,8 @@ class HostRows:
   Attributes:
     indices: int32 [rows], the index of each row in the source, or -1 for a row
       of zeros. Split over the mesh as the rows would be.
-    source: Where the rows are. A function compiles again for another source.
+    source: Where the rows are. A function is compiled again for each new
+      source.
     transform: Function of rows [count, dim] that is applied to each block after
       it is read, such as `ops.distances.normalize`. None leaves rows unchanged.
   """
@@ -115,7 +116,7 @@ class HostRows:
       (len(indices), self.source.shape[1]), jnp.float32
     )
     rows = jax.pure_callback(self._take, shape, indices)
-    # Inside of `shard_map`, JAX does not conclude that the result of a callback
+    # Inside `shard_map`, JAX does not conclude that the result of a callback
     # differs between shards if its arguments do.
     axes = tuple(jax.typeof(indices).manual_axis_type.varying)
     rows = jax.lax.pcast(rows, axes, to="varying") if axes else rows

@@ -59,8 +59,8 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
   """Returns a mesh with the single axis `pool`.
 
   Args:
-    num_devices: Devices to use, the first ones; None: all devices of all
-      processes.
+    num_devices: Number of devices to use, from the first on. None uses all
+      devices of all processes.
 
   Returns:
     The mesh. Its axis is of type Auto: the explicit type rejects the gathers
@@ -85,7 +85,7 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
 
 
 def make_local_mesh(mesh: Mesh) -> Mesh:
-  """Returns the mesh of those devices that this process has in a mesh."""
+  """Returns the mesh of this process's devices in a mesh."""
   return _make_mesh(
     [
       device
@@ -119,7 +119,8 @@ def place_pool(array: np.ndarray, mesh: Mesh) -> jax.Array:
 
   Returns:
     The array [padded pool, ...] on the mesh; the rows added at the end are
-    zero. `place_pool(np.ones(pool, bool), mesh)` is the mask of the others.
+    zero. `place_pool(np.ones(pool, bool), mesh)` is the mask of the rows that
+    exist.
   """
   return place_rows(lambda start, stop: array[start:stop], array.shape, mesh)
 
@@ -165,7 +166,7 @@ def place_on_host(source: Source, mesh: Mesh) -> HostRows:
   Returns:
     The rows, padded as by `place_pool`.
   """
-  # One higher, because padding is zero and stands for -1.
+  # Shifted by one, so that the zeros of padding become -1.
   numbers = np.arange(1, source.shape[0] + 1, dtype=np.int32)
   return HostRows(place_pool(numbers, mesh) - 1, source)
 
@@ -374,7 +375,7 @@ class ShardedFunction(Generic[R]):
   def __call__(self, *args: Any, **kwargs: Any) -> R:
     """Calls the function on arrays, each device on its own rows."""
     if kwargs.get("axis_name") is not None:
-      # The caller is inside of `shard_map` already.
+      # The caller is already inside `shard_map`.
       return self._function(*args, **kwargs)
     calls = _CALLS.get()
     if calls is not None:
@@ -462,11 +463,11 @@ def shard_rows(
   out. Where the rows are on one device, the function is compiled by `jax.jit`
   and gets None. Where they are split over a mesh (`pool_layout`), each device
   runs it under `jax.shard_map` on its own rows, with the names of the mesh axes
-  as `axis_name`. A caller that is inside of `shard_map` itself passes its own
+  as `axis_name`. A caller that is itself inside `shard_map` passes its own
   `axis_name`, and the function is called as it is.
 
-  Inside of another `jax.jit` arrays do not show how they are split. The
-  function is then traced as for one device.
+  Inside another `jax.jit`, arrays do not show how they are split. The function
+  is then traced as for one device.
 
   Args:
     rows: Names of the arguments whose first axis is the pool, arrays or

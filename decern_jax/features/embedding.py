@@ -27,8 +27,8 @@ from decern_jax.distributed.sharding import (
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.head import LinearHead, logits
 
-# The activations of so many images fit into the caches of a core: twice as fast
-# as a whole batch (MobileNetV2, 160 pixels).
+# The activations of this many images fit into the caches of a core, which is
+# twice as fast as a whole batch (MobileNetV2, 160 pixels).
 CPU_CHUNK_IMAGES = 4
 
 # Rows of a block.
@@ -100,7 +100,7 @@ def embed_split(
     name: Name of the examples in the progress bar.
     batch_size: As in `embed`.
     num_workers: Threads that decode images.
-    mesh: The mesh of the run, of which the devices of this process are used.
+    mesh: The mesh of the run. Only the devices of this process are used.
     indices: int [images], the examples, at least one; None for all.
 
   Yields:
@@ -224,7 +224,7 @@ def map_blocks(
 ) -> jax.Array:
   """Maps a function over the rows of features, block by block.
 
-  Called inside of `jax.jit`.
+  Call it inside `jax.jit`.
 
   Args:
     compute: Maps parameters and features [rows, dim] to float32 [rows, *shape].

@@ -173,7 +173,7 @@ def open_store(
   """
   name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
   folder = storage.as_path(directory) / name
-  # Before the computation, so that an unusable folder is reported at once.
+  # Before the computation, so that an unusable folder is reported immediately.
   storage.make_folder(folder)
   store = FeatureStore(folder, num_rows)
   own = range(processes.index(), store.num_blocks, processes.count())

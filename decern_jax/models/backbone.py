@@ -74,11 +74,11 @@ def assemble(
   head: LinearHead | None,
   fingerprint: str,
 ) -> Backbone:
-  """Combines a module and its variables to a model.
+  """Combines a module and its variables into a model.
 
   Args:
     name: Name of the model in the table.
-    module: What its row of the table makes.
+    module: The module that the model's `ModelSpec` makes.
     variables: Variables of the module, or their shapes.
     num_bands: Channels of the images.
     head: As in `Backbone`.
@@ -127,7 +127,8 @@ def with_one_stage(backbone: Backbone) -> Backbone:
   """Returns a model whose only stage is its features.
 
   Args:
-    backbone: A model of which neither parameters nor statistics are trained.
+    backbone: A frozen model: neither its parameters nor its statistics are
+      trained.
   """
   return backbone._replace(
     stage_apply=functools.partial(_repeat_features, backbone.apply),
@@ -136,7 +137,7 @@ def with_one_stage(backbone: Backbone) -> Backbone:
 
 
 def check_options(image_size: int, dtype: str) -> None:
-  """Refuses images that are too small, and an unknown type of numbers.
+  """Refuses images that are too small, and an unknown dtype.
 
   Args:
     image_size: Height and width of the images.
@@ -156,7 +157,7 @@ def check_options(image_size: int, dtype: str) -> None:
 def normalize(
   mean: tuple[float, ...], std: tuple[float, ...], images: jax.Array
 ) -> jax.Array:
-  """Shifts and scales images as the module was trained on.
+  """Shifts and scales images to the range that the module was trained on.
 
   Args:
     mean: Mean of each channel, which is subtracted.
@@ -174,7 +175,7 @@ def normalize(
 
 
 def _apply(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-  """Applies a module, whose result depends on the options."""
+  """Applies a module; `Any`, because the result depends on the options."""
   return module.apply(*arguments, **options)
 
 
@@ -215,7 +216,7 @@ def compute_stages(
 
   Args:
     module: The module.
-    normalize_images: What is done to the images before.
+    normalize_images: Normalizes the images.
     variables: Variables of the module.
     images: [batch, height, width, channels].
 
@@ -283,9 +284,9 @@ def widen_input(variables: Variables, num_bands: int) -> dict[str, Any]:
   """Gives the first convolution one input channel per band.
 
   Each new channel has the mean over the colors of the old kernel, scaled by 3 /
-  bands. An image whose bands all hold the same gray then has the features that
-  the gray picture had. This start is the project's choice; fine-tuning moves
-  it.
+  bands. An image whose bands are all equal then has the features of the same
+  image in gray. This initialization is the project's choice; fine-tuning
+  changes it.
 
   Args:
     variables: Variables of a network in which only the first convolution has
@@ -311,7 +312,7 @@ def widen_moments(
   """Returns the mean or deviation of each band: the average of the colors.
 
   Args:
-    values: Those of the three colors.
+    values: Values of the three colors.
     num_bands: Number of bands; 3 changes nothing.
   """
   if num_bands == NUM_COLORS:

@@ -134,7 +134,7 @@ def _explain(error: Exception) -> str:
 
 
 def check_not_pickled_file(file: str | os.PathLike[str]) -> None:
-  """Refuses a local file whose name ends like a pickled one.
+  """Refuses a local file whose extension is that of a pickled file.
 
   Args:
     file: A local file, which need not exist; `~` is the home folder.
@@ -149,7 +149,7 @@ def check_not_pickled_file(file: str | os.PathLike[str]) -> None:
 
 
 def check_not_pickled(file: HubFile) -> None:
-  """Refuses a file of the Hub whose name ends like a pickled one.
+  """Refuses a file of the Hub whose extension is that of a pickled file.
 
   Args:
     file: The file, which is not downloaded and need not exist.

@@ -1,4 +1,4 @@
-"""Models of the table with weights from a file, or drawn from a seed."""
+"""Models by name, with weights from a file or drawn from a seed."""
 
 import hashlib
 import os
@@ -44,7 +44,7 @@ def load_or_draw(
   num_bands: int = 3,
   dtype: str = "float32",
 ) -> Backbone:
-  """Makes a model of the table, with weights from a file or random ones.
+  """Makes a model by name, with weights from a file or random ones.
 
   Args:
     name: Name of the model in the table.
@@ -74,7 +74,7 @@ def create(
   num_bands: int = 3,
   dtype: str = "float32",
 ) -> Backbone:
-  """Loads a model of the table.
+  """Loads a model by name.
 
   Args:
     name: Name of the model.
@@ -125,7 +125,7 @@ def create_random(
   num_bands: int = 3,
   dtype: str = "float32",
 ) -> Backbone:
-  """Makes a model of the table with random weights.
+  """Makes a model by name, with random weights.
 
   If the images do not have three bands, each band is normalized by the averages
   of the table's values.
@@ -263,7 +263,7 @@ def _head_template(
 
 
 def _fingerprint(name: str, variables: Variables, dtype: str) -> str:
-  # The type is left out for float32, which was the only one at first.
+  # The type is left out for float32, so that existing fingerprints stay valid.
   kind = name if dtype == "float32" else f"{name} {dtype}"
   digest = hashlib.sha256(kind.encode())
   flat = traverse_util.flatten_dict(variables, sep=".")

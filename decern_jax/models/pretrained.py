@@ -83,7 +83,7 @@ def save_safetensors(
 
 
 def own_name(path: tuple[str, ...]) -> str:
-  """Names a variable as `save_safetensors` does."""
+  """Returns the name that `save_safetensors` gives a variable."""
   return ".".join(path)
 
 

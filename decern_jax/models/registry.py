@@ -37,10 +37,10 @@ class ModelSpec:
     std: Standard deviation of each channel, on the same scale.
     torch_name: Maps a variable's path, such as `("params", "stem", "kernel")`,
       to the tensor's name in a PyTorch file. The classifier is the collection
-      `"head"`. None for models that have weights in this project's own format
-      only, which every model reads.
+      `"head"`. None for models that have weights only in this project's own
+      format, which all models can read.
     hugging_face_name: The same for a file of Hugging Face's `transformers`.
-      None for models that are not read from one.
+      None for models that cannot be read from such a file.
     adapt: Converts the tensors of a variant of PyTorch files to the names and
       shapes of `torch_name`, and leaves other files unchanged. None if there is
       no variant.
@@ -85,7 +85,7 @@ def register(name: str, spec: ModelSpec) -> None:
 
 
 def find_spec(name: str) -> ModelSpec:
-  """Looks up a model in the table.
+  """Returns the row of a model in the table.
 
   Args:
     name: Name of the model.

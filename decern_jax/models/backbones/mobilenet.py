@@ -111,7 +111,7 @@ class MobileNetV2(nn.Module):
 
 
 def torchvision_name(path: tuple[str, ...]) -> str:
-  """Names a parameter as torchvision does, with folded normalization.
+  """Returns torchvision's name of a parameter with folded normalization.
 
   Args:
     path: Collection, layers and leaf, such as `("params", "stem", "kernel")`.

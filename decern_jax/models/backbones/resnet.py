@@ -84,7 +84,7 @@ def _gather_product(
   """Convolves by one matrix product of the gathered windows.
 
   XLA's CPU backend has no fast path for images smaller than the window, which
-  may also arise in the gradient only. This form is 30 to 100 times as fast.
+  can also occur only in the gradient. This form is 30 to 100 times as fast.
   """
   half, size = kernel.shape[0] // 2, kernel.shape[0]
   padded = jnp.pad(inputs, ((0, 0), (half, half), (half, half), (0, 0)))
@@ -234,7 +234,7 @@ def make_spec(
 
 
 def torchvision_name(path: tuple[str, ...]) -> str:
-  """Names a variable as torchvision, timm and DINO do.
+  """Returns the name of a variable in files of torchvision, timm and DINO.
 
   Args:
     path: Collection, layers and leaf, such as `("params", "layer1_0", "conv1",

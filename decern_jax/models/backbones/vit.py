@@ -207,7 +207,7 @@ def dinov2(
 
 
 def dino_name(path: tuple[str, ...]) -> str:
-  """Names a variable as DINO, DINOv2 and timm do.
+  """Returns the name of a variable in files of DINO, DINOv2 and timm.
 
   Args:
     path: Collection, layers and leaf, such as `("params", "blocks_0", "norm1",
@@ -228,7 +228,7 @@ def dino_name(path: tuple[str, ...]) -> str:
 
 
 def hugging_face_vit_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
-  """Names a variable as `transformers.ViTModel` does in a file.
+  """Returns the name of a variable in files of `transformers.ViTModel`.
 
   Args:
     path: As in `dino_name`.
@@ -241,7 +241,7 @@ def hugging_face_vit_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 def hugging_face_dinov2_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
-  """Names a variable as `transformers.Dinov2Model` does in a file.
+  """Returns the name of a variable in files of `transformers.Dinov2Model`.
 
   Args:
     path: As in `dino_name`.
@@ -319,7 +319,7 @@ def make_vit_spec(width: int) -> ModelSpec:
     torch_name=dino_name,
     hugging_face_name=hugging_face_vit_name,
     ignorable=VIT_IGNORABLE,
-    # Of 12 blocks; all that the published training updates.
+    # The published training updates only these, of 12 blocks.
     published=("blocks_11.norm1.*", "blocks_11.norm2.*", "norm.*"),
   )
 
