@@ -8,8 +8,11 @@ from tests import tiny
 
 def test_types_agree():
   # basedpyright is pyright, with the program that runs it in its wheel.
+  # The project is named: a configuration in a parent folder would win.
+  command = [sys.executable, "-m", "basedpyright"]
+  command += ["--project", "pyproject.toml", "--pythonpath", sys.executable]
   done = subprocess.run(
-    [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable],
+    command,
     cwd=tiny.ROOT,
     capture_output=True,
     text=True,
