@@ -1,4 +1,4 @@
-"""Runs a command, and turns a mistake of its user into one line."""
+"""Runs a command, and reports user errors in one line."""
 
 from collections.abc import Callable, Sequence
 import sys
@@ -14,20 +14,21 @@ from decern_jax.distributed import processes
 def run(
   argv: Sequence[str], work: Callable[[], None], *, if_interrupted: str
 ) -> None:
-  """Runs a command; a mistake of its user ends it without a traceback.
+  """Runs a command; user errors end it without a traceback.
 
-  The command logs warnings, and more if `--verbosity` says so.
+  The command logs warnings; `--verbosity` changes the level.
 
   Args:
-    argv: The command line after absl has parsed its flags: only the program.
+    argv: The command line without the flags that absl has parsed. Only the name
+      of the program may remain.
     work: What the command does.
     if_interrupted: The line to print when the user interrupts the command.
 
   Raises:
     app.UsageError: If there are arguments that are not flags.
     SystemExit: If the work raised a `ValueError`, `RuntimeError` or `OSError`,
-      or was interrupted; holds a line for the user. If SIGTERM asked the
-      command to end, the status is `processes.PREEMPTED`.
+      or was interrupted; holds a line for the user. After SIGTERM, the status
+      is `processes.PREEMPTED`.
   """
   if len(argv) > 1:
     raise app.UsageError(f"Expected only flags, got {list(argv[1:])}.")
@@ -49,13 +50,13 @@ def run(
 
 
 def _is_for_the_user(error: Exception) -> bool:
-  """Returns whether an error is the user's to correct, not a programmer's."""
+  """Returns whether an error is a user error rather than a bug."""
   is_ours = isinstance(error, ValueError | RuntimeError | OSError)
   return is_ours and not isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _leave_with_traceback() -> None:
-  """Ends one process of several, so that the others do not wait for it."""
+  """Ends one of several processes at once, so that the others do not wait."""
   if processes.are_several():
     traceback.print_exc()
     processes.leave(1)
@@ -64,7 +65,7 @@ def _leave_with_traceback() -> None:
 def _fail(line: str) -> NoReturn:
   """Ends this process with a line for the user."""
   if processes.are_several():
-    # On the stream of each process, as it matters which process failed.
+    # Every process prints its own line, to show which one failed.
     sys.stderr.write(f"process {processes.index()}: {line}\n")
     processes.leave(1)
   sys.exit(line)

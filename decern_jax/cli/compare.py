@@ -2,10 +2,11 @@
 
   --config.strategies="('decern', 'margin', 'random')" --config.seeds="(1, 11)"
 
-Runs what is missing of every strategy and seed, each in the folder that
-`decern_jax.main` would use, and writes a report of all runs. The same command
-again resumes. `--pretrain=configs/pretrain_NAME.py` first pre-trains a
-backbone, unless that is done, and all runs start from it.
+Runs every strategy with every seed, each in the folder that `decern_jax.main`
+would use, and writes a report on all runs. Finished runs are not repeated, and
+the same command resumes interrupted ones. `--pretrain=configs/pretrain_NAME.py`
+first pre-trains a backbone, unless this has been done already. All runs then
+start from it.
 """
 
 from collections.abc import Sequence
@@ -51,16 +52,15 @@ def compare(
 
   Args:
     config: The configuration.
-    parent: Folder of the strategies' folders and of the report; None: by
+    parent: Folder for the strategies' folders and the report; None for the
       default.
-    photos: Whether the report shows the images that were selected.
+    photos: Whether the report shows the selected images.
 
   Returns:
     The page of the report.
 
   Raises:
-    ValueError: If the configuration, the data or a folder are not as they
-      should be.
+    ValueError: If the configuration, the data or a folder is invalid.
   """
   check.check(config)
   settings = {
@@ -88,7 +88,7 @@ def compare(
 def pretrained_config(
   config: Config, pretraining: PretrainingConfig, folder: epath.Path
 ) -> Config:
-  """Pre-trains a backbone, unless that is done, for all runs to start from.
+  """Pre-trains the backbone that all runs start from, if not done already.
 
   Args:
     config: The configuration of the comparison, without weights.
@@ -99,7 +99,7 @@ def pretrained_config(
     The configuration of the comparison, with the weights.
 
   Raises:
-    ValueError: If the configurations do not fit together, or as
+    ValueError: If the configurations do not fit together, or as in
       `pretrain.run`.
   """
   names = config.model.name, pretraining.model.name
@@ -110,7 +110,7 @@ def pretrained_config(
     )
   weights = str(folder / pretrain.WEIGHTS_FILE)
   changed = _with_value(config, "model.weights", weights)
-  # Before the hours of pre-training.
+  # Checked first, because pre-training may take hours.
   check.check(changed)
   pretrain.run(pretraining, folder)
   return changed
@@ -138,13 +138,13 @@ def _report_folder(config: Config, parent: epath.Path | None) -> epath.Path:
 
 
 def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
-  """Returns what the report may show of the pool."""
+  """Returns the part of the pool that the report shows."""
   train = assets.dataset.train
   index_of = {id_: index for index, id_ in enumerate(train.ids)}
   features = None
   if assets.splits is not None:
     rows = assets.splits["train"].features
-    # Rows that stay on the host are too many to draw.
+    # A pool that is too large for the devices has too many points to draw.
     if isinstance(rows, jax.Array):
       features = to_host(rows)[: len(train.ids)]
   return gallery.PoolView(
@@ -156,9 +156,8 @@ def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
 
 
 def _with_value(config: Config, field: str, value: str) -> Config:
-  """Returns a configuration with another value of a field."""
-  # Its fields are known at run time only, so that to a type checker it is not
-  # a `Config`.
+  """Returns a copy of a configuration with one field changed."""
+  # Cast because a type checker cannot see the fields of a `ConfigDict`.
   changed: Any = config
   changed = changed.copy_and_resolve_references()
   with changed.unlocked():

@@ -3,8 +3,8 @@
   python -m decern_jax.compile_check --config=configs/NAME.py --topology=v5e:4x4
 
 Prints the memory that each program needs on a device, and fails if a program
-does not fit. This checks a launch before hardware is rented. Takes the flags of
-`decern_jax.main`, and reads neither images nor weights.
+does not fit. Use it to check a launch before renting hardware. Takes the flags
+of `decern_jax.main`, and reads neither images nor weights.
 """
 
 from collections.abc import Sequence
@@ -73,7 +73,8 @@ def run(
   Args:
     config: The configuration.
     topology_name: Devices to compile for, as in `topology.make_mesh`.
-    device_memory_gib: Memory of a device; None for that of the kind of TPU.
+    device_memory_gib: Memory of a device; None for the known memory of this
+      kind of TPU.
     json_file: File to write the figures to, or None.
     **sizes: As in `make_setting`.
 
@@ -132,7 +133,7 @@ def _memory_limit(mesh: Mesh, gib: float | None) -> int | None:
 def _describe(
   setting: Setting, topology_name: str, limit: int | None
 ) -> list[str]:
-  """Returns the lines above the first program: the setting, the columns."""
+  """Returns the header of the table: the setting and the column names."""
   mesh = setting.mesh
   kind = mesh.devices.flat[0].device_kind
   memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
@@ -170,19 +171,20 @@ def _measure_and_show(item: Program) -> Figures:
 
 
 def _explain(item: Program, found: Figures, limit: int | None) -> str:
-  """Returns a message why a program does not fit, with advice."""
+  """Explains why a program does not fit, with advice."""
   need = f"{found.total / GIB:.2f} GiB per device"
   if found.refusal:
     need = f"more than the compiler has ({found.refusal.rstrip('.')})"
   memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
-  # A smaller program leaves the other arrays as they are.
+  # If the other arrays take most of the memory, a smaller program does not
+  # help.
   is_beside = found.beside > found.total - found.beside
   remedy = round_programs.MORE_DEVICES if is_beside else item.remedy
   return f"{found.name!r} needs {need}{memory}. It helps: {remedy}."
 
 
 def _conclude(figures: Sequence[Figures], limit: int | None) -> str:
-  """Returns the last line of a check in which everything fits."""
+  """Returns the last line if all programs fit."""
   largest = max(figures, key=lambda found: found.total)
   line = f"Largest: {largest.name!r}, {largest.total / GIB:.2f} GiB per device"
   if limit is None:

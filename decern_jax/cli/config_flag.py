@@ -42,7 +42,7 @@ PROCESS_ID = flags.DEFINE_integer(
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-  """Parses flags, and names a field that the configuration does not have.
+  """Parses flags; an unknown field of the configuration is named.
 
   Args:
     argv: The command line.
@@ -64,7 +64,7 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 
 def join_processes() -> None:
-  """Connects to the other processes, if the flags say that there are some.
+  """Connects to the other processes of a multi-process run.
 
   Raises:
     ValueError: If the flags contradict each other.
@@ -112,14 +112,14 @@ def default_folder(config: Config) -> epath.Path:
   """Returns the default folder of the runs of a configuration.
 
   Args:
-    config: The configuration of the flag; values may have changed since.
+    config: The configuration of the flag, possibly changed since.
   """
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   return workdir.default_path(name_of(file), config.to_dict(), _defaults(file))
 
 
 def name_of(file: str) -> str:
-  """Returns the name of a configuration, with its argument if it has one.
+  """Returns the name of a configuration, including its argument if any.
 
   Args:
     file: The file of the configuration, as a flag names it.
@@ -130,7 +130,7 @@ def name_of(file: str) -> str:
 
 
 def _defaults(file: str) -> dict[str, Any]:
-  """Returns the settings of a configuration file before flags change them."""
+  """Returns the settings of a configuration file, without flags."""
   path, _, argument = file.partition(":")
   get_config = runpy.run_path(path)["get_config"]
   return get_config(*[argument] if argument else []).to_dict()

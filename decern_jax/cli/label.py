@@ -1,4 +1,4 @@
-"""Opens the labeling page of a run, for one person at this machine.
+"""Opens the labeling page of a run, for one person on this machine.
 
   python -m decern_jax.label --workdir=RUN [--annotator=NAME] [--open]
 
@@ -152,7 +152,7 @@ def _print_address(server: Server, annotator: str) -> None:
 
 @contextlib.contextmanager
 def _until_interrupted() -> Iterator[None]:
-  """Ends its block without an error at Ctrl-C and SIGTERM."""
+  """Leaves the block without an error on Ctrl-C or SIGTERM."""
   before = signal.signal(signal.SIGTERM, signal.default_int_handler)
   try:
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,8 +1,8 @@
 """Runs an experiment: `python -m decern_jax.main --config=configs/NAME.py`.
 
 The same command again continues an interrupted run, and prints the result of a
-finished one. Where labels come from people, it runs the rounds that have their
-answers, and says what to do next.
+finished one. If people give the labels, it runs the rounds whose images have
+been answered, and says what to do next.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,11 @@ def run(
 
   Args:
     config: The configuration.
-    parent: Folder of the runs; None: by default.
-    go_on: As for `run_with_people`.
+    parent: Folder of the runs; None for the default.
+    go_on: As in `run_with_people`.
 
   Raises:
-    ValueError: If the configuration, the data or the folder are not as they
-      should be.
+    ValueError: If the configuration, the data or the folder is invalid.
   """
   folders = _folders(config, parent)
   if sources.is_unlabeled(config.dataset.name):

@@ -68,9 +68,11 @@ def predict(
     images: The folder.
     output: The CSV file, which is written atomically. An existing file is
       replaced.
-    top: Number of classes of each image, at least 1; all if there are fewer.
-    batch_size: Images of a batch, at least 1.
-    num_workers: Threads that decode images, at least 1; None for one per core.
+    top: Number of classes to list per image, at least 1; all if there are
+      fewer.
+    batch_size: Number of images in a batch, at least 1.
+    num_workers: Number of threads that decode images, at least 1; None for one
+      per core.
 
   Raises:
     ValueError: If an argument is outside its range, no image can be read, the
@@ -136,7 +138,7 @@ def find_images(root: pathlib.Path) -> list[str]:
 def _walk(
   folder: pathlib.Path, outer: tuple[pathlib.Path, ...]
 ) -> Iterator[pathlib.Path]:
-  """Yields the images in a folder, given the folders that contain it."""
+  """Yields the images in a folder; `outer` holds the folders around it."""
   here = (*outer, folder.resolve())
   for path in folder.iterdir():
     if path.name.startswith("."):
@@ -162,12 +164,12 @@ class _Reader:
 
   @property
   def split(self) -> Split:
-    """The images as a split, with labels that are placeholders."""
+    """The images as a split with placeholder labels."""
     no_labels = np.zeros(len(self._paths), np.int32)
     return Split(tuple(self._paths), no_labels, self._read)
 
   def describe_failures(self) -> str:
-    """Returns the errors as text; of many, the first few."""
+    """Describes the first few errors."""
     return shorten(f"{k!r} ({v})" for k, v in sorted(self.failures.items()))
 
   def _read(self, index: int) -> np.ndarray:
@@ -176,8 +178,8 @@ class _Reader:
       return decode_image((self._root / path).read_bytes())
     except (OSError, ValueError) as error:
       self.failures[path] = str(error)
-      # A placeholder, whose row is dropped later: checking the images first
-      # would decode each of them twice.
+      # Returns a placeholder, whose row is dropped later. Checking all images
+      # first would decode each of them twice.
       return np.zeros((1, 1, 3), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Downloads a data set of tfds and writes it in the format that is read.
+"""Downloads a tfds data set, in a format that `decern_jax` can read.
 
   python -m decern_jax.prepare caltech_birds2011 --data_dir=DIR
 
@@ -44,7 +44,7 @@ def prepare(
 
 
 def check_can_be_prepared(name: str) -> None:
-  """Checks that a data set is not one of the table that tfds does not have.
+  """Refuses a data set of the table that tfds does not have.
 
   Args:
     name: Name in tfds, or in the table.

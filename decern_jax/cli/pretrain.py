@@ -42,7 +42,8 @@ def run(config, folder: epath.Path) -> None:
     for record in journal.read(folder):
       processes.say(journal.describe(record))
   else:
-    # Before the folder is claimed, so that errors in the data can be corrected.
+    # Load before claiming the folder, so that errors in the data can be
+    # corrected.
     setup, digest = pretraining.build(config)
     _claim(folder, settings, digest)
     _train(setup, folder)

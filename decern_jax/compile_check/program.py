@@ -22,7 +22,8 @@ class Program:
     function: A function of `jax.jit` or `shard_rows`, with a method `lower`.
     args: Its arguments: the `jax.ShapeDtypeStruct` of each array.
     options: Its keyword arguments.
-    beside: Bytes per device of the other arrays that the run keeps there.
+    beside: Bytes per device of the arrays that the run keeps there in addition
+      to the arguments.
     remedy: Advice that makes the program smaller.
     note: A remark for the user, or "".
   """
@@ -47,11 +48,12 @@ class Figures:
     temporaries: Bytes of temporary buffers.
     aliased: Bytes of the outputs that reuse the memory of arguments.
     code: Bytes of the program itself.
-    beside: Bytes of the other arrays that the run keeps on the device.
-    flops: Floating-point operations, the body of a loop counted once; None if
-      the compiler gives none.
+    beside: Bytes of the arrays that the run keeps on the device in addition to
+      the arguments.
+    flops: Floating-point operations, counting each loop body once; None if the
+      compiler does not report them.
     seconds: Time to lower and compile.
-    refusal: The compiler's message if the program does not fit, or None.
+    refusal: The compiler's error message if the program does not fit, or None.
   """
 
   name: str
@@ -87,8 +89,8 @@ def make(
     name: Its name in the table.
     function: A function of `jax.jit` or `shard_rows`.
     *args: Its arguments, as shapes of arrays.
-    kept: Shapes of all arrays that are on the devices while it runs; those that
-      are arguments too count once.
+    kept: Shapes of all arrays that are on the devices while it runs. Arrays
+      that are also arguments count once.
     remedy: Advice that makes the program smaller.
     note: A remark for the user, or "".
     **options: Its keyword arguments.
@@ -141,7 +143,8 @@ def record(
       name, call.function, *call.args, kept=kept, remedy=remedy, **call.kwargs
     )
     programs.append(made)
-    # The variables of the function hold them until it returns.
+    # The function's local variables keep earlier results alive until it
+    # returns.
     kept.append((call.args, call.kwargs, call.result))
   return result, programs
 
@@ -153,7 +156,8 @@ def measure(program: Program) -> Figures:
     program: The program.
 
   Returns:
-    The figures; only a refusal if the program does not fit on the device.
+    The figures. If the program does not fit on the device, only `beside` and
+    `refusal` are set.
   """
   start = time.monotonic()
   try:
@@ -186,7 +190,7 @@ def split(
 
   Args:
     mesh: A mesh with the axis `pool`.
-    shape: (rows, ...), the rows without padding.
+    shape: (rows, ...), with the number of rows before padding.
     dtype: Type of the elements.
 
   Returns:

@@ -1,4 +1,4 @@
-"""The large programs of a run, at the shapes that they have there."""
+"""The large programs of a run, with the shapes that the run uses."""
 
 from collections.abc import Callable
 import dataclasses
@@ -39,10 +39,10 @@ MORE_DEVICES = (
 def list_programs(setting: Setting) -> list[Program]:
   """Lists the large programs of a run, in the order of a round.
 
-  They are the functions that a run calls. Those of a selection are listed by
-  the strategy itself, which is called with shapes in place of arrays. The
-  module of learning loss, which is small, is left out. Nothing is allocated and
-  no weights are read.
+  These are the functions that a run calls. The programs of a selection are
+  recorded by calling the strategy with shapes in place of arrays. The small
+  module of learning loss is left out. Nothing is allocated, and no weights are
+  read.
 
   The list, and the programs, depend on the platform: call this, and lower the
   programs, inside `jax.default_device` of a device of the mesh.
@@ -51,8 +51,8 @@ def list_programs(setting: Setting) -> list[Program]:
     setting: The settings that the shapes depend on.
 
   Returns:
-    The programs of training, features and evaluation and, for one of
-    `STRATEGIES`, of the selection.
+    The programs of training, features and evaluation. For one of `STRATEGIES`,
+    also those of the selection.
   """
   backbone = _outline(setting)
   mask = models.trainable_mask(
@@ -66,8 +66,8 @@ def list_programs(setting: Setting) -> list[Program]:
       train, features=_host_rows(setting, backbone.dim)
     )
   test = _part(setting.mesh, setting.num_test, backbone.dim)
-  # The initial weights of every round stay on the devices, and so do features
-  # that training does not change.
+  # The initial weights, which every round starts from, stay on the devices. So
+  # do features that training does not change.
   kept = [backbone.variables]
   while_training = [*kept, train, test] if is_fixed else kept
   if is_fixed and not setting.augment:
@@ -118,7 +118,7 @@ def _part(mesh: Mesh, rows: int, dim: int) -> PlacedSplit:
 
 def _host_rows(setting: Setting, dim: int) -> HostRows:
   numbers = split(setting.mesh, (setting.num_train,), dtype=jnp.int32)
-  # An array without memory of its own.
+  # A broadcast array, which needs no memory of its own.
   source = InMemory(np.broadcast_to(np.float32(0.0), (setting.num_train, dim)))
   return HostRows(numbers, source)
 
@@ -155,7 +155,8 @@ def _train_step(
     trained and batch_stats and not setting.freeze_batch_norm
   )
   size = setting.train_batch_size
-  # As in a run: a batch that the devices do not divide is replicated.
+  # As in a run, a batch is replicated if it cannot be split equally over the
+  # devices.
   divides = size % mesh.size == 0
   place = split if divides else whole
   return program.make(
@@ -217,7 +218,7 @@ def _select_programs(
   train: PlacedSplit,
   kept: Any,
 ) -> list[Program]:
-  """Returns the programs of predicting the pool and selecting from it."""
+  """Returns the programs that predict the pool and select from it."""
   mesh = setting.mesh
   candidates = split(mesh, (setting.num_train,), dtype=jnp.bool_)
   probs, predict = program.record(

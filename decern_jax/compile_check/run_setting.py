@@ -21,21 +21,20 @@ class Setting:
   Attributes:
     mesh: The mesh.
     model_name: Name of the model in the table.
-    dtype: Type that it computes in.
+    dtype: Type in which the model computes.
     image_size: Height and width of the images.
     scope: Which parameters are trained besides the head.
     augment: Whether training images are augmented.
     freeze_batch_norm: Whether batch normalisation keeps its statistics.
     recipe: The recipe of the training.
-    embed_batch_size: Images of a batch while features are computed.
+    embed_batch_size: Batch size for computing features.
     strategy: Name of the strategy.
-    select: The strategy with its options; None if it needs several labels per
-      example.
+    select: The strategy with its options; None for multi-label strategies.
     num_train: Number of training examples, the pool.
     num_test: Number of test examples.
     num_classes: Number of classes.
-    budget: Labels of a selection.
-    capacity: Labels of the last round.
+    budget: Number of labels per selection.
+    capacity: Number of labels in the last round.
     pool_on_host: Whether the features of the pool stay on the host.
   """
 
@@ -64,7 +63,7 @@ class Setting:
 
   @property
   def train_batch_size(self) -> int:
-    """Images of the largest batch of training."""
+    """Size of the largest training batch."""
     return min(self.recipe.batch_size, self.capacity)
 
 
@@ -76,7 +75,8 @@ def make_setting(
   Args:
     config: The configuration, checked.
     mesh: The mesh of the run.
-    device_memory: Bytes of a device; None if unknown, and enough for the pool.
+    device_memory: Bytes of a device. None if unknown; the pool is then assumed
+      to fit.
     **sizes: `num_train`, `num_test` and `num_classes`; None stands for the
       published size.
 
@@ -123,7 +123,7 @@ def make_setting(
 def _stays_on_host(
   config, mesh: Mesh, device_memory: int | None, sizes: dict[str, int]
 ) -> bool:
-  """Whether features stay on the host, as a run decides it."""
+  """Whether features stay on the host, by the same rule as in a run."""
   if config.system.pool_on_host is not None or device_memory is None:
     return bool(config.system.pool_on_host)
   dim = models.MODELS[config.model.name].dim

@@ -26,7 +26,7 @@ _DEVICE_MEMORY_GIB = {
   "TPU7x": 94.75,
 }
 
-# Without them libtpu looks for the TPU VM that it runs on, and warns.
+# Without these, libtpu queries the TPU VM that it expects to run on, and warns.
 _TPU_ENVIRONMENT = {
   "TPU_ACCELERATOR_TYPE": "v5litepod-4",
   "TPU_SKIP_MDS_QUERY": "1",
@@ -42,7 +42,7 @@ def make_mesh(topology: str, *, num_devices: int | None = None) -> Mesh:
   Args:
     topology: `cpu:8` for that many simulated devices; or, if libtpu is
       installed, a TPU and its shape in chips, as `v5e:4x4` or `v5p:2x2x1`.
-    num_devices: Number of devices to use, the first ones; None for all.
+    num_devices: Use only the first `num_devices` devices; None for all.
 
   Returns:
     The mesh, with the axis `pool` of type Auto as in `sharding.make_mesh`.
@@ -107,7 +107,7 @@ def _simulated_devices(topology: str, count: str) -> list[Any]:
     )
   flags = os.environ.get("XLA_FLAGS", "")
   if _SIMULATION_FLAG not in flags:
-    # The backend reads it when it starts, at the next line or before.
+    # The CPU backend reads this when it starts, on the next line at the latest.
     os.environ["XLA_FLAGS"] = f"{flags} {_SIMULATION_FLAG}={count}".strip()
   devices = jax.devices("cpu")
   if len(devices) < int(count):
@@ -146,7 +146,7 @@ def _tpu_devices(topology: str, shape: str) -> list[Any]:
 
 
 def _tpu_options(topology: str, shape: str) -> dict[str, object]:
-  """Returns options for what libtpu knows by itself on a TPU VM."""
+  """Returns the options that libtpu detects by itself on a TPU VM."""
   options = {}
   if topology.startswith("v4:"):
     # JAX needs the two cores of a chip as one device.

@@ -24,10 +24,10 @@ _State = TypeVar("_State")
 def open_manager(
   directory: epath.PathLike,
 ) -> Iterator[ocp.CheckpointManager]:
-  """Opens a directory of checkpoints; waits for pending saves at the end.
+  """Opens a directory of checkpoints; waits for pending saves on exit.
 
   Args:
-    directory: The directory; made if it does not exist.
+    directory: The directory; created if it does not exist.
 
   Yields:
     The manager.
@@ -53,15 +53,15 @@ def digest(state: _State) -> str:
 
 
 def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
-  """Saves a state under the number of the step that follows it.
+  """Saves the state before a step, under the number of that step.
 
   Args:
     manager: The open directory.
-    step: The number, higher than all saved ones.
+    step: The step, higher than all saved ones.
     state: A pytree of arrays.
 
   Raises:
-    RuntimeError: If Orbax skips the save, as it does for an earlier step.
+    RuntimeError: If Orbax skips the save, for example of an earlier step.
   """
   saved = manager.save(
     step,
@@ -80,8 +80,8 @@ def save(manager: ocp.CheckpointManager, step: int, state: _State) -> None:
 def _savable(state: _State) -> _State:
   """Returns a state in a form that Orbax can save.
 
-  With several processes, Orbax saves arrays that are global, and NumPy arrays
-  (on process zero), but no arrays on the devices of one process.
+  With several processes, Orbax saves global arrays and, on process zero, NumPy
+  arrays. It cannot save arrays on the devices of a single process.
   """
   if not processes.are_several():
     return state
@@ -139,7 +139,7 @@ def _restore(
       ),
     )
   except Exception as error:  # noqa: BLE001 (Orbax raises of every kind)
-    # The other lines are Orbax's view of the file, which is pages long.
+    # Only the first line: Orbax then lists the whole file, over pages.
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
     logging.warning("Step %d cannot be restored: %.200s", step, reason)
     return None

@@ -1,8 +1,8 @@
 """Files on local disks and in Google Cloud Storage, and locks of folders.
 
-Every function takes a local path, or one on gs://, where it says nothing else.
-All raise `OSError` for what cannot be read or written, whichever library found
-it, and `ValueError` for a path in another store.
+Unless noted otherwise, every function takes a local path or a path on gs://.
+All raise `OSError` if something cannot be read or written, whichever library
+reports it, and `ValueError` for a path in another store.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ import fsspec.config
 
 SCHEME = "gs://"
 
-# A store accepts one new version of an object in this time, and rejects more.
+# A store rejects new versions of an object that arrive faster than this.
 SECONDS_BETWEEN_WRITES = 1.0
 
 _ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -56,7 +56,7 @@ def is_remote(path: epath.PathLike) -> bool:
 
 
 def as_path(path: epath.PathLike) -> epath.Path:
-  """Returns a path object for a local path, or one on gs://.
+  """Returns a path object for a local path or a path on gs://.
 
   Raises:
     ValueError: If it is in another store, or gcsfs is not installed.
@@ -84,7 +84,7 @@ def check_reachable(path: epath.PathLike) -> None:
 
 @functools.cache
 def connect() -> fsspec.AbstractFileSystem:
-  """Returns the file system of gs://, the same one that epath uses.
+  """Returns the file system of gs://, the same instance that epath uses.
 
   Raises:
     ImportError: If gcsfs is not installed.
@@ -98,7 +98,7 @@ def connect() -> fsspec.AbstractFileSystem:
 
 @contextlib.contextmanager
 def as_os_errors(path: epath.PathLike) -> Iterator[None]:
-  """Turns errors of gcsfs, which has many kinds, into `OSError` with a path."""
+  """Turns the many errors of gcsfs into `OSError` with a path."""
   try:
     yield
   except OSError:
@@ -109,7 +109,7 @@ def as_os_errors(path: epath.PathLike) -> Iterator[None]:
 
 
 def check_writable(folder: epath.PathLike) -> None:
-  """Makes a folder, and checks that files can be written to it and removed."""
+  """Creates a folder, and checks that files can be written and removed."""
   make_folder(folder)
   scratch = _scratch(as_path(folder) / "writable")
   with as_os_errors(scratch):
@@ -118,7 +118,7 @@ def check_writable(folder: epath.PathLike) -> None:
 
 
 def make_folder(folder: epath.PathLike) -> None:
-  """Makes a folder and its parents; does nothing in a store."""
+  """Creates a folder and its parents; does nothing in a store."""
   folder = as_path(folder)
   # A store has no folders, and gcsfs would create a missing bucket.
   if not is_remote(folder):
@@ -139,7 +139,7 @@ def read_bytes(path: epath.PathLike) -> bytes:
 def read_if_exists(path: epath.PathLike) -> bytes | None:
   """Reads a file, or returns None if it does not exist.
 
-  A store that does not answer is an error; it does not count as a missing file.
+  If a store does not answer, this is an error, not a missing file.
   """
   try:
     return read_bytes(path)
@@ -148,11 +148,12 @@ def read_if_exists(path: epath.PathLike) -> bytes | None:
 
 
 def write_atomically(path: epath.PathLike, content: bytes) -> None:
-  """Writes a file, which appears whole or not at all.
+  """Writes a file so that it appears complete or not at all.
 
   On a disk, a temporary file is written, then renamed. A store renames by
-  copying and deleting, which is not atomic; but it keeps the old object until
-  the upload of the new one is complete.
+  copying and deleting, which is not atomic. There the file is written directly,
+  because a store keeps the old object until the upload of the new one is
+  complete.
 
   Args:
     path: The file; an existing one is replaced.
@@ -175,11 +176,11 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
 def append(path: epath.PathLike, content: bytes) -> None:
   """Appends to a file, and returns when the content is durable.
 
-  On a disk, a kill may leave a part of the content. A store cannot append: the
-  whole file is written again, and has all of the content or none.
+  On a disk, a process that is killed may leave partial content. A store cannot
+  append, so the whole file is written again; it has all of the content or none.
 
   Args:
-    path: The file; made if it does not exist.
+    path: The file; created if it does not exist.
     content: The bytes to append.
   """
   if is_remote(path):
@@ -195,7 +196,7 @@ def scan(folder: epath.PathLike) -> list[Entry]:
   """Lists a folder, sorted by name; links are followed.
 
   Args:
-    folder: The folder. In a store, the names that begin with it and a slash.
+    folder: The folder. In a store, a folder is a common prefix of object names.
 
   Returns:
     Its entries.
@@ -259,11 +260,11 @@ def local_output(
 
 @contextlib.contextmanager
 def hold_lock(path: epath.PathLike, *, refusal: str) -> Iterator[None]:
-  """Holds a lock; the system releases it however the process ends.
+  """Holds a lock, which the system releases however the process ends.
 
   Args:
     path: The lock file, on a local disk; it is not removed afterwards.
-    refusal: Begins the message to a second process; the holder's name follows.
+    refusal: Start of the message to a second process, before the holder's name.
 
   Yields:
     Nothing; the lock is held.
@@ -302,14 +303,14 @@ def lock_holder(path: epath.PathLike) -> str:
 def _holder_file(path: epath.PathLike) -> epath.Path:
   """Returns the file that names the holder of a lock.
 
-  Windows lets no other process read the lock file itself.
+  A separate file, as on Windows no other process can read the lock file.
   """
   path = epath.Path(path)
   return path.with_name(f"{path.stem}.holder.lock")
 
 
 def _check_supported(path: str) -> None:
-  """Refuses a path that is not on gs://, or gs:// without gcsfs."""
+  """Raises if a path is in another store than gs://, or gcsfs is missing."""
   if not path.startswith(SCHEME):
     raise ValueError(
       f"Expected a local path, or one on {SCHEME}, got {path!r}."
@@ -328,7 +329,8 @@ def _check_supported(path: str) -> None:
 def _scratch(path: epath.Path) -> epath.Path:
   """Returns the name of a temporary file in the folder of a file.
 
-  It is random, as processes on several hosts may have the same number.
+  The name is random, because processes on different hosts may have the same
+  process id.
   """
   return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 

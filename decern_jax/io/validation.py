@@ -1,4 +1,4 @@
-"""Checks of arguments before anything is traced, and what messages share."""
+"""Argument checks that run before tracing, and helpers for messages."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ def check_integer(
     name: Name of the option.
     value: A Python, NumPy or JAX integer.
     low: Smallest value allowed.
-    high: Largest value allowed; None: no bound.
+    high: Largest value allowed; None for no bound.
 
   Returns:
     The value.
@@ -154,7 +154,7 @@ def as_int32(array: jax.typing.ArrayLike) -> jax.Array:
 
 
 def _as_type(array: Any, dtype: Any) -> Any:
-  # Rows on the host are float32, and a shape is given with its final type.
+  # Rows on the host and shapes already have their final type.
   if isinstance(array, HostRows | jax.ShapeDtypeStruct):
     return array
   return jnp.asarray(array).astype(dtype)
@@ -172,7 +172,7 @@ def repeated(names: Iterable[str]) -> list[str]:
 
 
 def shorten(names: Iterable[str]) -> str:
-  """Joins names with commas; of a long list the first ten and a count."""
+  """Joins the first ten names with commas, and counts the others."""
   names = list(names)
   shown = ", ".join(names[:_NUM_NAMES_SHOWN])
   num_more = len(names) - _NUM_NAMES_SHOWN
