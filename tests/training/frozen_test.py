@@ -1,7 +1,6 @@
 """Tests of decern_jax/training/frozen.py, on features of its own."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from tests.tasks import BUDGET, INITIAL, NUM_ROUNDS, POOL, RECIPE
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-  return tasks.make_task()
+  """Of a budget of its own: no other file has compiled its programs."""
+  return tasks.make_task(budget=BUDGET + 1)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,28 @@ def parts() -> dict[str, learner.PlacedSplit]:
   return tasks.make_parts()
 
 
+def run_and_count(task, parts, *, seed=1):
+  """As `tasks.run`, and how many programs each round compiles."""
+  advance = tasks.make_advance(task, parts, seed=seed)
+  states, records, counts = [draw_first_state(task, seed=seed)], [], []
+  for _ in range(NUM_ROUNDS):
+    with tasks.compilations() as compiled:
+      state, record = advance(states[-1])
+    states.append(state)
+    records.append(record)
+    counts.append(len(compiled))
+  return states, records, counts
+
+
 @pytest.fixture(scope="module")
-def decern_run(task, parts):
-  return tasks.run(task, parts)
+def counted(task, parts):
+  return run_and_count(task, parts)
+
+
+@pytest.fixture(scope="module")
+def decern_run(counted):
+  """The states and the records of a run."""
+  return counted[:2]
 
 
 class TestFit:
@@ -149,31 +168,27 @@ class TestRun:
     assert record["selected"] != decern_run[1][0]["selected"]
 
   @each("strategy", ["decern", "random"])
-  def test_selects_the_same_on_one_device(self, task, parts, strategy):
-    _, expected = tasks.run(task, parts, strategy)
+  def test_selects_the_same_on_one_device(
+    self, task, parts, decern_run, strategy
+  ):
+    if strategy == "decern":
+      _, expected = decern_run
+    else:
+      _, expected = tasks.run(task, parts, strategy)
     _, actual = tasks.run(task, tasks.make_parts(1), strategy)
     for ours, theirs in zip(actual, expected, strict=True):
       assert ours["selected"] == theirs["selected"]
       assert ours["test"]["accuracy"] == theirs["test"]["accuracy"]
       assert ours["train"]["loss"] == pytest.approx(theirs["train"]["loss"])
 
-  @each("num_candidates", [None, 20])
-  def test_compiles_nothing_after_the_first_round(
-    self, task, parts, num_candidates
-  ):
-    fresh = replace(task, budget=BUDGET + 1, num_candidates=num_candidates)
-    advance = tasks.make_advance(fresh, parts)
-    with tasks.compilations() as compiled:
-      state, _ = advance(draw_first_state(fresh, seed=3))
-      assert compiled or num_candidates
-      compiled.clear()
-      for _ in range(NUM_ROUNDS - 1):
-        state, _ = advance(state)
-    assert compiled == []
+  def test_compiles_nothing_after_the_first_round(self, task, parts, counted):
+    assert counted[2][0] > 0
+    assert counted[2][1:] == [0] * (NUM_ROUNDS - 1)
+    few = replace(task, num_candidates=20)
+    assert run_and_count(few, parts, seed=3)[2][1:] == [0] * (NUM_ROUNDS - 1)
 
   def test_compiles_training_once_for_all_seeds(self, task, parts):
-    jitted: Any = fit_head
-    jitted.clear_cache()
-    for seed in (1, 2):
-      tasks.run(task, parts, "random", seed=seed)
-    assert jitted._cache_size() == 1
+    tasks.run(task, parts, "random")
+    size = fit_head._cache_size()
+    tasks.run(task, parts, "random", seed=7)
+    assert fit_head._cache_size() == size
