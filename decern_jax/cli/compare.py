@@ -157,7 +157,7 @@ def _view(assets: experiment.Assets, *, photos: bool) -> gallery.PoolView:
 
 def _with_value(config: Config, field: str, value: str) -> Config:
   """Returns a copy of a configuration with one field changed."""
-  # Cast because a type checker cannot see the fields of a `ConfigDict`.
+  # `Any`, because a type checker does not see the methods of a `ConfigDict`.
   changed: Any = config
   changed = changed.copy_and_resolve_references()
   with changed.unlocked():
