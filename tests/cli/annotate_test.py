@@ -1,12 +1,11 @@
 """Tests of decern_jax/cli/annotate.py."""
 
+import functools
 import os
 import pathlib
 import subprocess
 import sys
 
-from absl import flags, logging
-from absl.testing import flagsaver
 import pytest
 
 from decern_jax.annotation import formats, inbox, query
@@ -183,25 +182,8 @@ class TestRefusals:
 
 class TestMain:
   @pytest.fixture
-  def call(self, monkeypatch):
-    """Returns what `annotate` is called with."""
-
-    def call(*arguments):
-      calls = []
-      monkeypatch.setattr(
-        annotate,
-        "annotate",
-        lambda *args, **options: calls.append((args, options)),
-      )
-      argv = ["annotate", *arguments]
-      monkeypatch.setattr(sys, "argv", argv)
-      annotate.main(flags.FLAGS(argv))
-      return calls[0]
-
-    level = logging.get_absl_logger().level
-    with flagsaver.flagsaver():
-      yield call
-    logging.get_absl_logger().setLevel(level)
+  def call(self, call_command):
+    return functools.partial(call_command, annotate)
 
   def test_flags_have_defaults(self, call):
     assert call("--workdir=run") == (

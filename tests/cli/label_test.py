@@ -1,5 +1,6 @@
 """Tests of decern_jax/cli/label.py."""
 
+import functools
 import getpass
 import os
 import signal
@@ -10,8 +11,6 @@ import urllib.error
 import urllib.request
 import webbrowser
 
-from absl import flags, logging
-from absl.testing import flagsaver
 import pytest
 
 from decern_jax.annotation import query
@@ -179,25 +178,8 @@ class TestRefusals:
 
 class TestMain:
   @pytest.fixture
-  def call(self, monkeypatch):
-    """Returns what `label` is called with."""
-
-    def call(*arguments):
-      calls = []
-      monkeypatch.setattr(
-        label,
-        "label",
-        lambda *args, **options: calls.append((args, options)),
-      )
-      argv = ["label", *arguments]
-      monkeypatch.setattr(sys, "argv", argv)
-      label.main(flags.FLAGS(argv))
-      return calls[0]
-
-    level = logging.get_absl_logger().level
-    with flagsaver.flagsaver():
-      yield call
-    logging.get_absl_logger().setLevel(level)
+  def call(self, call_command):
+    return functools.partial(call_command, label)
 
   def test_flags_have_defaults(self, call):
     assert call("--workdir=run") == (

@@ -16,15 +16,9 @@ from tests import tiny
 from tests.table import each
 
 
+@pytest.mark.usefixtures("restored_flags")
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 class TestMain:
-  @pytest.fixture(autouse=True)
-  def restore_flags(self):
-    level = logging.get_absl_logger().level
-    with flagsaver.flagsaver():
-      yield
-    logging.get_absl_logger().setLevel(level)
-
   @pytest.fixture
   def parse(self, monkeypatch):
     """Parses flags as a new process does, whatever was parsed before."""

@@ -1,6 +1,7 @@
 """Tests of decern_jax/cli/predict.py."""
 
 import csv
+import functools
 import os
 import shutil
 import subprocess
@@ -356,25 +357,8 @@ class TestFindImages:
 
 class TestMain:
   @pytest.fixture
-  def call(self, monkeypatch):
-    """Returns what `predict` is called with."""
-
-    def call(*arguments):
-      calls = []
-      monkeypatch.setattr(
-        predict,
-        "predict",
-        lambda *args, **options: calls.append((args, options)),
-      )
-      argv = ["predict", *arguments]
-      monkeypatch.setattr(sys, "argv", argv)
-      predict.main(flags.FLAGS(argv))
-      return calls[0]
-
-    level = logging.get_absl_logger().level
-    with flagsaver.flagsaver():
-      yield call
-    logging.get_absl_logger().setLevel(level)
+  def call(self, call_command):
+    return functools.partial(call_command, predict)
 
   def test_flags_have_defaults(self, call):
     assert call("--workdir=run", "--images=a", "--output=b.csv") == (

@@ -5,8 +5,7 @@ import io
 import sys
 from typing import Any, NamedTuple
 
-from absl import flags, logging
-from absl.testing import flagsaver
+from absl import flags
 from etils import epath
 import jax
 import numpy as np
@@ -216,15 +215,9 @@ class Watched:
     return self._config.to_dict()
 
 
+@pytest.mark.usefixtures("restored_flags")
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 class TestMain:
-  @pytest.fixture(autouse=True)
-  def restore_flags(self):
-    level = logging.get_absl_logger().level
-    with flagsaver.flagsaver():
-      yield
-    logging.get_absl_logger().setLevel(level)
-
   @pytest.fixture
   def call(self, monkeypatch):
     """Calls the command, and returns what `run` is called with."""
