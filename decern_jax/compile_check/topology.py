@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
-from decern_jax.distributed.sharding import POOL_AXIS
+from decern_jax.distributed.sharding import make_mesh_of
 from decern_jax.io.validation import check_integer
 
 GIB = 2**30
@@ -63,7 +63,7 @@ def make_mesh(topology: str, *, num_devices: int | None = None) -> Mesh:
     low=1,
     high=len(devices),
   )
-  return _make_mesh(devices[:count])
+  return make_mesh_of(devices[:count])
 
 
 def mesh_of_first_process(mesh: Mesh) -> Mesh:
@@ -73,15 +73,8 @@ def mesh_of_first_process(mesh: Mesh) -> Mesh:
     mesh: The mesh of the run; each host of a TPU slice has one process.
   """
   first = mesh.devices.flat[0].process_index
-  return _make_mesh([d for d in mesh.devices.flat if d.process_index == first])
-
-
-def _make_mesh(devices: list[Any]) -> Mesh:
-  return jax.make_mesh(
-    (len(devices),),
-    (POOL_AXIS,),
-    devices=devices,
-    axis_types=(AxisType.Auto,),
+  return make_mesh_of(
+    [d for d in mesh.devices.flat if d.process_index == first]
   )
 
 

@@ -81,12 +81,12 @@ def make_mesh(num_devices: int | None = None) -> Mesh:
       f"Expected `num_devices` with devices of all {jax.process_count()}"
       f" processes, got {count}: those of {len(used)}."
     )
-  return _make_mesh(devices[:count])
+  return make_mesh_of(devices[:count])
 
 
 def make_local_mesh(mesh: Mesh) -> Mesh:
   """Returns the mesh of this process's devices in a mesh."""
-  return _make_mesh(
+  return make_mesh_of(
     [
       device
       for device in mesh.devices.flat
@@ -95,7 +95,8 @@ def make_local_mesh(mesh: Mesh) -> Mesh:
   )
 
 
-def _make_mesh(devices: list[Any]) -> Mesh:
+def make_mesh_of(devices: list[Any]) -> Mesh:
+  """Returns a mesh of given devices, with the single axis `pool`."""
   return jax.make_mesh(
     (len(devices),),
     (POOL_AXIS,),
