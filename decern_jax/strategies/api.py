@@ -236,13 +236,11 @@ class _Limit:
   Attributes:
     name: What a part is, for messages.
     parts: int [pool], the part of each example.
-    names: The name of each part.
     most: int [parts], the largest number.
   """
 
   name: str
   parts: np.ndarray
-  names: np.ndarray
   most: np.ndarray
 
 
@@ -257,50 +255,65 @@ def _limits(
   probs: Any,
 ) -> list[_Limit]:
   """Returns the limits of a selection, after a check that they can be met."""
-  size, limits = len(request.candidates), []
+  limits = []
   if groups is not None:
-    names, parts = _parts("groups", groups, size)
-    most = check_integer("max_per_group", max_per_group, low=1)
-    limits.append(_Limit("group", parts, names, np.full(len(names), most)))
-    counts = np.bincount(parts[request.candidates], minlength=len(names))
-    reachable = int(np.minimum(counts, most).sum())
-    if reachable < budget:
-      raise ValueError(
-        f"Expected `budget` <= {reachable}, which {most} of each of"
-        f" {np.count_nonzero(counts)} groups give, got {budget}."
-      )
+    limits.append(
+      _group_limit(request.candidates, budget, groups, max_per_group)
+    )
   if (strata is None) != (quotas is None):
     raise ValueError(
       "Expected `strata` and `quotas` together, got one of them."
     )
   if quotas is not None:
     if isinstance(strata, str) and strata == "predicted":
-      known = request.pool.probs if probs is None else probs
-      if known is None:
-        raise ValueError(
-          'Expected `probs` for the strata "predicted", got none.'
-        )
-      strata = np.asarray(_array("probs", known))[:size].argmax(axis=1)
-    names, parts = _parts("strata", strata, size)
-    counts = np.bincount(parts[request.candidates], minlength=len(names))
-    most = np.zeros(len(names), int)
-    for stratum, quota in quotas.items():
-      quota = check_integer(f"quotas[{stratum!r}]", quota, low=0)
-      (where,) = np.nonzero(names == stratum)
-      found = int(counts[where[0]]) if where.size else 0
-      if found < quota:
-        raise ValueError(
-          f"Expected at least {quota} candidates of the stratum {stratum!r},"
-          f" got {found}."
-        )
-      if where.size:
-        most[where[0]] = quota
-    if most.sum() != budget:
-      raise ValueError(
-        f"Expected quotas with the sum `budget` {budget}, got {most.sum()}."
-      )
-    limits.append(_Limit("stratum", parts, names, most))
+      strata = _predicted_classes(request, probs)
+    limits.append(_quota_limit(request.candidates, budget, strata, quotas))
   return limits
+
+
+def _group_limit(
+  candidates: np.ndarray, budget: int, groups: Any, max_per_group: int
+) -> _Limit:
+  names, parts = _parts("groups", groups, len(candidates))
+  most = check_integer("max_per_group", max_per_group, low=1)
+  counts = np.bincount(parts[candidates], minlength=len(names))
+  reachable = int(np.minimum(counts, most).sum())
+  if reachable < budget:
+    raise ValueError(
+      f"Expected `budget` <= {reachable}, which {most} of each of"
+      f" {np.count_nonzero(counts)} groups give, got {budget}."
+    )
+  return _Limit("group", parts, np.full(len(names), most))
+
+
+def _quota_limit(
+  candidates: np.ndarray, budget: int, strata: Any, quotas: Mapping[Any, int]
+) -> _Limit:
+  names, parts = _parts("strata", strata, len(candidates))
+  counts = np.bincount(parts[candidates], minlength=len(names))
+  most = np.zeros(len(names), int)
+  for stratum, quota in quotas.items():
+    quota = check_integer(f"quotas[{stratum!r}]", quota, low=0)
+    found = int(counts[names == stratum].sum())
+    if found < quota:
+      raise ValueError(
+        f"Expected at least {quota} candidates of the stratum {stratum!r},"
+        f" got {found}."
+      )
+    most[names == stratum] = quota
+  if most.sum() != budget:
+    raise ValueError(
+      f"Expected quotas with the sum `budget` {budget}, got {most.sum()}."
+    )
+  return _Limit("stratum", parts, most)
+
+
+def _predicted_classes(request: _Request, probs: Any) -> np.ndarray:
+  known = request.pool.probs if probs is None else probs
+  if known is None:
+    raise ValueError('Expected `probs` for the strata "predicted", got none.')
+  size = len(request.candidates)
+  return np.asarray(_array("probs", known))[:size].argmax(axis=1)
 
 
 def _parts(name: str, values: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
