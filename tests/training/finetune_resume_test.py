@@ -22,34 +22,16 @@ from tests.training.finetuned import (
 )
 
 
-class Stop(Exception):
-  """Stands in for a kill."""
-
-
 @pytest.fixture
 def setup() -> finetune.Setup:
   """Of a network with batch normalisation."""
   return finetuned.make_setup(NARROW)
 
 
-@pytest.fixture
-def stop_after(monkeypatch):
+def stop_after(num_steps: int, setup: finetune.Setup, workdir) -> None:
   """Fine-tunes until so many steps are made."""
-
-  def run(num_steps: int, setup, workdir) -> None:
-    calls, step = itertools.count(), finetune.train_step
-
-    def step_or_stop(*args, **options):
-      if next(calls) == num_steps:
-        raise Stop
-      return step(*args, **options)
-
-    with monkeypatch.context() as patch:
-      patch.setattr(finetune, "train_step", step_or_stop)
-      with pytest.raises(Stop):
-        fit(setup, workdir)
-
-  return run
+  with finetuned.stopped_before_step(num_steps):
+    fit(setup, workdir)
 
 
 @pytest.fixture
@@ -68,7 +50,7 @@ def count_steps(monkeypatch):
 class TestResume:
   @each("name, num_steps", [(NARROW, 0), (NARROW, 3), (PLAIN, 5)])
   def test_ends_as_the_uninterrupted(
-    self, tmp_path, stop_after, count_steps, name, num_steps
+    self, tmp_path, count_steps, name, num_steps
   ):
     """An epoch has two steps; one that was begun is begun again."""
     setup, expected = finetuned.make_setup(name), finetuned.fitted(name)
@@ -104,24 +86,20 @@ class TestResume:
     assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))
     assert count_steps == []
 
-  def test_after_a_stop_in_every_epoch(self, setup, tmp_path, stop_after):
+  def test_after_a_stop_in_every_epoch(self, setup, tmp_path):
     for num_saved in range(1, NUM_EPOCHS):
       stop_after(3, setup, tmp_path)
       assert finetuned.saved_epochs(tmp_path)[-1] == num_saved
     assert_same(fit(setup, tmp_path), finetuned.fitted(NARROW))
 
-  def test_goes_on_with_other_threads_and_devices(
-    self, setup, tmp_path, stop_after
-  ):
+  def test_goes_on_with_other_threads_and_devices(self, setup, tmp_path):
     stop_after(3, setup, tmp_path)
     other = dataclasses.replace(setup, mesh=make_mesh(8), num_workers=1)
     found, expected = fit(other, tmp_path), finetuned.fitted(NARROW)
     np.testing.assert_array_equal(found.losses[:1], expected.losses[:1])
     assert_close(found, expected)
 
-  def test_falls_back_from_a_damaged_state(
-    self, setup, tmp_path, stop_after, caplog
-  ):
+  def test_falls_back_from_a_damaged_state(self, setup, tmp_path, caplog):
     stop_after(5, setup, tmp_path)
     last = tmp_path / finetune.FOLDER / "0" / str(2 * finetuned.STEPS_OF_EPOCH)
     files = [path for path in last.rglob("*") if path.is_file()]
@@ -140,9 +118,7 @@ class TestResume:
     fit(dataclasses.replace(setup, checkpoint_seconds=3600.0), tmp_path)
     assert finetuned.saved_epochs(tmp_path) == []
 
-  def test_closes_its_threads_when_it_is_stopped(
-    self, setup, tmp_path, stop_after
-  ):
+  def test_closes_its_threads_when_it_is_stopped(self, setup, tmp_path):
     stop_after(3, setup, tmp_path)
     names = [thread.name for thread in threading.enumerate()]
     assert not [name for name in names if name.startswith("images")]

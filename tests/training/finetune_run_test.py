@@ -1,7 +1,6 @@
 """Tests of whole runs that fine-tune, from a configuration to a model."""
 
 import functools
-import itertools
 from typing import cast
 
 import jax
@@ -18,13 +17,10 @@ from decern_jax.runs.config import Config
 from decern_jax.training import finetune, rounds
 from tests import networks, tasks, tiny
 from tests.table import each
+from tests.training import finetuned
 
 NUM_ROUNDS, BUDGET, NUM_CANDIDATES = 3, 4, 10
 SEED = 1
-
-
-class Stop(Exception):
-  """Stands in for a kill."""
 
 
 class Run:
@@ -197,20 +193,11 @@ class TestPublishedScope:
 
   @each("num_steps", [1, 2 + 4 + 5])
   def test_stopped_inside_a_round_ends_as_the_uninterrupted(
-    self, published, finished, tmp_path, monkeypatch, num_steps
+    self, published, finished, tmp_path, num_steps
   ):
     """The rounds have 1, 2 and 3 steps in each of 2 epochs."""
-    calls, step = itertools.count(), finetune.train_step
-
-    def step_or_stop(*args, **options):
-      if next(calls) == num_steps:
-        raise Stop
-      return step(*args, **options)
-
-    with monkeypatch.context() as patch:
-      patch.setattr(finetune, "train_step", step_or_stop)
-      with pytest.raises(Stop):
-        published(tmp_path)
+    with finetuned.stopped_before_step(num_steps):
+      published(tmp_path)
     assert (tmp_path / finetune.FOLDER).is_dir()
     published(tmp_path)
     assert without_seconds(tmp_path) == without_seconds(finished[0])

@@ -1,11 +1,15 @@
 """Fine-tunings of tiny images, which several test files share."""
 
+from collections.abc import Iterator
+import contextlib
 import functools
+import itertools
 import pathlib
 import tempfile
 
 import jax
 import numpy as np
+import pytest
 
 from decern_jax.data import augmentation
 from decern_jax.data.dataset import Split
@@ -101,3 +105,23 @@ def assert_close(actual: learner.Fit, expected: learner.Fit) -> None:
     actual,
     expected,
   )
+
+
+class Stop(Exception):
+  """Stands in for a kill."""
+
+
+@contextlib.contextmanager
+def stopped_before_step(number: int) -> Iterator[None]:
+  """Stops the fine-tuning in the block before the step of a number from 0."""
+  calls, step = itertools.count(), finetune.train_step
+
+  def step_or_stop(*args, **options):
+    if next(calls) == number:
+      raise Stop
+    return step(*args, **options)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(finetune, "train_step", step_or_stop)
+    with pytest.raises(Stop):
+      yield

@@ -19,10 +19,6 @@ from tests.training.finetuned import NARROW, assert_close, assert_same, fit
 NUM_ROUNDS = 2
 
 
-class Stop(Exception):
-  """Stands in for a kill."""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("run")
@@ -102,23 +98,14 @@ class TestFrozen:
 
 class TestFineTuned:
   def test_stopped_inside_a_round_ends_as_the_uninterrupted(
-    self, make_run, tmp_path, monkeypatch
+    self, make_run, tmp_path
   ):
     """The rounds have 1 and 2 steps in each of 3 epochs."""
     run = make_run(train__scope="published")
     expected = run(tmp_path / "whole")
     assert [len(record["selected"]) for record in expected] == [4, 0]
-    calls, step = itertools.count(), finetune.train_step
-
-    def step_or_stop(*args, **options):
-      if next(calls) == 2:
-        raise Stop
-      return step(*args, **options)
-
-    with monkeypatch.context() as patch:
-      patch.setattr(finetune, "train_step", step_or_stop)
-      with pytest.raises(Stop):
-        run(tmp_path / "stopped")
+    with finetuned.stopped_before_step(2):
+      run(tmp_path / "stopped")
     assert (tmp_path / "stopped" / finetune.FOLDER).is_dir()
     found = run(tmp_path / "stopped")
     assert tasks.without_seconds(found) == tasks.without_seconds(expected)
