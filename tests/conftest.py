@@ -33,13 +33,13 @@ COMPILED = os.environ.setdefault(
 # The oldest programs are deleted above this size. (JAX's own limit leaves files
 # that it cannot read again where a process is killed, as some tests do.)
 MAX_CACHE_BYTES = 2 * 2**30
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_compilation_cache_dir", COMPILED)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
