@@ -240,12 +240,7 @@ class RoundLabels(NamedTuple):
 def name_classes(
   known: tuple[str, ...], labels: Mapping[str, tuple[str, ...]]
 ) -> tuple[str, ...]:
-  """Lists all classes: the known ones in their order, then new ones sorted.
-
-  Args:
-    known: The classes that are known already.
-    labels: The labels of each image, by id.
-  """
+  """Lists all classes: the known ones in their order, then new ones sorted."""
   found = {name for names in labels.values() for name in names}
   return (*known, *sorted(found - set(known)))
 
@@ -257,11 +252,6 @@ def freeze_round(
 
   An interrupted round continues with the labels it began with, whatever answers
   have arrived since.
-
-  Args:
-    workdir: Directory of the run.
-    round_num: The round.
-    current: The labels to use if the round begins now.
 
   Returns:
     The labels with which the round began.

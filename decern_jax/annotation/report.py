@@ -46,14 +46,6 @@ def explain(
 ) -> dict[str, Any]:
   """Describes selected images by the model and by the rest of the pool.
 
-  Args:
-    model: The model of the round.
-    splits: The features and labels of each split, by name.
-    state: The state of the round.
-    selected: Indices of the selected images in the pool.
-    ids: Id of each image of the pool.
-    class_names: Name of each class.
-
   Returns:
     For each selected image, if there are any: "predictions", its likeliest
     classes and their probabilities; "nearest_labeled", the ids of the labeled

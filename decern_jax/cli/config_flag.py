@@ -44,9 +44,6 @@ PROCESS_ID = flags.DEFINE_integer(
 def parse(argv: Sequence[str]) -> list[str]:
   """Parses flags; an unknown field of the configuration is named.
 
-  Args:
-    argv: The command line.
-
   Returns:
     The arguments that are not flags.
 
@@ -96,9 +93,6 @@ def parent_folder() -> epath.Path | None:
 def reachable_folder(name: str | None) -> epath.Path | None:
   """Returns the folder that a flag names, or None if the flag was not given.
 
-  Args:
-    name: Value of the flag.
-
   Raises:
     ValueError: If it is in an object store that cannot be reached.
   """
@@ -109,21 +103,13 @@ def reachable_folder(name: str | None) -> epath.Path | None:
 
 
 def default_folder(config: Config) -> epath.Path:
-  """Returns the default folder of the runs of a configuration.
-
-  Args:
-    config: The configuration of the flag, possibly changed since.
-  """
+  """Returns the default folder of the runs of a configuration."""
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   return workdir.default_path(name_of(file), config.to_dict(), _defaults(file))
 
 
 def name_of(file: str) -> str:
-  """Returns the name of a configuration, including its argument if any.
-
-  Args:
-    file: The file of the configuration, as a flag names it.
-  """
+  """Returns the name of a configuration, including its argument if any."""
   path, _, argument = file.partition(":")
   parts = [epath.Path(path).stem, *argument.split("/")]
   return "-".join(part for part in parts if part)

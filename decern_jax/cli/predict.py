@@ -115,9 +115,6 @@ def find_images(root: pathlib.Path) -> list[str]:
   Hidden files and folders, and files of other types, are ignored. Links are
   followed, except to a folder that contains the link.
 
-  Args:
-    root: The folder.
-
   Returns:
     Sorted POSIX paths in the folder, at least one.
 

@@ -46,9 +46,6 @@ def prepare(
 def check_can_be_prepared(name: str) -> None:
   """Refuses a data set of the table that tfds does not have.
 
-  Args:
-    name: Name in tfds, or in the table.
-
   Raises:
     ValueError: If there is nothing to prepare. The message shows what to do
       instead.

@@ -25,10 +25,6 @@ WEIGHTS_FILE = "backbone.safetensors"
 def run(config, folder: epath.Path) -> None:
   """Runs the remaining steps of a configuration.
 
-  Args:
-    config: The configuration.
-    folder: Folder of the run.
-
   Raises:
     ValueError: If the configuration or the data are not valid, or the folder
       belongs to another run.

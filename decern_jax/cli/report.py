@@ -57,11 +57,7 @@ def report(
 
 
 def main(argv: Sequence[str]) -> None:
-  """Runs the command.
-
-  Args:
-    argv: The program, then the folders.
-  """
+  """Runs the command."""
   command.run(
     argv[:1],
     lambda: report(argv[1:], _OUTPUT.value or "", full_data=_FULL_DATA.value),

@@ -152,9 +152,6 @@ def record(
 def measure(program: Program) -> Figures:
   """Compiles a program, and reads the compiler's figures.
 
-  Args:
-    program: The program.
-
   Returns:
     The figures. If the program does not fit on the device, only `beside` and
     `refusal` are set.
@@ -206,11 +203,6 @@ def whole(
 ) -> Any:
   """Returns the shape of an array that is replicated on a mesh.
 
-  Args:
-    mesh: The mesh.
-    shape: The shape.
-    dtype: Type of the elements.
-
   Returns:
     A `jax.ShapeDtypeStruct`, with its sharding.
   """
@@ -219,12 +211,7 @@ def whole(
 
 
 def whole_tree(mesh: Mesh, tree: Any) -> Any:
-  """Returns the shapes of arrays that are replicated on a mesh.
-
-  Args:
-    mesh: The mesh.
-    tree: Arrays, or their shapes.
-  """
+  """Returns the shapes of arrays that are replicated on a mesh."""
   return jax.tree.map(
     lambda leaf: whole(mesh, leaf.shape, dtype=leaf.dtype), tree
   )

@@ -47,9 +47,6 @@ def list_programs(setting: Setting) -> list[Program]:
   The list, and the programs, depend on the platform: call this, and lower the
   programs, inside `jax.default_device` of a device of the mesh.
 
-  Args:
-    setting: The settings that the shapes depend on.
-
   Returns:
     The programs of training, features and evaluation. For one of `STRATEGIES`,
     also those of the selection.

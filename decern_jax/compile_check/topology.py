@@ -67,11 +67,7 @@ def make_mesh(topology: str, *, num_devices: int | None = None) -> Mesh:
 
 
 def mesh_of_first_process(mesh: Mesh) -> Mesh:
-  """Returns the mesh of the devices of one process of a run.
-
-  Args:
-    mesh: The mesh of the run; each host of a TPU slice has one process.
-  """
+  """Returns the mesh of the devices of one process of a run."""
   first = mesh.devices.flat[0].process_index
   return make_mesh_of(
     [d for d in mesh.devices.flat if d.process_index == first]
@@ -80,9 +76,6 @@ def mesh_of_first_process(mesh: Mesh) -> Mesh:
 
 def device_memory(mesh: Mesh) -> int | None:
   """Returns the memory that a program may use on each device of a mesh.
-
-  Args:
-    mesh: The mesh.
 
   Returns:
     The number of bytes; None for an unknown kind of device.

@@ -82,9 +82,6 @@ def make_split(
 def read_image(file: ImageFile) -> np.ndarray:
   """Decodes an image file.
 
-  Args:
-    file: The file.
-
   Returns:
     uint8 [height, width, 3], RGB.
 

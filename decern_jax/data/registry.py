@@ -86,9 +86,6 @@ class Source(abc.ABC):
   def load(self, options: Options) -> Dataset:
     """Opens the data set.
 
-    Args:
-      options: The user's options.
-
     Returns:
       The data set; its images are decoded when they are read.
 
@@ -98,12 +95,7 @@ class Source(abc.ABC):
     """
 
   def sizes(self, train: str = "train", test: str = "test") -> dict[str, int]:
-    """Returns the published numbers of examples, by the name of the split.
-
-    Args:
-      train: Name of the pool's split.
-      test: Name of the test split.
-    """
+    """Returns the published numbers of examples, by the name of the split."""
     sizes = {train: self.num_train, test: self.num_test}
     return {name: size for name, size in sizes.items() if size is not None}
 

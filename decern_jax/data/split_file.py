@@ -53,9 +53,6 @@ def read_split_file(path: str | os.PathLike[str]) -> SplitFile:
   ["folder/file", label, class name]. Other keys are ignored: the list "val"
   that CoOp holds out is in neither the pool nor the test set.
 
-  Args:
-    path: The file.
-
   Returns:
     Its content.
 

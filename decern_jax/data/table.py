@@ -94,9 +94,6 @@ def read_table(path: str | os.PathLike[str]) -> Table:
 def read_excel(file: pathlib.Path) -> list[list[Any]]:
   """Reads the cells of the first sheet of an Excel file.
 
-  Args:
-    file: The file.
-
   Returns:
     The rows, all of one length; None for an empty cell.
 

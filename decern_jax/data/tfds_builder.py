@@ -48,9 +48,6 @@ def is_prepared(builder: "tfds.core.DatasetBuilder") -> bool:
 
   The method of this name of tfds looks for the same file, but logs a warning if
   there is none.
-
-  Args:
-    builder: The builder of the data set.
   """
   from tensorflow_datasets.core import constants
 
@@ -60,9 +57,6 @@ def is_prepared(builder: "tfds.core.DatasetBuilder") -> bool:
 
 def check_prepared(builder: "tfds.core.DatasetBuilder") -> None:
   """Checks that a data set is prepared and can be read.
-
-  Args:
-    builder: The builder of the data set.
 
   Raises:
     ValueError: If it is not prepared, or in another format than `FILE_FORMAT`.
@@ -121,11 +115,7 @@ def open_split(
 
 
 def features_of(builder: "tfds.core.DatasetBuilder") -> dict[str, Any]:
-  """Returns the features of a data set by their keys.
-
-  Args:
-    builder: The builder of the data set.
-  """
+  """Returns the features of a data set by their keys."""
   return dict(cast(Any, builder.info.features).items())
 
 
@@ -203,11 +193,7 @@ def check_counts(
 
 
 def hex_digest(parts: Iterable[str | bytes]) -> str:
-  """Returns a hex digest of several strings, which depends on their lengths.
-
-  Args:
-    parts: The strings.
-  """
+  """Returns a hex digest of several strings, which depends on their lengths."""
   hasher = hashlib.sha256()
   for part in parts:
     part = part.encode() if isinstance(part, str) else part

@@ -158,9 +158,6 @@ def check_same(name: str, digest: bytes) -> None:
 def on_process_zero(work: Callable[[], Any]) -> None:
   """Calls a function on process zero; the others wait until it returns.
 
-  Args:
-    work: The function.
-
   Raises:
     Exception: On process zero, the exception of the function.
     RuntimeError: On the others, if it raised one.
@@ -179,9 +176,6 @@ def process_zero_first(work: Callable[[], _Result]) -> _Result:
   """Calls a function on process zero, then on the others.
 
   The others can then use files that process zero has cached.
-
-  Args:
-    work: The function.
 
   Returns:
     Its result in this process.

@@ -139,10 +139,6 @@ Rows = Array | HostRows
 def in_order(rows: Rows, order: Int[Array, " rows"]) -> Rows:
   """Returns rows in another order.
 
-  Args:
-    rows: The rows.
-    order: Indices into the rows.
-
   Returns:
     The rows, a copy if they are on the devices and a view if on the host.
   """

@@ -35,12 +35,7 @@ class FeatureStore:
   """
 
   def __init__(self, folder: epath.PathLike, num_rows: int):
-    """Opens a folder. Blocks that are not read may be missing.
-
-    Args:
-      folder: The folder of the blocks.
-      num_rows: Rows of the whole pool.
-    """
+    """Opens a folder. Blocks that are not read may be missing."""
     self._folder = storage.as_path(folder)
     self._num_rows = num_rows
     self._size = block_rows(num_rows)
@@ -87,20 +82,12 @@ class FeatureStore:
     return out
 
   def rows_of(self, number: int) -> np.ndarray:
-    """Returns the indices of the rows of a block, int [rows of the block].
-
-    Args:
-      number: Number of the block.
-    """
+    """Returns the indices of the rows of a block, int [rows of the block]."""
     start = number * self._size
     return np.arange(start, min(start + self._size, self._num_rows))
 
   def has(self, number: int) -> bool:
-    """Returns whether a block is there and not damaged.
-
-    Args:
-      number: Number of the block.
-    """
+    """Returns whether a block is there and not damaged."""
     if number in self._blocks:
       return True
     path = self._path(number)
@@ -138,11 +125,7 @@ class FeatureStore:
 
 
 def block_rows(num_rows: int) -> int:
-  """Returns the number of rows of the blocks of a pool.
-
-  Args:
-    num_rows: Rows of the pool.
-  """
+  """Returns the number of rows of the blocks of a pool."""
   size = BLOCK_ROWS
   while size * MAX_BLOCKS < num_rows:
     size *= 2

@@ -47,12 +47,6 @@ def check_number(
 ) -> float:
   """Returns an option as a float.
 
-  Args:
-    name: Name of the option.
-    value: A Python, NumPy or JAX number.
-    low: Smallest value allowed.
-    high: Largest value allowed.
-
   Returns:
     The value.
 
@@ -77,10 +71,6 @@ def check_shapes(
   **arrays: tuple[jax.typing.ArrayLike | HostRows, Sequence[str]],
 ) -> dict[str, int]:
   """Checks that arrays agree on the length of their named axes.
-
-  Args:
-    sizes: Lengths known beforehand, by axis.
-    **arrays: For each argument, the array and the names of its axes.
 
   Returns:
     The length of every axis, `sizes` included.

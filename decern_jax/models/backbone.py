@@ -139,10 +139,6 @@ def with_one_stage(backbone: Backbone) -> Backbone:
 def check_options(image_size: int, dtype: str) -> None:
   """Refuses images that are too small, and an unknown dtype.
 
-  Args:
-    image_size: Height and width of the images.
-    dtype: Type that a model computes in.
-
   Raises:
     ValueError: If an option is outside its range.
   """

@@ -81,9 +81,6 @@ def fetch(file: HubFile) -> pathlib.Path:
   of the cache, `HF_HUB_OFFLINE=1` uses only the cache, `HF_TOKEN` opens private
   repositories. Without a connection the cached file is used.
 
-  Args:
-    file: The file.
-
   Returns:
     The file in the cache.
 
@@ -150,9 +147,6 @@ def check_not_pickled_file(file: str | os.PathLike[str]) -> None:
 
 def check_not_pickled(file: HubFile) -> None:
   """Refuses a file of the Hub whose extension is that of a pickled file.
-
-  Args:
-    file: The file, which is not downloaded and need not exist.
 
   Raises:
     ValueError: If it is pickled. The message shows how to download and convert

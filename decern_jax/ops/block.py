@@ -67,9 +67,6 @@ def compaction(keep: Bool[Array, " rows"]) -> Int[Array, " rows"]:
   """Returns the order that moves the rows to keep to the front.
 
   Among the rows to keep, and among the others, the order stays the same.
-
-  Args:
-    keep: True at the rows to keep.
   """
   return jnp.argsort(~keep, stable=True)
 
@@ -80,9 +77,6 @@ def pairwise_sum(values: Float[Array, "rows ..."]) -> Float[Array, "..."]:
   The rounding error grows with the logarithm of the number of rows. Sums of one
   pool agree to a few units in the last place for any number of shards. A
   running sum of a million rows differs by thousands of them.
-
-  Args:
-    values: The values.
   """
   size = 1 << (len(values) - 1).bit_length()
   padding = [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)

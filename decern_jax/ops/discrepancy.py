@@ -414,10 +414,6 @@ def split_bins(
 ) -> Float[Array, "bins rows width"]:
   """Splits coordinates by upsampling bin, padding every bin with zeros.
 
-  Args:
-    rows: Features, or the columns of a head's kernel.
-    num_bins: Number of bins.
-
   Returns:
     For each bin, the coordinates of each row that belong to it.
   """

@@ -26,11 +26,6 @@ def seed_key(seed: int, purpose: str) -> jax.Array:
 def round_key(seed: int, purpose: str, round_num: int) -> jax.Array:
   """Returns the key of one source of randomness in one round.
 
-  Args:
-    seed: Seed of the run.
-    purpose: Name of the source.
-    round_num: The round.
-
   Returns:
     The key.
   """
@@ -39,11 +34,6 @@ def round_key(seed: int, purpose: str, round_num: int) -> jax.Array:
 
 def host_seed(seed: int, purpose: str, round_num: int) -> tuple[int, ...]:
   """Returns the seed of one source of randomness on the host, in one round.
-
-  Args:
-    seed: Seed of the run.
-    purpose: Name of the source.
-    round_num: The round.
 
   Returns:
     Entropy for `numpy.random.default_rng`, to which further numbers can be
@@ -59,10 +49,6 @@ def uniform_at(
 
   The draw of a row depends only on the key and its index, not on the padding of
   the pool or the number of shards.
-
-  Args:
-    key: Random key.
-    indices: Indices of the rows in the whole pool.
 
   Returns:
     One draw per row.

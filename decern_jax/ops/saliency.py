@@ -52,10 +52,6 @@ def upsampling_bins(dim: int, num_bins: int) -> np.ndarray:
   The product is taken in float32, as torch.nn.functional.interpolate does: for
   some widths float64 would move a coordinate to the neighbouring bin.
 
-  Args:
-    dim: Number of coordinates.
-    num_bins: Number of bins.
-
   Returns:
     int [dim], ascending; some bins have no coordinate when `dim` is smaller.
   """
@@ -187,10 +183,6 @@ def _saliency_mask(
 
 def check_bins(num_bins: object, num_top_bins: object) -> tuple[int, int]:
   """Returns the options of the saliency mask as ints.
-
-  Args:
-    num_bins: Bins that the coordinates are pooled to.
-    num_top_bins: Salient bins.
 
   Raises:
     ValueError: If not 1 <= `num_top_bins` <= `num_bins`.

@@ -14,9 +14,6 @@ def entropy(
 ) -> Float[Array, "*batch"]:
   """Returns the entropy -sum p log p, in nats; 0 log 0 counts as 0.
 
-  Args:
-    probs: Class probabilities p.
-
   Returns:
     The entropies, in [0, log classes].
 
@@ -50,9 +47,6 @@ def least_confidence(
 ) -> Float[Array, "*batch"]:
   """Returns 1 - max p, the probability of all classes but the likeliest.
 
-  Args:
-    probs: Class probabilities p.
-
   Returns:
     The values, in [0, 1 - 1 / classes].
 
@@ -68,9 +62,6 @@ def binary_entropy(
 ) -> Float[Array, "*batch"]:
   """Returns the sum over labels of -p log p - (1 - p) log (1 - p), in nats.
 
-  Args:
-    probs: Probability p of each label.
-
   Returns:
     The sums, in [0, labels · log 2].
   """
@@ -83,9 +74,6 @@ def binary_margin(
 ) -> Float[Array, "*batch"]:
   """Returns the smallest |2 p - 1|, the margin of the closest label.
 
-  Args:
-    probs: Probability p of each label.
-
   Returns:
     The margins, in [0, 1]; a small one is an uncertain prediction.
   """
@@ -96,9 +84,6 @@ def binary_least_confidence(
   probs: Float[Array, "*batch labels"],
 ) -> Float[Array, "*batch"]:
   """Returns the mean over labels of 1 - max(p, 1 - p).
-
-  Args:
-    probs: Probability p of each label.
 
   Returns:
     The means, in [0, 1/2].

@@ -19,9 +19,6 @@ EpochRecord = dict[str, Any]
 def read(workdir: epath.PathLike) -> list[EpochRecord]:
   """Reads the records of a run.
 
-  Args:
-    workdir: Folder of the run.
-
   Returns:
     The records of the epochs 0, 1, ...; empty if there is no file.
 
@@ -43,12 +40,7 @@ def read(workdir: epath.PathLike) -> list[EpochRecord]:
 
 
 def write(workdir: epath.PathLike, records: list[EpochRecord]) -> None:
-  """Writes all records of a run. After a kill the file is the old or the new.
-
-  Args:
-    workdir: Folder of the run.
-    records: The records.
-  """
+  """Writes all records of a run; a kill leaves the old file or the new one."""
   lines = [json.dumps(record, allow_nan=False) + "\n" for record in records]
   storage.write_atomically(
     epath.Path(workdir) / FILE_NAME, "".join(lines).encode()
@@ -56,11 +48,7 @@ def write(workdir: epath.PathLike, records: list[EpochRecord]) -> None:
 
 
 def describe(record: EpochRecord) -> str:
-  """Describes an epoch in a line.
-
-  Args:
-    record: The record of the epoch.
-  """
+  """Describes an epoch in a line."""
   parts = []
   if "loss" in record:
     parts += [

@@ -129,12 +129,6 @@ def encode(
 ) -> tuple[Float[Array, "batch dim"], Tree]:
   """Maps images to the outputs of the projector, in training mode.
 
-  Args:
-    network: The network.
-    params: Its parameters.
-    batch_stats: Its running statistics.
-    images: The images.
-
   Returns:
     The outputs, and the new running statistics.
   """

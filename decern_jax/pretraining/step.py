@@ -57,13 +57,6 @@ def create(
 ) -> PretrainState:
   """Returns the state before the first step, on arrays of its own.
 
-  Args:
-    key: Random key of the projector and of the queue.
-    backbone: The backbone to start from.
-    network: The network with this backbone.
-    options: The options of the loss.
-    recipe: How to train.
-
   Returns:
     The state; it can be donated without touching the backbone.
   """

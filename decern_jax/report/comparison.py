@@ -100,9 +100,6 @@ class Comparison:
   def curves(self, metric: str) -> dict[str, dict[int, list[float]]]:
     """Returns a metric of the test split.
 
-    Args:
-      metric: Its name in the records, such as "accuracy".
-
     Returns:
       The metric per round, by strategy and by seed.
     """
@@ -173,9 +170,6 @@ def find(folders: Iterable[epath.PathLike]) -> list[epath.Path]:
 def read(folder: epath.Path) -> Run:
   """Reads the folder of a run, finished or not.
 
-  Args:
-    folder: The folder.
-
   Raises:
     ValueError: If a file is missing or damaged.
   """
@@ -190,10 +184,6 @@ def read(folder: epath.Path) -> Run:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
   """Returns lines that show where two mappings differ.
-
-  Args:
-    one: A mapping, such as settings by name.
-    other: Another one.
 
   Returns:
     A line for each of the first differing names, and one with the number of

@@ -26,9 +26,6 @@ Row = Sequence[object]
 def check_folder(folder: epath.PathLike) -> None:
   """Creates the folder of a report, and checks that it is writable.
 
-  Args:
-    folder: The folder.
-
   Raises:
     ValueError: If it is a file or cannot be written.
   """
@@ -125,9 +122,6 @@ def write_text(path: epath.Path, text: str) -> None:
 def accuracy_rows(summary: Summary) -> Iterator[Row]:
   """Yields the accuracies of each strategy at each number of labels.
 
-  Args:
-    summary: The numbers.
-
   Yields:
     The header, then a row for each strategy and number of labels.
   """
@@ -153,9 +147,6 @@ def accuracy_rows(summary: Summary) -> Iterator[Row]:
 
 def summary_rows(summary: Summary) -> Iterator[Row]:
   """Yields the results of each strategy.
-
-  Args:
-    summary: The numbers.
 
   Yields:
     The header, then a row for each strategy. There is a column of times for
@@ -193,9 +184,6 @@ def summary_rows(summary: Summary) -> Iterator[Row]:
 
 def pair_rows(summary: Summary) -> Iterator[Row]:
   """Yields the tests between strategies.
-
-  Args:
-    summary: The numbers.
 
   Yields:
     The header, then a row for each pair.

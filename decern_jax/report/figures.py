@@ -145,11 +145,7 @@ def contact_sheet(
 def thumbnail(
   image: UInt8[np.ndarray, "height width 3"],
 ) -> UInt8[np.ndarray, "side side 3"]:
-  """Returns the largest centered square of an image, resized to `THUMBNAIL`.
-
-  Args:
-    image: The image.
-  """
+  """Returns the largest centered square of an image, resized to `THUMBNAIL`."""
   size = (THUMBNAIL, THUMBNAIL)
   return np.asarray(ImageOps.fit(Image.fromarray(image), size))
 
@@ -215,13 +211,7 @@ def class_histogram(
   class_names: Sequence[str],
   path: epath.PathLike,
 ) -> None:
-  """Draws how many images of each class the strategies selected.
-
-  Args:
-    counts: For each strategy, a number for each class.
-    class_names: Name of each class.
-    path: The PNG file to write.
-  """
+  """Draws how many images of each class the strategies selected."""
   has_names = len(class_names) <= _MAX_NAMES
   size = (7.2, 0.6 + 1.5 * len(counts) + 1.2 * has_names)
   picture = figure.Figure(figsize=size, layout="constrained")

@@ -60,10 +60,6 @@ class Picture:
 def check_pool(runs: Comparison, pool: PoolView) -> None:
   """Checks that a pool is that of the runs.
 
-  Args:
-    runs: The runs.
-    pool: The pool.
-
   Raises:
     ValueError: If an id that a run selected is not among the ids, or labels or
       features are not one per id.
@@ -220,13 +216,7 @@ def _classes(
 
 
 def png(title: str, caption: str, path: epath.Path) -> Picture:
-  """Returns a picture of the page in 256 colors, a third of the size.
-
-  Args:
-    title: Its heading.
-    caption: What it shows.
-    path: The PNG file.
-  """
+  """Returns a picture of the page in 256 colors, a third of the size."""
   content = io.BytesIO()
   with Image.open(io.BytesIO(storage.read_bytes(path))) as image:
     image.convert("RGB").quantize(256).save(content, "PNG", optimize=True)

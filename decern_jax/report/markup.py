@@ -98,11 +98,7 @@ def table(
 
 
 def figure(picture: Picture) -> str:
-  """Returns a picture with its heading and caption.
-
-  Args:
-    picture: The picture.
-  """
+  """Returns a picture with its heading and caption."""
   content = base64.b64encode(picture.content).decode()
   title, caption = html.escape(picture.title), html.escape(picture.caption)
   return (

@@ -64,11 +64,6 @@ def render(
 ) -> str:
   """Returns a report as an HTML page.
 
-  Args:
-    summary: The numbers.
-    notes: Limits of the comparison, as plain text.
-    pictures: The pictures, which are embedded in the page.
-
   Returns:
     The page, which has no script and refers to no other file or host.
   """
@@ -170,9 +165,6 @@ def _settings(summary: Summary) -> str:
 
 def notes_on(summary: Summary) -> list[str]:
   """Returns the limits of a comparison, such as what could not be tested.
-
-  Args:
-    summary: The numbers of the report.
 
   Returns:
     A sentence or two for each limit, as plain text.
@@ -277,9 +269,6 @@ def results_table(summary: Summary) -> str:
   """Returns the table of results, a row per strategy.
 
   Columns without a known value are left out.
-
-  Args:
-    summary: The numbers.
   """
   reference = summary.reference
   columns = {
@@ -310,11 +299,7 @@ def results_table(summary: Summary) -> str:
 
 
 def accuracies_table(summary: Summary) -> str:
-  """Returns the table of accuracies at each number of labels.
-
-  Args:
-    summary: The numbers.
-  """
+  """Returns the table of accuracies at each number of labels."""
   rows = []
   for result in summary.strategies:
     spread = result.accuracy_deviation or [None] * len(result.accuracy)
@@ -326,11 +311,7 @@ def accuracies_table(summary: Summary) -> str:
 
 
 def pairs_table(summary: Summary) -> str:
-  """Returns the table of the tests between strategies.
-
-  Args:
-    summary: The numbers.
-  """
+  """Returns the table of the tests between strategies."""
   rows = [
     [
       f"{html.escape(pair.first)} − {html.escape(pair.second)}",
@@ -365,11 +346,7 @@ def percent(share: float, spread: float | None) -> Cell:
 
 
 def points(pair: PairResult) -> Cell:
-  """Returns a difference in percentage points, with its interval.
-
-  Args:
-    pair: The pair.
-  """
+  """Returns a difference in percentage points, with its interval."""
   if pair.difference is None:
     return UNKNOWN
   mean = _signed(pair.difference)
@@ -392,12 +369,7 @@ def p_value(p: float | None, *, mark: bool = False) -> Cell:
 
 
 def number(value: float | None, form: str) -> Cell:
-  """Returns a number, or a dash.
-
-  Args:
-    value: The number.
-    form: How it is written.
-  """
+  """Returns a number, or a dash."""
   return UNKNOWN if value is None else f"{value:{form}}"
 
 

@@ -11,9 +11,6 @@ import numpy as np
 def check_writable(path: pathlib.Path) -> None:
   """Checks that a file can be written, before it is computed.
 
-  Args:
-    path: The file.
-
   Raises:
     ValueError: If it is a folder or a device, or its folder is missing or
       cannot be written.

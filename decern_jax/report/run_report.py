@@ -40,9 +40,6 @@ class Scalar(NamedTuple):
 def scalars(record: Record) -> list[Scalar]:
   """Returns the points that a record adds to the curves.
 
-  Args:
-    record: Record of a round.
-
   Returns:
     At the step of the round: the metrics of each held-out split, the last
     training loss, the number of labels and the seconds of each stage. At the

@@ -148,12 +148,6 @@ def interval_of_difference(
   It treats the two values as independent. Values measured on the same images
   are not, and the interval is then wider than necessary.
 
-  Args:
-    last: The minuend.
-    of_last: Its interval.
-    first: The subtrahend.
-    of_first: Its interval.
-
   Returns:
     The ends of the interval of `last - first`.
 
@@ -178,13 +172,6 @@ def bootstrap_macro_f1(
 
   A class counts in the resamples that contain a positive of it, as in
   `multilabel_metrics.summarize`.
-
-  Args:
-    predicted: The predicted classes of each image.
-    labels: The true classes of each image.
-    seed: Seed of the resamples.
-    num_resamples: Number of resamples.
-    level: Confidence level.
 
   Returns:
     The ends of the interval; None where no class has a positive.

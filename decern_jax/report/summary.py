@@ -119,10 +119,6 @@ class Summary:
   def pair(self, first: str, second: str) -> PairResult:
     """Returns the difference between two strategies.
 
-    Args:
-      first: One strategy.
-      second: Another one.
-
     Raises:
       ValueError: If the comparison has no such pair.
     """

@@ -30,9 +30,6 @@ _NAMES_OF_TYPES = {bool: "True or False", str: "text"}
 def check(config: Config) -> None:
   """Checks every value of a configuration that needs no data.
 
-  Args:
-    config: The configuration.
-
   Raises:
     ValueError: If a name is unknown or a value is out of range; shows it.
   """
@@ -43,9 +40,6 @@ def check(config: Config) -> None:
 
 def check_dataset(dataset: Dataset) -> None:
   """Checks the section `dataset`, which pre-training shares.
-
-  Args:
-    dataset: The section.
 
   Raises:
     ValueError: If a name is unknown or a value is out of range; shows it.

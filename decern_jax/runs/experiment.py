@@ -92,10 +92,6 @@ class Assets:
 def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
   """Opens data and model, and computes the features that all rounds use.
 
-  Args:
-    config: The configuration, checked.
-    dataset: The data set of the configuration, if it is already open.
-
   Returns:
     The assets that the runs of all seeds share.
 
@@ -537,11 +533,6 @@ def _first_state(config: Config, assets: Assets, seed: int) -> RoundState:
 def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
   """Returns a strategy with the options of a configuration.
 
-  Args:
-    config: The configuration, checked.
-    name: Name of the strategy.
-    is_multi_label: Whether an example may have several labels.
-
   Raises:
     ValueError: If the strategy does not support this kind of labels.
   """
@@ -563,11 +554,7 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
 
 
 def make_recipe(config: Config) -> Recipe:
-  """Returns the training recipe of a configuration.
-
-  Args:
-    config: The configuration, checked.
-  """
+  """Returns the training recipe of a configuration."""
   names = [field.name for field in dataclasses.fields(Recipe)]
   return Recipe(**{name: config.train[name] for name in names})
 

@@ -45,10 +45,6 @@ def save(directory: epath.PathLike, model: Fit) -> None:
 
   `models.create` loads the file as weights; the trained head is then
   `Backbone.head`.
-
-  Args:
-    directory: Directory of the run.
-    model: The model.
   """
   pretrained.save_safetensors(
     storage.as_path(directory) / FILE_NAME,
@@ -58,9 +54,6 @@ def save(directory: epath.PathLike, model: Fit) -> None:
 
 def load(directory: epath.PathLike) -> TrainedModel:
   """Loads the model of a finished run.
-
-  Args:
-    directory: Directory of the run.
 
   Returns:
     The model.

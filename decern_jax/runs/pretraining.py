@@ -112,9 +112,6 @@ class Config(Section, Protocol):
 def check(config: Config) -> None:
   """Checks every value of a configuration that needs no data.
 
-  Args:
-    config: The configuration.
-
   Raises:
     ValueError: If a name is unknown or a value is out of range; shows it.
   """
@@ -141,9 +138,6 @@ def check(config: Config) -> None:
 
 def build(config: Config) -> tuple[Setup, dict[str, Any]]:
   """Opens data and model.
-
-  Args:
-    config: The configuration, checked.
 
   Returns:
     The training setup, and values that identify data and model, as JSON.
@@ -204,11 +198,6 @@ def make_recipe(
 ) -> Recipe:
   """Returns the training recipe.
 
-  Args:
-    config: The configuration, checked.
-    num_examples: Number of images.
-    num_devices: Number of devices that batches are split over.
-
   Raises:
     ValueError: If there are too few images for a batch, or the batch cannot be
       split equally over the devices.
@@ -227,11 +216,7 @@ def make_recipe(
 
 
 def make_projector(config: Config) -> Projector:
-  """Returns the projector; its widths default to the published ones.
-
-  Args:
-    config: The configuration, checked.
-  """
+  """Returns the projector; its widths default to the published ones."""
   published, use_norm = PROJECTORS[config.pretrain.objective]
   return Projector(tuple(config.pretrain.projector or published), use_norm)
 

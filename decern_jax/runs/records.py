@@ -40,9 +40,6 @@ METRICS = (
 def metric_of(record: Record) -> Metric:
   """Returns the metric that the run of a record is compared by.
 
-  Args:
-    record: Record of any round.
-
   Raises:
     ValueError: If the record has none of `METRICS`.
   """
@@ -57,11 +54,7 @@ def metric_of(record: Record) -> Metric:
 
 
 def describe(record: Record) -> str:
-  """Summarizes a round in one line: number of labels, metric and seconds.
-
-  Args:
-    record: Record of the round.
-  """
+  """Summarizes a round in one line: number of labels, metric and seconds."""
   line = f"round {record['round']}: {record['num_labeled']} labeled"
   for split in ("test", "val"):
     if split in record:
@@ -83,9 +76,6 @@ def read(workdir: epath.PathLike) -> list[Record]:
   Stops at the first line that is incomplete or out of order. A process that is
   killed while writing leaves such a line.
 
-  Args:
-    workdir: Directory of the run.
-
   Returns:
     The records of the rounds 0, 1, ...; empty if there is no file.
   """
@@ -93,12 +83,7 @@ def read(workdir: epath.PathLike) -> list[Record]:
 
 
 def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
-  """Removes all records after the first `num_rounds`.
-
-  Args:
-    workdir: Directory of the run.
-    num_rounds: Number of rounds to keep.
-  """
+  """Removes all records after the first `num_rounds`."""
   path = path_in(workdir)
   found = storage.read_if_exists(path) or b""
   kept = b"".join(map(_line, _parse(found)[:num_rounds]))
@@ -107,12 +92,7 @@ def truncate(workdir: epath.PathLike, num_rounds: int) -> None:
 
 
 def append(workdir: epath.PathLike, record: Record) -> None:
-  """Appends the record of a round; it is durable when this returns.
-
-  Args:
-    workdir: Directory of the run.
-    record: The record; holds the index of its round as "round".
-  """
+  """Appends the record of a round; it is durable when this returns."""
   storage.append(path_in(workdir), _line(record))
 
 

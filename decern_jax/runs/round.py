@@ -66,12 +66,7 @@ class Task:
 
 
 def draw_first_state(task: Task, *, seed: int) -> RoundState:
-  """Returns the state before the first round, with a random initial set.
-
-  Args:
-    task: The task.
-    seed: Seed of the run.
-  """
+  """Returns the state before the first round, with a random initial set."""
   pool = len(task.ids)
   order = jax.random.permutation(keys.seed_key(seed, "initial"), pool)
   return make_first_state(pool, np.asarray(order)[: task.initial_budget])

@@ -102,12 +102,7 @@ def run(
 
 
 def is_finished(config: Config, folder: epath.Path) -> bool:
-  """Returns whether a run has all its rounds and its last file.
-
-  Args:
-    config: The configuration.
-    folder: Folder of the run.
-  """
+  """Returns whether a run has all its rounds and its last file."""
   is_complete = len(records.read(folder)) == config.num_rounds
   return is_complete and (folder / CURVE_FILE).exists()
 

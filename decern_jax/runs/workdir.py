@@ -22,10 +22,6 @@ NOT_IDENTITY = ("system", "seeds", "strategies", "labels.formats")
 def identity(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
   """Returns the settings that identify a run, by dotted name.
 
-  Args:
-    config: All settings, nested.
-    seed: Seed of the run.
-
   Returns:
     The settings, sorted, with the seed; tuples become lists, as in JSON.
   """

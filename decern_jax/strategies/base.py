@@ -107,9 +107,6 @@ class Option:
   def check(self, value: Any) -> int | float | str:
     """Returns a value of the option, validated.
 
-    Args:
-      value: The value.
-
     Returns:
       The value as the type of the option.
 
@@ -231,9 +228,6 @@ STRATEGIES: dict[str, Strategy] = {}
 
 def register(strategy: Strategy) -> Strategy:
   """Adds a strategy to the table.
-
-  Args:
-    strategy: The strategy.
 
   Returns:
     The same strategy.

@@ -109,10 +109,6 @@ def make_graph(
   cosines could make it zero, so it is bounded below by the root of the sum of
   their squares; without negative cosines the bound has no effect.
 
-  Args:
-    features: Features of the pool.
-    valid: True at the rows that are nodes.
-
   Returns:
     The graph.
   """
@@ -134,13 +130,6 @@ def train(
   unlabeled: Bool[Array, " pool"],
 ) -> Network:
   """Trains a network to tell labeled from unlabeled nodes.
-
-  Args:
-    key: Random key of the start and the dropout.
-    graph: The graph.
-    inputs: The nodes spread over the graph.
-    labeled: True at labeled nodes.
-    unlabeled: True at the candidates.
 
   Returns:
     The trained network.
@@ -206,10 +195,6 @@ def loss(
 
 def initial_network(key: Key[Array, ""], dim: int) -> Network:
   """Draws the parameters as the authors do, uniform in ± 1 / sqrt(outputs).
-
-  Args:
-    key: Random key.
-    dim: Length of a feature.
 
   Returns:
     The network to start from.

@@ -33,10 +33,6 @@ class LossModule(NamedTuple):
 def init(key: Key[Array, ""], *, stage_dims: tuple[int, ...]) -> LossModule:
   """Returns a fresh module.
 
-  Args:
-    key: Random key.
-    stage_dims: Length of each stage's output.
-
   Returns:
     The module.
   """

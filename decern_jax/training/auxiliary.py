@@ -24,11 +24,6 @@ def init(
 ) -> Any:
   """Returns the initial parameters of a run's auxiliary module.
 
-  Args:
-    auxiliary: The module, or None.
-    seed: Seed of the run.
-    stage_dims: Length of each stage's output.
-
   Returns:
     The parameters; None without a module.
   """

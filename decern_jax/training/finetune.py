@@ -78,10 +78,6 @@ class TrainState(struct.PyTreeNode):
 def partition(params: Params, mask: Params) -> tuple[Params, Params]:
   """Splits parameters into those inside a mask and those outside.
 
-  Args:
-    params: Nested parameters.
-    mask: A bool for each parameter.
-
   Returns:
     The parameters inside and outside, both nested.
   """
@@ -112,13 +108,6 @@ def create(
   auxiliary: Any = None,
 ) -> TrainState:
   """Returns the state before the first epoch, on arrays of its own.
-
-  Args:
-    backbone: The trainable parameters of the backbone.
-    head: A fresh head.
-    batch_stats: The running statistics that the weights came with, or {}.
-    recipe: How to train.
-    auxiliary: Initial parameters of an auxiliary module, or None.
 
   Returns:
     The state; it can be donated without touching the arguments.
@@ -335,11 +324,7 @@ def make_learner(
 
 
 def finish(workdir: epath.PathLike) -> None:
-  """Removes the checkpoints that only an interrupted round needs.
-
-  Args:
-    workdir: Directory of a run whose rounds are all saved.
-  """
+  """Removes the checkpoints that only an interrupted round needs."""
   folder = storage.as_path(workdir) / FOLDER
   if folder.exists():
     folder.rmtree()

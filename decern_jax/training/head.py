@@ -22,11 +22,6 @@ from decern_jax.training.recipe import (
 def init_head(key: Key[Array, ""], *, dim: int, num_classes: int) -> LinearHead:
   """Returns a fresh head: uniform in ±1/sqrt(dim), like PyTorch's Linear.
 
-  Args:
-    key: Random key.
-    dim: Width of the features.
-    num_classes: Number of classes.
-
   Returns:
     The head.
   """

@@ -83,9 +83,6 @@ def remember_last(learner: Learner) -> Learner:
 
   A round that needs the previous round's model then trains it again only after
   a restart.
-
-  Args:
-    learner: The learner.
   """
   last: list[tuple[tuple[int, bytes], Fit]] = []
 

@@ -91,9 +91,6 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
   """Makes the optimizer of a recipe.
 
-  Args:
-    recipe: The recipe.
-
   Returns:
     The optimizer. Its `update` takes `learning_rate`, float32 [], by keyword.
   """

@@ -79,11 +79,7 @@ class AnswerCollector:
 
   @contextlib.contextmanager
   def item(self, where: str) -> Iterator[None]:
-    """Turns an error while reading one item into a problem of the file.
-
-    Args:
-      where: Place of the item in the file, for the problem.
-    """
+    """Turns an error while reading one item into a problem of the file."""
     try:
       yield
     except (ValueError, RecursionError) as error:

@@ -19,10 +19,6 @@ def to_ids(found: ParsedAnswers, items: Iterable[Item]) -> ParsedAnswers:
   refers to the images whose id ends with the name, or whose id the name ends
   with, in whole folders, with or without the file ending.
 
-  Args:
-    found: The answers. Their ids may be file names.
-    items: All images that the names may refer to.
-
   Returns:
     The answers. Names that fit no image stay as they are. Names that fit
     several images become problems.

@@ -105,21 +105,13 @@ class CurrentQuery:
       }
 
   def is_latest(self, version: str) -> bool:
-    """Returns whether a query is still the latest one of the run.
-
-    Args:
-      version: Digest of the query.
-    """
+    """Returns whether a query is still the latest one of the run."""
     with self._lock:
       self._refresh()
       return version == self._progress.version
 
   def image_path(self, version: str, index: int) -> str:
     """Returns the path of an image.
-
-    Args:
-      version: Digest of the query.
-      index: Index of the image in the query.
 
     Raises:
       StaleError: If the query is not the current one.

@@ -47,9 +47,6 @@ def perceptual_hash(image: UInt8[np.ndarray, "height width bands"]) -> int:
 def group(hashes: Mapping[_Name, int]) -> tuple[tuple[_Name, ...], ...]:
   """Groups the images with equal hashes.
 
-  Args:
-    hashes: The hash of each image, by name.
-
   Returns:
     Groups of two names or more, in the order of their first names.
   """

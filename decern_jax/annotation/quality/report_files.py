@@ -35,11 +35,6 @@ def write(found: Findings, folder: epath.PathLike, *, read: Read) -> epath.Path:
   findings; and the tables `asked.csv`, `label_errors.csv`, `duplicates.csv` and
   `classes.csv`. Existing files are replaced, each atomically.
 
-  Args:
-    found: The findings.
-    folder: The folder, which is created if it does not exist.
-    read: Reads the images to show.
-
   Returns:
     The page.
 

@@ -77,11 +77,6 @@ def render(
 ) -> str:
   """Renders the report as one HTML page.
 
-  Args:
-    found: The findings.
-    pictures: Figures of the held-out scores.
-    thumbnail: Makes the images to show.
-
   Returns:
     The page, without scripts and references to other files or hosts.
   """

@@ -96,10 +96,6 @@ def retry(request: Callable[[], _T]) -> _T:
 def ensure(find: Callable[[], _T | None], request: Callable[[], object]) -> _T:
   """Makes the server do something exactly once, even if answers are lost.
 
-  Args:
-    find: Returns the result if it is there, else None.
-    request: Asks the server to do it.
-
   Returns:
     The result, as `find` returns it.
 

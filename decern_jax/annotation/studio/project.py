@@ -94,11 +94,6 @@ def find_or_create(
 ) -> Project:
   """Returns the project of a run, which is created if the run has none.
 
-  Args:
-    client: Client of the server.
-    workdir: Directory of the run; a link to the project is written there.
-    query: The query that defines the first classes.
-
   Raises:
     ValueError: As in `find`, or as in `label_studio.labeling_config`.
     OSError: If the link cannot be written.

@@ -216,9 +216,6 @@ def load_pretraining(
 def check_no_path(options: Options) -> None:
   """Refuses a path, as rendered images are in no file.
 
-  Args:
-    options: The user's options.
-
   Raises:
     ValueError: If there is a path.
   """

@@ -260,9 +260,6 @@ def from_timm_registers(
   timm names the registers `reg_token`, and adds the position of the class token
   to the token, so that `pos_embed` has only those of the patches.
 
-  Args:
-    tensors: The tensors of a file by name.
-
   Returns:
     The tensors under DINOv2's names, with zeros as the position of the class
     token. Other files are returned unchanged.
@@ -305,11 +302,7 @@ def _hugging_face_name(
 
 
 def make_vit_spec(width: int) -> ModelSpec:
-  """Returns the row of DINO's transformer.
-
-  Args:
-    width: Length of a token.
-  """
+  """Returns the row of DINO's transformer."""
   return ModelSpec(
     module=functools.partial(dino, width),
     dim=NUM_CLASS_TOKENS * width,
