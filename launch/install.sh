@@ -27,4 +27,4 @@ fi
 [[ -x $venv/bin/python ]] ||
   uv venv --quiet --python "${PYTHON_VERSION:-3.11}" "$venv"
 uv pip install --quiet --python "$venv/bin/python" -c constraints.txt \
-  . "jax[$extra]" -r launch/requirements.txt
+  ".[run,hub,tfds]" "jax[$extra]" -r launch/requirements.txt
