@@ -17,6 +17,10 @@ FILE_FORMAT = "array_record"
 without loss: of 300 examples written as parquet, tfds 4.9.10 reads 200."""
 
 
+class NotPreparedError(ValueError):
+  """A data set of tfds that is not prepared; the message shows how to."""
+
+
 def open_builder(
   name: str, data_dir: str | os.PathLike[str] | None
 ) -> "tfds.core.DatasetBuilder":
@@ -59,11 +63,12 @@ def check_prepared(builder: "tfds.core.DatasetBuilder") -> None:
   """Checks that a data set is prepared and can be read.
 
   Raises:
-    ValueError: If it is not prepared, or in another format than `FILE_FORMAT`.
-      The message shows what to do.
+    NotPreparedError: If it is not prepared.
+    ValueError: If it is in another format than `FILE_FORMAT`. Both messages
+      show what to do.
   """
   if not is_prepared(builder):
-    raise ValueError(
+    raise NotPreparedError(
       f"Expected prepared data in {builder.data_path}, got none. To download "
       f"and prepare them: pip install 'decern_jax[prepare]' && "
       f"{_prepare_command(builder)}"

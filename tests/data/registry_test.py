@@ -11,12 +11,14 @@ import tensorflow_datasets as tfds
 
 from decern_jax.data import registry, sources, tfds_builder
 from decern_jax.data.sources import DATASETS
-from decern_jax.data.sources.tfds import Tfds
+from decern_jax.data.sources.published import Published
 from tests.data import bronze
 from tests.table import each
 
 ROWS_WITH_SPLITS_OF_TFDS = [
-  name for name, source in DATASETS.items() if isinstance(source, Tfds)
+  name
+  for name, source in DATASETS.items()
+  if isinstance(source, Published) and source.split_file_url is None
 ]
 PIXELS = np.full((6, 8, 3), 7, np.uint8)
 
@@ -158,7 +160,11 @@ class TestLoad:
       load("bronze_ding")
 
   def test_path_is_the_data_dir_of_tfds(self, tmp_path):
-    with pytest.raises(ValueError, match=f"--data_dir={tmp_path}"):
+    expected = (
+      f"--data_dir={tmp_path}\\. Or set `config.dataset.path` to the folder of "
+      "the authors' release, which holds images.txt"
+    )
+    with pytest.raises(ValueError, match=expected):
       load("caltech_birds2011", path=tmp_path)
 
   def test_published_numbers_are_checked(self, monkeypatch):
@@ -214,12 +220,12 @@ class TestDatasets:
   @each("name", ROWS_WITH_SPLITS_OF_TFDS)
   def test_tfds_knows_the_row(self, name, tmp_path):
     source = DATASETS[name]
-    assert isinstance(source, Tfds)
+    assert isinstance(source, Published)
     builder = tfds_builder.open_builder(source.tfds_name, tmp_path)
     tfds_builder.check_features(
-      builder, {source.image_key: "Image", source.label_key: "ClassLabel"}
+      builder, {"image": "Image", "label": "ClassLabel"}
     )
-    label = tfds_builder.features_of(builder)[source.label_key]
+    label = tfds_builder.features_of(builder)["label"]
     assert label.num_classes == source.num_classes
 
   def test_split_of_caltech_leaves_out_two_classes_of_tfds(self, tmp_path):

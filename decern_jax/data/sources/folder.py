@@ -63,7 +63,7 @@ def load_image_folder(
   class_names = _visible_folders(root / "train")
   _check_files(root, files, class_names)
   _check_no_class_is_empty(root, files, class_names)
-  files = _without_unreadable(root, files, num_workers, cache_dir, progress)
+  files = without_unreadable(root, files, num_workers, cache_dir, progress)
   _check_no_class_is_empty(root, files, class_names)
   splits = {split: _make_split(files[split], class_names) for split in _SPLITS}
   return Dataset(
@@ -119,7 +119,7 @@ def load_unlabeled_folder(
       f" an image may have several labels, got {sizes}."
     )
   pool = sorted(_walk(root, "", set()), key=lambda file: file.id)
-  files = _without_unreadable(
+  files = without_unreadable(
     root, {"train": pool, **held_out}, num_workers, cache_dir, progress
   )
   if not files["train"]:
@@ -224,14 +224,29 @@ def _all_files(files: dict[str, list[ImageFile]]) -> list[ImageFile]:
   return list(itertools.chain.from_iterable(files.values()))
 
 
-def _without_unreadable(
+def without_unreadable(
   root: epath.Path,
   files: dict[str, list[ImageFile]],
   num_workers: int,
   cache_dir: epath.PathLike | None,
   progress: bool,
 ) -> dict[str, list[ImageFile]]:
-  """Skips images that cannot be read; refuses them if there are many."""
+  """Leaves out images that cannot be read.
+
+  Args:
+    root: The folder, for messages.
+    files: The image files of each split.
+    num_workers: Threads that check the images, at least 1.
+    cache_dir: Folder that keeps the result of the check, or None.
+    progress: Whether the check shows a progress bar, if there is a terminal.
+
+  Returns:
+    The image files that can be read.
+
+  Raises:
+    ValueError: If more than `MAX_UNREADABLE_SHARE` of the images cannot be
+      read.
+  """
   reasons = image_files.find_unreadable(
     _all_files(files),
     num_workers=num_workers,

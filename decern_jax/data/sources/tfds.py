@@ -340,36 +340,6 @@ def stack_bands(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tfds(Source):
-  """A data set of tfds with one label per image.
-
-  Attributes:
-    train_split: Split of tfds that is the pool.
-    test_split: Split of tfds that accuracy is reported on.
-    image_key: Feature that holds the image.
-    label_key: Feature that holds the class.
-  """
-
-  train_split: str = "train"
-  test_split: str = "test"
-  image_key: str = "image"
-  label_key: str = "label"
-
-  def load(self, options: Options) -> Dataset:
-    """Opens the data set, as `Source.load`."""
-    return load_tfds(
-      self.tfds_name,
-      data_dir=options.path,
-      train_split=self.train_split,
-      test_split=self.test_split,
-      image_key=self.image_key,
-      label_key=self.label_key,
-      num_classes=self.num_classes,
-      num_examples=self.sizes(self.train_split, self.test_split),
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _BigEarthNet(Source):
   """BigEarthNet, whose only split is sliced: several labels per image."""
 
@@ -403,20 +373,3 @@ register(
     band_range=(0.0, 4000.0),
   ),
 )
-for _name, _num_classes, _num_train, _num_test, _test_split in (
-  ("caltech_birds2011", 200, 5994, 5794, "test"),
-  ("food101", 101, 75750, 25250, "validation"),
-  ("oxford_flowers102", 102, 1020, 6149, "test"),
-  ("oxford_iiit_pet", 37, 3680, 3669, "test"),
-  ("stanford_dogs", 120, 12000, 8580, "test"),
-):
-  register(
-    _name,
-    Tfds(
-      tfds_name=_name,
-      num_classes=_num_classes,
-      num_train=_num_train,
-      num_test=_num_test,
-      test_split=_test_split,
-    ),
-  )

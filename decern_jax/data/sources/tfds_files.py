@@ -265,37 +265,6 @@ def _make_split(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Caltech101(Source):
-  """Caltech101, divided by the split file of CoOp."""
-
-  tfds_name: str = "caltech101"
-  # split_zhou_Caltech101.json, without background images and the second class
-  # of faces.
-  split_file_url: str | None = (
-    "https://drive.google.com/file/d/1hyarUivQE36mY6jSomru6Fjd-JzwcCzN/view"
-  )
-  num_classes: int | None = 100
-  num_train: int | None = 4128
-  num_test: int | None = 2465
-
-  def load(self, options: Options) -> Dataset:
-    if options.split_file is None:
-      raise ValueError(
-        f"Expected `split_file`, the published split of {self.tfds_name}, got "
-        f"None. Download it from {self.split_file_url} and set "
-        "`config.dataset.split_file`."
-      )
-    return load_tfds_resplit(
-      self.tfds_name,
-      options.split_file,
-      data_dir=options.path,
-      file_key="image/file_name",
-      num_classes=self.num_classes,
-      num_examples=self.sizes(),
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _UCMerced(Source):
   """UC Merced, with the labels of land cover in the user's label file."""
 
@@ -321,5 +290,4 @@ class _UCMerced(Source):
     )
 
 
-register("caltech101", _Caltech101())
 register("uc_merced", _UCMerced())
