@@ -37,7 +37,6 @@ EXTRAS = {
   ],
   "hub": ["huggingface_hub>=0.30"],
   "torch": ["torch>=2.5"],
-  "labelstudio": ["label-studio-sdk>=2"],
   "excel": ["openpyxl>=3.1"],
   "gcs": ["gcsfs>=2026.9"],
 }

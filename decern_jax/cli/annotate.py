@@ -9,7 +9,6 @@ RUN/answers, where the run finds them. The same command can be repeated.
 """
 
 from collections.abc import Sequence
-import contextlib
 import os
 
 from absl import app, flags
@@ -43,6 +42,12 @@ _ACTION = flags.DEFINE_enum(
   ACTIONS,
   "push: brings the query of the run to Label Studio; pull: takes annotations.",
 )
+_ALLOW_HTTP = flags.DEFINE_bool(
+  "allow_http",
+  False,
+  "Whether the key may be sent unencrypted, to an http:// address of another"
+  " machine.",
+)
 _DOCUMENT_ROOT = flags.DEFINE_string(
   "document_root",
   "/",
@@ -52,7 +57,12 @@ _DOCUMENT_ROOT = flags.DEFINE_string(
 
 
 def annotate(
-  workdir: PathLike, *, url: str, action: str, document_root: str
+  workdir: PathLike,
+  *,
+  url: str,
+  action: str,
+  document_root: str,
+  allow_http: bool = False,
 ) -> None:
   """Pushes a query to Label Studio, and pulls annotations from it.
 
@@ -61,6 +71,7 @@ def annotate(
     url: Address of the server. The key of its user comes from the environment.
     action: One of `ACTIONS`.
     document_root: Folder on the server's machine; it shows the files below it.
+    allow_http: Whether the key may be sent to another machine unencrypted.
 
   Raises:
     ValueError: If an argument is not valid, the run has no query, or the server
@@ -73,13 +84,13 @@ def annotate(
   folder = storage.as_path(workdir).expanduser()
   latest = query.read(folder, query.require_latest_round(folder))
   key = os.environ.get(KEY_VARIABLE, "")
-  with contextlib.closing(Client(url, key)) as client:
-    client.check()
-    with run_folder.lock(folder):
-      if action != "pull":
-        _push(client, folder, latest, document_root)
-      if action != "push":
-        _pull(client, folder)
+  client = Client(url, key, allow_http=allow_http)
+  client.check()
+  with run_folder.lock(folder):
+    if action != "pull":
+      _push(client, folder, latest, document_root)
+    if action != "push":
+      _pull(client, folder)
 
 
 def _push(
@@ -125,6 +136,7 @@ def main(argv: Sequence[str]) -> None:
       url=_URL.value,
       action=_ACTION.value,
       document_root=_DOCUMENT_ROOT.value,
+      allow_http=_ALLOW_HTTP.value,
     ),
     if_interrupted="Interrupted; the same command again goes on.",
   )

@@ -30,8 +30,8 @@ def client(monkeypatch):
   """The server that the command reaches; `keys` has what it was given."""
   client = FakeClient()
 
-  def connect(url, key):
-    assert url == URL
+  def connect(url, key, *, allow_http):
+    assert (url, allow_http) == (URL, False)
     client.keys.append(key)
     return client
 
@@ -62,7 +62,6 @@ class TestAnnotate:
     assert "asks about 3 images: 0 were in Label Studio, 3 came" in output
     assert f"{URL}/projects/7/data" in output
     assert "No annotation was submitted yet." in output
-    assert client.is_closed
 
   def test_takes_answers_that_the_run_takes_in(self, workdir, client, capsys):
     call(workdir)
@@ -174,6 +173,13 @@ class TestRefusals:
     assert client.calls == ["check"]
     assert not (workdir / "label_studio.json").exists()
 
+  def test_key_in_the_clear(self, workdir, monkeypatch):
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    with pytest.raises(ValueError, match="got 'http://host': the key would"):
+      annotate.annotate(
+        workdir, url="http://host", action="both", document_root="/"
+      )
+
   def test_no_key(self, workdir, monkeypatch):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(ValueError, match="LABEL_STUDIO_API_KEY, got none"):
@@ -188,17 +194,24 @@ class TestMain:
   def test_flags_have_defaults(self, call):
     assert call("--workdir=run") == (
       ("run",),
-      {"url": "http://localhost:8080", "action": "both", "document_root": "/"},
+      {
+        "url": "http://localhost:8080",
+        "action": "both",
+        "document_root": "/",
+        "allow_http": False,
+      },
     )
 
   def test_passes_options(self, call):
     _, options = call(
-      "--workdir=a", "--url=http://b", "--action=pull", "--document_root=/c"
+      *("--workdir=a", "--url=http://b", "--action=pull"),
+      *("--document_root=/c", "--allow_http"),
     )
     assert options == {
       "url": "http://b",
       "action": "pull",
       "document_root": "/c",
+      "allow_http": True,
     }
 
 

@@ -6,21 +6,33 @@ Adding something twice would be wrong, so `ensure` looks for it first.
 
 from collections.abc import Callable
 import dataclasses
+import itertools
 import re
 import time
 from typing import Any, TypeVar
-import urllib.parse
 
 from absl import logging
 
-KEY_VARIABLE = "LABEL_STUDIO_API_KEY"
-"""Environment variable that holds the key, which is never written anywhere."""
+from decern_jax.annotation.studio.connection import (
+  KEY_VARIABLE,
+  TIMEOUT,
+  Connection,
+  MissingError,
+  TransientError,
+)
+
+__all__ = [
+  "KEY_VARIABLE",
+  "Client",
+  "MissingError",
+  "Project",
+  "TransientError",
+  "ensure",
+  "retry",
+]
 
 MIN_RELEASE = (1, 20)
 """Oldest release that is accepted; the tests ran with 1.23.2."""
-
-TIMEOUT = 120.0
-"""Longest time of one request, in seconds."""
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds to wait after each failure in a row, except the last."""
@@ -30,29 +42,7 @@ MAX_REQUESTS = 3
 
 _PAGE_SIZE = 1000
 
-# The server, or a proxy before it, may be back in a moment.
-_TRANSIENT_STATUSES = frozenset((408, 425, 429, 500, 502, 503, 504))
-
-# A proxy stopped waiting for the server, which may still be working.
-_UNCLEAR_STATUSES = frozenset((408, 502, 504))
-
 _T = TypeVar("_T")
-
-
-class TransientError(RuntimeError):
-  """A request got no proper answer; it may get one the next time.
-
-  Attributes:
-    may_be_done: Whether the server may have carried it out, or still may.
-  """
-
-  def __init__(self, message: str, *, may_be_done: bool):
-    super().__init__(message)
-    self.may_be_done = may_be_done
-
-
-class MissingError(ValueError):
-  """The server answers that there is no such object."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,37 +138,30 @@ class Client:
     url: Address of the server, without a slash at the end.
   """
 
-  def __init__(self, url: str, key: str, *, timeout: float = TIMEOUT):
+  def __init__(
+    self,
+    url: str,
+    key: str,
+    *,
+    allow_http: bool = False,
+    timeout: float = TIMEOUT,
+  ):
     """Checks the arguments, and connects to nothing yet.
 
     Args:
       url: Address of the server.
       key: The key of a user: a personal access token or a legacy one.
-      timeout: Longest time of one request, in seconds.
+      allow_http: Whether the key may be sent to another machine unencrypted.
+      timeout: Longest time without an answer, in seconds.
 
     Raises:
-      ValueError: If the address or key is malformed, or the package
-        label-studio-sdk is missing.
+      ValueError: If the address or key is malformed, or the key would be sent
+        unencrypted.
     """
-    self.url = _check_url(url)
-    key = _check_key(key)
-    self._sdk, self._httpx = _import_sdk()
-    # A redirect would turn a POST into a GET, and the retries of the package
-    # would repeat requests that must not be carried out twice.
-    self._http = self._httpx.Client(timeout=timeout, follow_redirects=False)
-    self._api = self._call(
-      lambda: self._sdk.LabelStudio(
-        base_url=self.url,
-        api_key=key,
-        timeout=timeout,
-        max_retries=0,
-        httpx_client=self._http,
-      )
+    self._connection = Connection(
+      url, key, allow_http=allow_http, timeout=timeout
     )
-
-  def close(self) -> None:
-    """Closes the connection."""
-    self._http.close()
+    self.url = self._connection.url
 
   def check(self) -> str:
     """Checks the release of the server, and that it accepts the key.
@@ -189,9 +172,11 @@ class Client:
     Raises:
       ValueError: If it is not one that this program can use.
     """
-    found = self._call(lambda: self._api.versions.get())
-    release = str(getattr(found, "release", ""))
-    edition = str(getattr(found, "edition", ""))
+    found = self._connection.ask("GET", "/api/version/")
+    release, edition = (
+      str(found.get(name, "")) if isinstance(found, dict) else ""
+      for name in ("release", "edition")
+    )
     numbers = re.match(r"(\d+)\.(\d+)", release)
     if not numbers or tuple(map(int, numbers.groups())) < MIN_RELEASE:
       raise ValueError(
@@ -204,217 +189,107 @@ class Client:
         f"Expected the Community edition of Label Studio at {self.url}, got"
         f" {edition!r}."
       )
-    self._call(lambda: self._api.users.whoami())
+    self._connection.ask("GET", "/api/current-user/whoami")
     return release
 
   def projects(self) -> list[Project]:
     """Returns all projects that the user can see."""
-    return self._call(
-      lambda: [
-        _project(found)
-        for found in self._api.projects.list(page_size=_PAGE_SIZE)
-      ]
-    )
+    return self._list("/api/projects/", "results", _project)
 
   def project(self, number: int) -> Project | None:
     """Returns a project by its number, or None if there is none."""
     try:
-      return self._call(lambda: _project(self._api.projects.get(number)))
+      found = self._connection.ask("GET", f"/api/projects/{number}/")
     except MissingError:
       return None
+    return self._connection.read(_project, found)
 
   def create_project(self, title: str, description: str, config: str) -> None:
     """Creates a project; its title has 3 to 50 characters, `config` is XML."""
-    self._call(
-      lambda: self._api.projects.create(
-        title=title, description=description, label_config=config
-      )
+    fields = {"title": title, "description": description}
+    self._connection.ask(
+      "POST", "/api/projects/", {**fields, "label_config": config}
     )
 
   def set_config(self, number: int, config: str) -> None:
     """Changes the labeling configuration of a project."""
-    self._call(lambda: self._api.projects.update(number, label_config=config))
+    self._connection.ask(
+      "PATCH", f"/api/projects/{number}/", {"label_config": config}
+    )
 
   def set_model_version(self, number: int, model_version: str) -> None:
     """Makes a project show the predictions of a model, which must exist."""
-    self._call(
-      lambda: self._api.projects.update(number, model_version=model_version)
-    )
+    fields = {"model_version": model_version}
+    self._connection.ask("PATCH", f"/api/projects/{number}/", fields)
 
   def folders(self, number: int) -> list[str]:
     """Returns the folders on the server's machine that a project may show."""
-    storages = self._api.import_storage.local
-    return self._call(
-      lambda: [s.path or "" for s in storages.list(project=number)]
+    found = self._connection.ask(
+      "GET", "/api/storages/localfiles/", project=number
+    )
+    return self._connection.read(
+      lambda found: [s["path"] or "" for s in found], found
     )
 
   def add_folder(self, number: int, path: str) -> None:
     """Lets a project show images in a folder there; creates no tasks."""
-    self._call(
-      lambda: self._api.import_storage.local.create(
-        project=number, path=path, title="decern_jax", use_blob_urls=True
-      )
+    fields = {"project": number, "path": path, "title": "decern_jax"}
+    self._connection.ask(
+      "POST", "/api/storages/localfiles/", {**fields, "use_blob_urls": True}
     )
 
   def can_show(self, address: str) -> bool:
     """Returns whether the server shows `label_studio.image_address(path)`."""
-    # The package has no method for paths outside its API.
-    headers = self._api._client_wrapper.get_headers
-    reply = self._call(
-      lambda: self._http.get(self.url + address, headers=headers())
-    )
-    return reply.status_code == 200
+    return self._connection.send("GET", address).status == 200
 
   def tasks(self, number: int) -> list[dict[str, Any]]:
     """Returns the data of all tasks of a project."""
-    return self._call(
-      lambda: [
-        task.data or {}
-        for task in self._api.tasks.list(
-          project=number,
-          fields="task_only",
-          include="id,data",
-          page_size=_PAGE_SIZE,
-        )
-      ]
+    return self._list(
+      "/api/tasks/",
+      "tasks",
+      lambda task: task["data"] or {},
+      project=number,
+      fields="task_only",
+      include="id,data",
     )
 
   def add_tasks(self, number: int, tasks: list[dict[str, Any]]) -> None:
     """Adds tasks, as `label_studio.tasks` returns them, to a project."""
-    self._call(lambda: self._api.projects.import_tasks(number, request=tasks))
+    self._connection.ask("POST", f"/api/projects/{number}/import", tasks)
 
   def export(self, number: int) -> bytes:
     """Returns the annotated tasks of a project as JSON."""
-    return self._call(
-      lambda: b"".join(
-        self._api.projects.exports.download_sync(
-          number, export_type="JSON", download_all_tasks=False
+    query = "export_type=JSON&download_all_tasks=false"
+    return self._connection.fetch(
+      "GET", f"/api/projects/{number}/export?{query}"
+    )
+
+  def _list(
+    self, path: str, name: str, read: Callable[[Any], _T], **query: object
+  ) -> list[_T]:
+    """Returns the entries of all pages of a list."""
+    entries: list[_T] = []
+    for page in itertools.count(1):
+      try:
+        found = self._connection.ask(
+          "GET", path, **query, page=page, page_size=_PAGE_SIZE
         )
-      )
-    )
-
-  def _call(self, request: Callable[[], _T]) -> _T:
-    """Returns the answer to a request, or raises an error that explains it.
-
-    Raises:
-      TransientError: If there was no proper answer; the next may be one.
-      MissingError: If the server has no such object.
-      ValueError: If it refuses, or is not a Label Studio.
-    """
-    refused = self._sdk.core.ApiError
-    try:
-      return request()
-    except self._httpx.TransportError as error:
-      raise self._connection_error(error) from None
-    except refused as error:
-      raise self._status_error(error) from None
-    except (ValueError, TypeError, AttributeError) as error:
-      # The package could not use the answer, here or when it exchanged the key.
-      raise ValueError(
-        f"Expected Label Studio at {self.url}, got an answer of another kind"
-        f" ({type(error).__name__})."
-      ) from None
-
-  def _connection_error(self, error: Exception) -> TransientError:
-    not_sent = (self._httpx.ConnectError, self._httpx.ConnectTimeout)
-    return TransientError(
-      f"Expected an answer of Label Studio at {self.url}, got"
-      f" {str(error).rstrip('.') or type(error).__name__}.",
-      may_be_done=not isinstance(error, not_sent),
-    )
-
-  def _status_error(self, error: Any) -> Exception:
-    """Returns the error that shows what the server answered."""
-    status = error.status_code
-    location = (error.headers or {}).get("location")
-    detail = f"see {location}" if location else _detail(error.body)
-    answer = f"status {status}: {detail}"
-    if status in (401, 403):
-      return ValueError(
-        f"Expected a key in {KEY_VARIABLE} that Label Studio at {self.url}"
-        f" takes, got {answer}. Its page Account & Settings shows keys."
-      )
-    message = (
-      f"Expected Label Studio at {self.url} to do what it was asked, got"
-      f" {answer}."
-    )
-    if status in _TRANSIENT_STATUSES:
-      return TransientError(message, may_be_done=status in _UNCLEAR_STATUSES)
-    return MissingError(message) if status == 404 else ValueError(message)
+      except MissingError:
+        # The server may have no page after the last one.
+        if page == 1:
+          raise
+        break
+      more = self._connection.read(lambda f: [*map(read, f[name])], found)
+      if not more:
+        break
+      entries += more
+    return entries
 
 
-def _project(found: Any) -> Project:
+def _project(found: dict[str, Any]) -> Project:
   return Project(
-    found.id,
-    found.description or "",
-    found.label_config or "",
-    found.model_version or "",
+    int(found["id"]),
+    found.get("description") or "",
+    found.get("label_config") or "",
+    found.get("model_version") or "",
   )
-
-
-def _detail(body: Any) -> str:
-  """Returns the message in the body of an answer, shortened."""
-  if isinstance(body, dict):
-    body = body.get("validation_errors") or body.get("detail") or body
-  if isinstance(body, dict):
-    body = body.get("non_field_errors") or body
-  if isinstance(body, list) and len(body) == 1:
-    (body,) = body
-  text = " ".join(str(body).split()).rstrip(".")
-  return f"a page that begins {text[:40]!r}" if text[:1] == "<" else text[:400]
-
-
-def _check_url(url: str) -> str:
-  """Returns the address of a server without slashes at the end."""
-  try:
-    parts = urllib.parse.urlsplit(url)
-    is_valid = parts.scheme in ("http", "https") and bool(parts.hostname)
-    is_valid = is_valid and (parts.port is None or parts.port > 0)
-  except ValueError:
-    is_valid = False
-  if not is_valid or parts.query or parts.fragment or not url.isprintable():
-    raise ValueError(
-      f"Expected `url` such as http://localhost:8080, got {url!r}."
-    )
-  if "@" in parts.netloc:
-    raise ValueError(
-      "Expected `url` without a user or a password, which would be written to"
-      " disk, got one with them."
-    )
-  return url.rstrip("/")
-
-
-def _check_key(key: str) -> str:
-  """Returns a key without spaces around it; its errors never show it."""
-  key = key.strip()
-  if not key:
-    raise ValueError(
-      f"Expected the key of a user of Label Studio in {KEY_VARIABLE}, got"
-      " none. Its page Account & Settings shows keys."
-    )
-  if not re.fullmatch("[!-~]+", key):
-    raise ValueError(
-      f"Expected a key in {KEY_VARIABLE} of ASCII letters, digits and signs,"
-      " got other characters."
-    )
-  return key
-
-
-def _import_sdk() -> tuple[Any, Any]:
-  """Returns the packages label_studio_sdk and httpx."""
-  try:
-    import httpx  # pyright: ignore[reportMissingImports]
-    import label_studio_sdk  # pyright: ignore[reportMissingImports]
-    import label_studio_sdk.core  # pyright: ignore[reportMissingImports]
-  except ImportError as error:
-    raise ValueError(
-      "Expected the package label-studio-sdk, which"
-      ' `pip install "decern_jax[labelstudio]"` installs, got'
-      f" {str(error) or 'none'}."
-    ) from None
-  if not hasattr(label_studio_sdk, "LabelStudio"):
-    raise ValueError(
-      "Expected label-studio-sdk >= 2, got an older one:"
-      ' `pip install --upgrade "decern_jax[labelstudio]"`.'
-    )
-  return label_studio_sdk, httpx

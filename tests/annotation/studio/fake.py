@@ -32,7 +32,6 @@ class FakeClient(Client):
   Attributes:
     url: Its address.
     keys: The keys that a test has noted.
-    is_closed: Whether the connection was ended.
     all: Its projects.
     data: The data of the tasks of each project, as lists by its number.
     shown: The folders of each project.
@@ -48,7 +47,6 @@ class FakeClient(Client):
   def __init__(self):
     self.url = URL
     self.keys: list[str] = []
-    self.is_closed = False
     self.all: list[Project] = []
     self.data: dict[int, list[dict]] = {}
     self.shown: dict[int, list[str]] = {}
@@ -57,9 +55,6 @@ class FakeClient(Client):
     self.batches: list[int] = []
     self.is_serving = True
     self.failures: dict[str, list] = {}
-
-  def close(self) -> None:
-    self.is_closed = True
 
   def check(self) -> str:
     return self._do("check", lambda: "1.23.2")

@@ -1,7 +1,6 @@
-"""Tests with a running Label Studio, where its packages are installed.
+"""Tests with a running Label Studio, where it is installed.
 
   python -m venv LS && LS/bin/pip install label-studio
-  pip install label-studio-sdk
   DECERN_LABEL_STUDIO=LS/bin/label-studio python -m pytest -n 0 -m slow \
     tests/annotation/studio/real_server_test.py
 
@@ -44,7 +43,6 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-  pytest.importorskip("label_studio_sdk")
   server = real_server.RealServer(tmp_path_factory.mktemp("label_studio"))
   server.start()
   yield server
