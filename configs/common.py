@@ -49,6 +49,9 @@ PAPER_DATASETS = {
   "stanford_dogs": {},
 }
 
+# Labels per class, to begin with and in each round.
+PAPER_BUDGETS = {"1x": 1, "2x": 2}
+
 
 def get_config() -> Any:
   """Returns the `ConfigDict` that all other configurations start from."""
@@ -178,33 +181,48 @@ def get_config() -> Any:
   return config
 
 
-def get_paper_config(dataset: str, backbone: str) -> Any:
-  """Returns the paper's setting for a data set and a backbone.
+def get_paper_config(dataset: str, variant: str = "") -> Any:
+  """Returns the paper's setting for a data set.
 
   Args:
     dataset: One of `PAPER_DATASETS`.
-    backbone: One of `PAPER_BACKBONES`.
+    variant: A backbone of `PAPER_BACKBONES`, a budget of `PAPER_BUDGETS`, or
+      both: "resnet50", "1x", "resnet50/1x". Left out, they are DINO's ViT-S/16
+      and the published budget: 1x for Flowers102, 2x for the others.
 
   Returns:
-    The configuration, with budgets of one label per class.
+    The configuration.
 
   Raises:
     ValueError: If a name is unknown.
   """
-  config = get_config()
-  for kind, name, known in (
-    ("data set", dataset, PAPER_DATASETS),
-    ("backbone", backbone, PAPER_BACKBONES),
+  if dataset not in PAPER_DATASETS:
+    raise ValueError(
+      f"Unknown data set of the paper {dataset!r}; expected one of"
+      f" {sorted(PAPER_DATASETS)}."
+    )
+  words = variant.split("/") if variant else []
+  backbones = [word for word in words if word in PAPER_BACKBONES]
+  budgets = [word for word in words if word in PAPER_BUDGETS]
+  if max(len(backbones), len(budgets)) > 1 or len(words) != len(
+    backbones + budgets
   ):
-    if name not in known:
-      raise ValueError(
-        f"Unknown {kind} of the paper {name!r}; expected one of"
-        f" {sorted(known)}."
-      )
+    raise ValueError(
+      f"Unknown variant {variant!r}; expected a backbone of"
+      f" {sorted(PAPER_BACKBONES)}, a budget of {sorted(PAPER_BUDGETS)}, or"
+      " both, as 'resnet50/1x'."
+    )
+  is_flowers = dataset == "oxford_flowers102"
+  backbone = (*backbones, "vit_small16")[0]
+  budget = (*budgets, "1x" if is_flowers else "2x")[0]
+  config = get_config()
   config.dataset.name = dataset
   config.model.name = backbone
   config.train.scope = "published"
   config.train.augment = True
+  config.selection.budget_per_class = PAPER_BUDGETS[budget]
+  if is_flowers and budget == "2x":
+    config.num_rounds = 5  # which label all of the pool
   for changes in (PAPER_DATASETS[dataset], PAPER_BACKBONES[backbone]):
     config.update_from_flattened_dict(changes)
   return config

@@ -2,14 +2,15 @@
 
   python -m decern_jax.main --config=configs/pets.py
 
-3,680 training and 3,669 test images; 37 labels to begin with and in each of 7
+3,680 training and 3,669 test images; 74 labels to begin with and in each of 7
 rounds.
 
 The images come from tfds: `python -m decern_jax.prepare oxford_iiit_pet`.
 
-The backbone is DINO's ViT-S/16, from the Hugging Face Hub. Others are named
-after the file, `--config=configs/pets.py:dinov2_small14` or `:resnet50`,
-whose weights `configs/paper.py` says how to get. Published: 5 seeds, as
+The backbone is DINO's ViT-S/16, from the Hugging Face Hub, and the budget the
+published one, 2 labels per class. Others follow the name of the file, as
+`--config=configs/pets.py:resnet50/1x`, `:dinov2_small14` or `:1x`.
+`configs/paper.py` says how to get their weights. Published: 5 seeds, as
 --config.seeds="(1, 11, 111, 1111, 11111)".
 
 Hardware, time and accuracy: not run yet, as the data cannot be reached from
@@ -19,10 +20,10 @@ where this was written; the setting is tested on data made in its form.
 from configs import common
 
 
-def get_config(backbone: str = "vit_small16"):
+def get_config(variant: str = ""):
   """Returns the configuration for OxfordIIITPet.
 
   Args:
-    backbone: One of `common.PAPER_BACKBONES`.
+    variant: Backbone and budget, see `common.get_paper_config`.
   """
-  return common.get_paper_config("oxford_iiit_pet", backbone)
+  return common.get_paper_config("oxford_iiit_pet", variant)

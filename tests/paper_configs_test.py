@@ -227,8 +227,8 @@ class TestRun:
 
 
 class TestPaper:
-  def test_has_every_combination(self):
-    assert len(set(paper.SETTINGS)) == 7 * 3 * 2
+  def test_has_as_many_settings_as_the_paper(self):
+    assert len(set(paper.SETTINGS)) == 26
 
   @each("setting", paper.SETTINGS)
   def test_every_setting_is_the_published_one(self, setting):
@@ -258,14 +258,49 @@ class TestPaper:
     is_cut = config.num_rounds < 8
     assert is_cut == (8 * budget > row.num_train)
 
-  def test_rejects_unknown_setting(self):
-    with pytest.raises(ValueError, match=r"'cub/vgg/3x'; expected a data set"):
-      paper.get_config("cub/vgg/3x")
+  @each(
+    "setting, expected",
+    [
+      ("cub/vgg/3x", "data set of the paper 'cub'"),
+      ("food101/vgg/3x", "variant 'vgg/3x'; expected a backbone"),
+      ("food101/resnet50", "'food101/resnet50'; expected a data set, a"),
+    ],
+  )
+  def test_rejects_unknown_setting(self, setting, expected):
+    with pytest.raises(ValueError, match=f"Unknown .*{expected}"):
+      paper.get_config(setting)
+
+  def test_two_labels_per_class_and_round_are_all_flowers_after_5_rounds(self):
+    config = paper.get_config("oxford_flowers102/dinov2_small14/2x")
+    assert config.num_rounds * 2 * 102 == PUBLISHED["oxford_flowers102"][1]
 
 
 class TestGetPaperConfig:
-  def test_rejects_unknown_names(self):
-    with pytest.raises(ValueError, match=r"data set of the paper 'cub'"):
-      common.get_paper_config("cub", "resnet50")
-    with pytest.raises(ValueError, match=r"backbone of the paper 'vgg'"):
-      common.get_paper_config("food101", "vgg")
+  @each(
+    "dataset, variant, expected",
+    [
+      ("food101", "", ("vit_small16", 2)),
+      ("oxford_flowers102", "", ("vit_small16", 1)),
+      ("food101", "resnet50", ("resnet50", 2)),
+      ("food101", "1x", ("vit_small16", 1)),
+      ("food101", "1x/resnet50", ("resnet50", 1)),
+    ],
+  )
+  def test_leaves_the_published_values(self, dataset, variant, expected):
+    config = common.get_paper_config(dataset, variant)
+    found = config.model.name, config.selection.budget_per_class
+    assert found == expected
+
+  @each(
+    "dataset, variant, expected",
+    [
+      ("cub", "resnet50", "data set of the paper 'cub'"),
+      ("food101", "vgg", "variant 'vgg'"),
+      ("food101", "3x", "variant '3x'"),
+      ("food101", "1x/2x", "variant '1x/2x'"),
+      ("food101", "resnet50/", "variant 'resnet50/'"),
+    ],
+  )
+  def test_rejects_unknown_names(self, dataset, variant, expected):
+    with pytest.raises(ValueError, match=f"Unknown {expected}; expected"):
+      common.get_paper_config(dataset, variant)

@@ -226,5 +226,5 @@ class TestMain:
 
   def test_unknown_setting_of_the_paper_is_named(self, parse, capsys):
     with pytest.raises(SystemExit):
-      parse(config="configs/paper.py:cub/vgg/3x")
-    assert "Unknown setting 'cub/vgg/3x'" in capsys.readouterr().err
+      parse(config="configs/paper.py:food101/vgg/3x")
+    assert "Unknown variant 'vgg/3x'" in capsys.readouterr().err
