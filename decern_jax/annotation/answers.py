@@ -1,42 +1,15 @@
-"""What people answer about images, and the labels that follow from it."""
+"""The files of answers: a log of lines, and the labels of each round."""
 
-import collections
-from collections.abc import Iterable, Mapping
 import json
 import re
 from typing import Any, NamedTuple
 
 from etils import epath
 
+from decern_jax.annotation.state import Answer
 from decern_jax.io import storage
 
-RULE = (
-  "each person's last answer counts, the majority wins, and the latest answer"
-  " breaks a tie"
-)
-"""How several answers about one image become its labels; see `resolve`."""
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Answer(NamedTuple):
-  """One answer of one person about one image.
-
-  Attributes:
-    id: Id of the image.
-    labels: Names of its classes: one, or any number where images may have
-      several labels. None if the person skipped the image.
-    annotator: Name of the person, or "" if unknown.
-    time: When it was given, as in the file (this project writes ISO 8601), or
-      "" if unknown.
-    source: Name of the file it was read from.
-  """
-
-  id: str
-  labels: tuple[str, ...] | None
-  annotator: str = ""
-  time: str = ""
-  source: str = ""
 
 
 class ParsedAnswers(NamedTuple):
@@ -144,87 +117,6 @@ def append_log(path: epath.PathLike, answers: list[Answer]) -> None:
   storage.append(path, b"\n" + b"".join(map(to_line, answers)))
 
 
-class Conflict(NamedTuple):
-  """An image about which people disagree.
-
-  Attributes:
-    id: Id of the image.
-    said: The last answer of each person, from the earliest to the latest.
-    labels: The labels that `RULE` chooses.
-  """
-
-  id: str
-  said: tuple[Answer, ...]
-  labels: tuple[str, ...]
-
-
-class Resolution(NamedTuple):
-  """The labels that follow from all answers.
-
-  Attributes:
-    labels: The labels of each labeled image by id, sorted.
-    skipped: Ids of the images that everybody who answered skipped.
-    conflicts: The images about which people disagree.
-    num_annotators: Number of people who labeled each image, by id.
-  """
-
-  labels: dict[str, tuple[str, ...]]
-  skipped: frozenset[str]
-  conflicts: tuple[Conflict, ...]
-  num_annotators: dict[str, int]
-
-
-def resolve(answers: Iterable[Answer]) -> Resolution:
-  """Derives the labels of all images from the answers by `RULE`.
-
-  A person who skips an image has no vote on it. Answers without an annotator
-  count as those of one person.
-
-  Args:
-    answers: All answers, in the order in which they arrived.
-  """
-  labels, conflicts, counts, skipped = {}, [], {}, set()
-  for id_, said in last_answers(answers).items():
-    if not said:
-      skipped.add(id_)
-      continue
-    labels[id_] = _majority(said)
-    counts[id_] = len(said)
-    if len({frozenset(answer.labels or ()) for answer in said}) > 1:
-      conflicts.append(Conflict(id_, said, labels[id_]))
-  return Resolution(labels, frozenset(skipped), tuple(conflicts), counts)
-
-
-def last_answers(answers: Iterable[Answer]) -> dict[str, tuple[Answer, ...]]:
-  """Finds the last answer of each person about each image.
-
-  Args:
-    answers: All answers, in the order in which they arrived.
-
-  Returns:
-    By image id, the last answers of all people who did not skip the image in
-    the end, from the earliest to the latest. Empty if everybody skipped it.
-  """
-  last: dict[str, dict[str, Answer]] = collections.defaultdict(dict)
-  for answer in answers:
-    by_person = last[answer.id]
-    # Removed first, so that the new answer comes last in the order.
-    by_person.pop(answer.annotator, None)
-    by_person[answer.annotator] = answer
-  return {
-    id_: tuple(a for a in by_person.values() if a.labels is not None)
-    for id_, by_person in last.items()
-  }
-
-
-def _majority(said: tuple[Answer, ...]) -> tuple[str, ...]:
-  """Returns the labels with most votes, the latest where several are equal."""
-  given = [tuple(sorted(answer.labels or ())) for answer in said]
-  votes = collections.Counter(given)
-  best = max(votes.values())
-  return next(labels for labels in reversed(given) if votes[labels] == best)
-
-
 class RoundLabels(NamedTuple):
   """The labels that the model of a round is trained on.
 
@@ -235,14 +127,6 @@ class RoundLabels(NamedTuple):
 
   class_names: tuple[str, ...]
   labels: dict[str, tuple[str, ...]]
-
-
-def name_classes(
-  known: tuple[str, ...], labels: Mapping[str, tuple[str, ...]]
-) -> tuple[str, ...]:
-  """Lists all classes: the known ones in their order, then new ones sorted."""
-  found = {name for names in labels.values() for name in names}
-  return (*known, *sorted(found - set(known)))
 
 
 def freeze_round(

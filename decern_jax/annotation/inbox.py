@@ -6,8 +6,9 @@ from typing import NamedTuple
 from etils import epath
 
 from decern_jax.annotation import formats
-from decern_jax.annotation.answers import Answer, append_log, read_log
+from decern_jax.annotation.answers import append_log, read_log
 from decern_jax.annotation.query import ANSWERS_FOLDER, Item
+from decern_jax.annotation.state import Answer
 from decern_jax.io import storage
 from decern_jax.io.validation import shorten
 

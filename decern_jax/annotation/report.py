@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, Int
 import numpy as np
 
 from decern_jax.annotation import images, query
-from decern_jax.annotation.answers import Answer, resolve
 from decern_jax.annotation.quality import findings, label_errors, report_files
 from decern_jax.annotation.quality.findings import HELD_OUT, POOL
+from decern_jax.annotation.state import Answer, resolve
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.distributed.sharding import take_replicated, to_host
 from decern_jax.features import embedding

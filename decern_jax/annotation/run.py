@@ -3,14 +3,21 @@
 from collections.abc import Sequence
 import functools
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 import numpy as np
 
 from decern_jax.annotation import answers, formats, images, inbox, query, report
-from decern_jax.annotation.answers import RULE, Answer, RoundLabels, resolve
+from decern_jax.annotation.answers import RoundLabels
 from decern_jax.annotation.query import Item, Query
+from decern_jax.annotation.state import (
+  RULE,
+  Asked,
+  LabelingState,
+  Progress,
+  name_classes,
+)
 from decern_jax.distributed import processes
 from decern_jax.io import storage
 from decern_jax.io.validation import check_integer
@@ -54,7 +61,7 @@ def run_with_people(
     dataset = images.restrict_pool(folder, dataset)
     assets = experiment.load(config, dataset=dataset)
     workdir.claim(folder, settings, file_name=workdir.CONFIG_FILE)
-    loop = Loop(config, folder, assets, go_on=go_on)
+    loop = PeopleRun(config, folder, assets, go_on=go_on)
     next_step = _run_rounds(loop, folder, assets)
     try:
       page = report.write(
@@ -71,7 +78,7 @@ def run_with_people(
 
 
 def _run_rounds(
-  loop: "Loop", folder: epath.Path, assets: experiment.Assets
+  loop: "PeopleRun", folder: epath.Path, assets: experiment.Assets
 ) -> str:
   """Runs the rounds that have answers; returns what to do next."""
   for problem in loop.intake.problems:
@@ -115,7 +122,7 @@ def _check(config: Config) -> None:
     )
 
 
-class Loop:
+class PeopleRun:
   """Reads answers before, and writes queries after, the rounds of a run.
 
   Attributes:
@@ -144,7 +151,9 @@ class Loop:
     """
     self._config, self._folder, self._assets = config, folder, assets
     self._go_on, self._seed = go_on, config.seeds[0]
-    queried = _queried_items(folder)
+    queries = query.read_all(folder)
+    # All images that were ever queried, each once.
+    queried = [*{item.id: item for q in queries for item in q.items}.values()]
     images.check_unchanged(queried)
     self.intake = inbox.ingest(
       folder,
@@ -152,12 +161,12 @@ class Loop:
       pool=assets.task.ids,
       is_multi_label=config.dataset.is_multi_label,
     )
-    self._resolution = resolve(self.intake.answers)
+    self._state = LabelingState(map(_asked, queries), self.intake.answers)
 
   @property
   def class_names(self) -> tuple[str, ...]:
     """All classes so far, as a round that begins now would order them."""
-    return answers.name_classes(self._known_classes, self._resolution.labels)
+    return name_classes(self._known_classes, self._state.labels)
 
   def describe_conflicts(self) -> list[str]:
     """Returns a line for each image about which people disagree."""
@@ -168,7 +177,7 @@ class Loop:
         for answer in conflict.said
       )
       + f"; used: {_join(conflict.labels)} ({RULE})"
-      for conflict in self._resolution.conflicts
+      for conflict in self._state.resolution.conflicts
     ]
 
   def as_experiment(self) -> driver.Experiment:
@@ -186,7 +195,7 @@ class Loop:
     """
     ids = self._assets.task.ids
     if query.latest_round(self._folder) is None:
-      labeled = set(self._resolution.labels)
+      labeled = set(self._state.labels)
       if labeled:
         selected = [id_ for id_ in ids if id_ in labeled]
       else:
@@ -227,7 +236,7 @@ class Loop:
     return following, record
 
   def _current_labels(self) -> RoundLabels:
-    return RoundLabels(self.class_names, self._resolution.labels)
+    return RoundLabels(self.class_names, self._state.labels)
 
   @property
   def _known_classes(self) -> tuple[str, ...]:
@@ -238,8 +247,8 @@ class Loop:
   def _require_answers(self, round_num: int) -> None:
     """Raises `WaitingError` unless the round has the answers it needs."""
     current = query.read(self._folder, round_num)
-    progress = measure_progress(current, self.intake.answers)
-    can_train = bool(self._resolution.labels) and len(self.class_names) > 1
+    progress = self._state.measure_progress(round_num)
+    can_train = self._state.can_train(self.class_names)
     may_begin = self._go_on and progress.num_labeled
     if not can_train or (progress.num_left and not may_begin):
       raise WaitingError(
@@ -270,6 +279,8 @@ class Loop:
       formats.FORMATS[name].write(new, folder)
     # Last, so that a query that can be read is complete.
     query.write(self._folder, new)
+    # A round that was killed writes its query again.
+    self._state.asked[round_num:] = [_asked(new)]
     storage.make_folder(self._folder / query.ANSWERS_FOLDER)
 
   def _count_earlier_answers(self, round_num: int) -> int:
@@ -281,7 +292,7 @@ class Loop:
     last = query.latest_round(self._folder)
     if last is not None and last >= round_num:
       return query.read(self._folder, round_num).num_answers
-    return len(self.intake.answers)
+    return len(self._state.answers)
 
   def _build(self, assets: experiment.Assets, explain=None):
     return experiment.build(
@@ -294,10 +305,9 @@ class Loop:
     )
 
 
-def _queried_items(folder: epath.Path) -> list[Item]:
-  """Returns all images that were ever queried, each once."""
-  queries = query.read_all(folder)
-  return [*{item.id: item for q in queries for item in q.items}.values()]
+def _asked(of_round: Query) -> Asked:
+  """Returns what a query asked, as the state keeps it."""
+  return Asked(tuple(item.id for item in of_round.items), of_round.num_answers)
 
 
 def _selected_items(record: dict[str, Any]) -> list[Item]:
@@ -339,39 +349,6 @@ def _write_data(folder: epath.Path, assets: experiment.Assets) -> None:
 
 def _join(labels: Sequence[str] | None) -> str:
   return " + ".join(labels or ())
-
-
-class Progress(NamedTuple):
-  """How many images of a query have an answer.
-
-  Attributes:
-    num_queried: Number of images in the query.
-    num_labeled: Number of them with a label.
-    num_skipped: Number of them that everybody who answered skipped.
-  """
-
-  num_queried: int
-  num_labeled: int
-  num_skipped: int
-
-  @property
-  def num_left(self) -> int:
-    """Number of images without an answer."""
-    return self.num_queried - self.num_labeled - self.num_skipped
-
-
-def measure_progress(current: Query, given: Sequence[Answer]) -> Progress:
-  """Counts the answers to a query.
-
-  Args:
-    current: The query.
-    given: All answers. Images that were skipped before the query count as not
-      answered.
-  """
-  ids = {item.id for item in current.items}
-  labeled = ids & set(resolve(given).labels)
-  skipped = ids & resolve(given[current.num_answers :]).skipped
-  return Progress(len(ids), len(labeled), len(skipped - labeled))
 
 
 def describe_waiting(

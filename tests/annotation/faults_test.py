@@ -15,8 +15,8 @@ from PIL import Image
 import pytest
 
 from decern_jax.annotation import answers, inbox, query
-from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.formats import FORMATS
+from decern_jax.annotation.state import Answer
 from decern_jax.io import storage
 from decern_jax.runs import records
 from tests import tiny

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs import my_images
 from decern_jax.annotation import answers, query
-from decern_jax.annotation.answers import Answer
+from decern_jax.annotation.state import Answer
 from tests import tiny
 
 NUM_POOL, NUM_TEST = 24, 12

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from decern_jax.annotation import answers, inbox, query
-from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.query import Item
+from decern_jax.annotation.state import Answer
 from tests.table import each
 
 POOL = ("a.png", "b.png", "c 'd'.png", "e.png")

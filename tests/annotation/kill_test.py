@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from decern_jax.annotation import answers, inbox, query
-from decern_jax.annotation.answers import Answer
+from decern_jax.annotation.state import Answer
 from decern_jax.io import storage
 from decern_jax.runs import records, workdir
 from tests import tiny

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from decern_jax.annotation import answers, formats, inbox, query
-from decern_jax.annotation.answers import Answer, RoundLabels
+from decern_jax.annotation.answers import RoundLabels
 from decern_jax.annotation.run import run_with_people
+from decern_jax.annotation.state import Answer
 from decern_jax.cli import main
 from decern_jax.distributed import processes
 from decern_jax.runs import driver, experiment, model_file, records, workdir

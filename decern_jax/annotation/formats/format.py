@@ -11,8 +11,9 @@ from xml.sax import saxutils
 
 from etils import epath
 
-from decern_jax.annotation.answers import Answer, ParsedAnswers, from_json
+from decern_jax.annotation.answers import ParsedAnswers, from_json
 from decern_jax.annotation.query import Query
+from decern_jax.annotation.state import Answer
 from decern_jax.io import storage
 
 

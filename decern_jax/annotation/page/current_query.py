@@ -13,7 +13,8 @@ from absl import logging
 from etils import epath
 
 from decern_jax.annotation import query
-from decern_jax.annotation.answers import Answer, append_log, parse_lines
+from decern_jax.annotation.answers import append_log, parse_lines
+from decern_jax.annotation.state import Answer
 from decern_jax.io import storage
 
 FILE_NAME = "page.jsonl"

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import itertools
 from typing import NamedTuple
 
-from decern_jax.annotation.answers import Answer, last_answers
+from decern_jax.annotation.state import Answer, last_answers
 
 
 class Pair(NamedTuple):

@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from decern_jax.annotation.answers import (
+from decern_jax.annotation.quality import agreement, duplicates, label_errors
+from decern_jax.annotation.quality.agreement import Agreement
+from decern_jax.annotation.quality.label_errors import LabelCheck
+from decern_jax.annotation.query import Query
+from decern_jax.annotation.state import (
   Answer,
   Conflict,
   Resolution,
   last_answers,
   resolve,
 )
-from decern_jax.annotation.quality import agreement, duplicates, label_errors
-from decern_jax.annotation.quality.agreement import Agreement
-from decern_jax.annotation.quality.label_errors import LabelCheck
-from decern_jax.annotation.query import Query
 from decern_jax.report import statistics
 from decern_jax.report.statistics import Interval
 from decern_jax.runs.records import Record, metric_of

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from decern_jax.annotation import answers
+from decern_jax.annotation import answers, state
 from tests.annotation.page import asked
 from tests.annotation.page.driving import PHASE, said, wait_for
 
@@ -88,7 +88,7 @@ class TestKill:
     found = answers.read_log(log)
     assert len(found.problems) == 1
     assert {a.annotator for a in found.answers} == {"Ada"}
-    resolved = answers.resolve(found.answers)
+    resolved = state.resolve(found.answers)
     assert resolved.labels == {
       asked.IDS[0]: ("Pear",),
       asked.IDS[1]: ("Zebra",),

@@ -2,12 +2,12 @@
 
 import pytest
 
-from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality.agreement import (
   Pair,
   krippendorff_alpha,
   measure,
 )
+from decern_jax.annotation.state import Answer
 from tests.table import each
 
 

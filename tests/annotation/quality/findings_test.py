@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality.findings import (
   Annotator,
   ClassCount,
@@ -11,6 +10,7 @@ from decern_jax.annotation.quality.findings import (
   Progress,
   collect,
 )
+from decern_jax.annotation.state import Answer
 from decern_jax.report import statistics
 from tests.annotation.quality.run_facts import make_facts, make_record
 from tests.table import each

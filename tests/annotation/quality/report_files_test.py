@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality import report_files, report_page
 from decern_jax.annotation.quality.findings import collect
 from decern_jax.annotation.quality.label_errors import LabelCheck, Suspect
+from decern_jax.annotation.state import Answer
 from tests.annotation.quality.run_facts import make_facts, make_query
 
 CHECK = LabelCheck(

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from decern_jax.annotation.answers import Answer
 from decern_jax.annotation.quality.findings import POOL, Facts
 from decern_jax.annotation.query import Item, Query
+from decern_jax.annotation.state import Answer
 
 CLASSES = ("ant", "bee", "cat")
 
