@@ -3,7 +3,6 @@
 import re
 
 from configs import common
-from decern_jax.strategies import STRATEGIES
 from tests import tiny
 from tests.table import each
 
@@ -27,9 +26,6 @@ class TestReadme:
     exec(functions, names)
     assert len(set(names["selected"].tolist())) == 20
     assert names["scores"].shape == (950,)
-
-  def test_number_of_strategies_is_true(self):
-    assert f"each of {len(STRATEGIES)} strategies" in README
 
   def test_flags_are_fields_of_the_configuration(self):
     flags = re.findall(r"--config\.([\w.]+)", README)

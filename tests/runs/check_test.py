@@ -82,7 +82,7 @@ UNKNOWN = [
   ("model.name", "resnet", "model", models.MODELS),
   ("model.dtype", "float16", "dtype", models.DTYPES),
   ("train.scope", "last", "training scope", models.SCOPES),
-  ("train.optimizer", "sgd", "optimizer", OPTIMIZERS),
+  ("train.optimizer", "adamv", "optimizer", OPTIMIZERS),
   (
     "dataset.interpolation",
     "nearest",

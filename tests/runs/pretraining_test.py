@@ -34,7 +34,7 @@ class TestCheck:
         {"pretrain__objective": "byol"},
         r"Unknown objective 'byol'; expected one of \['barlow_twins', 'moco",
       ),
-      ({"train__optimizer": "sgd"}, "Unknown optimizer 'sgd'"),
+      ({"train__optimizer": "adamv"}, "Unknown optimizer 'adamv'"),
       ({"dataset__name": "imagenet"}, "Unknown dataset 'imagenet'"),
       ({"model__name": "resnet19"}, "Unknown model 'resnet19'"),
       ({"model__dtype": "float16"}, "Unknown dtype 'float16'"),
