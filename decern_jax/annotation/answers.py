@@ -137,9 +137,6 @@ def freeze_round(
   An interrupted round continues with the labels it began with, whatever answers
   have arrived since.
 
-  Returns:
-    The labels with which the round began.
-
   Raises:
     ValueError: If the file of an earlier start is not valid.
     OSError: If the file cannot be read or written.

@@ -95,9 +95,6 @@ def pretrained_config(
     pretraining: The configuration of the pre-training.
     folder: Folder of the pre-training.
 
-  Returns:
-    The configuration of the comparison, with the weights.
-
   Raises:
     ValueError: If the configurations do not fit together, or as in
       `pretrain.run`.

@@ -94,9 +94,6 @@ def make(
     remedy: Advice that makes the program smaller.
     note: A remark for the user, or "".
     **options: Its keyword arguments.
-
-  Returns:
-    The program.
   """
   used = {id(leaf) for leaf in jax.tree.leaves((args, options))}
   shapes = {

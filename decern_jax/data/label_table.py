@@ -108,9 +108,6 @@ def read_label_table(
       column has a name of `PLURAL_COLUMNS`. Columns of 0 or 1 always allow
       several labels.
 
-  Returns:
-    The labels.
-
   Raises:
     ValueError: If the table cannot be read, the meaning of its columns is not
       clear, an image is there twice, or a cell does not fit its column. The

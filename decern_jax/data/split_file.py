@@ -53,9 +53,6 @@ def read_split_file(path: str | os.PathLike[str]) -> SplitFile:
   ["folder/file", label, class name]. Other keys are ignored: the list "val"
   that CoOp holds out is in neither the pool nor the test set.
 
-  Returns:
-    Its content.
-
   Raises:
     ValueError: If the file is missing, has another format, numbers its classes
       other than 0, 1, …, lists an image twice, or lacks a training image of a

@@ -30,9 +30,6 @@ def open_builder(
     name: Name in tfds.
     data_dir: Where tfds keeps prepared data; None for its default.
 
-  Returns:
-    Its builder.
-
   Raises:
     ValueError: If tfds does not know the name.
   """
@@ -234,9 +231,6 @@ def index_images(
     splits: The splits, as `open_split` opens them.
     image_key: Feature that holds the image.
     key_of: Returns the key of an example.
-
-  Returns:
-    The place of each image, by its key.
 
   Raises:
     ValueError: If two images have the same key.

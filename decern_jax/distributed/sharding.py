@@ -217,9 +217,6 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
   Args:
     tree: Arrays, equal in every process.
     mesh: The mesh.
-
-  Returns:
-    The arrays, whole on each device.
   """
   everywhere = NamedSharding(mesh, PartitionSpec())
   if not is_shared(mesh):
@@ -476,9 +473,6 @@ def shard_rows(
     out: `SPLIT` if the result is rows, `WHOLE` if it is equal on every device,
       or a tree of these with the structure of the result.
     static_argnames: Names of the arguments that are compile-time constants.
-
-  Returns:
-    The decorator.
   """
 
   def decorate(function: Callable[..., R]) -> ShardedFunction[R]:

@@ -150,9 +150,6 @@ def open_store(
     num_rows: Rows of the pool, at least 1.
     compute: Maps row indices, int [count], to their features, in order, as
       successive arrays float32 [some, dim].
-
-  Returns:
-    The features.
   """
   name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:32]
   folder = storage.as_path(directory) / name

@@ -28,9 +28,6 @@ def open_manager(
 
   Args:
     directory: The directory; created if it does not exist.
-
-  Yields:
-    The manager.
   """
   options = ocp.CheckpointManagerOptions(
     max_to_keep=NUM_KEPT, cleanup_tmp_directories=True

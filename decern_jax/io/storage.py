@@ -198,9 +198,6 @@ def scan(folder: epath.PathLike) -> list[Entry]:
   Args:
     folder: The folder. In a store, a folder is a common prefix of object names.
 
-  Returns:
-    Its entries.
-
   Raises:
     FileNotFoundError: If there is no such folder.
     NotADirectoryError: If it is a file.

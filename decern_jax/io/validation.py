@@ -25,9 +25,6 @@ def check_integer(
     low: Smallest value allowed.
     high: Largest value allowed; None for no bound.
 
-  Returns:
-    The value.
-
   Raises:
     ValueError: If it is not an integer in the range.
   """
@@ -46,9 +43,6 @@ def check_number(
   name: str, value: object, *, low: float, high: float = float("inf")
 ) -> float:
   """Returns an option as a float.
-
-  Returns:
-    The value.
 
   Raises:
     ValueError: If it is not a finite number in the range.

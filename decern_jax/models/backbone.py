@@ -83,9 +83,6 @@ def assemble(
     num_bands: Channels of the images.
     head: As in `Backbone`.
     fingerprint: As in `Backbone`.
-
-  Returns:
-    The model.
   """
   spec = find_spec(name)
   apply, train_apply, stage_apply, stage_train_apply = _bind(
@@ -288,9 +285,6 @@ def widen_input(variables: Variables, num_bands: int) -> dict[str, Any]:
     variables: Variables of a network in which only the first convolution has
       three input channels, or none because it has `num_bands` already.
     num_bands: Number of bands, at least 1; 3 changes nothing.
-
-  Returns:
-    The variables.
   """
   flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(variables)
   inputs = {leaf.shape[2] for leaf in flat.values() if leaf.ndim == 4}

@@ -57,9 +57,6 @@ def parse(name: str) -> HubFile:
     name: `hf://owner/repo[@revision][/path/file]`. The default file is
       `model.safetensors`; `%2F` in a revision is a slash.
 
-  Returns:
-    The parts.
-
   Raises:
     ValueError: If the name has another form.
   """
@@ -80,9 +77,6 @@ def fetch(file: HubFile) -> pathlib.Path:
   The environment variables of `huggingface_hub` apply: `HF_HOME` is the place
   of the cache, `HF_HUB_OFFLINE=1` uses only the cache, `HF_TOKEN` opens private
   repositories. Without a connection the cached file is used.
-
-  Returns:
-    The file in the cache.
 
   Raises:
     ValueError: If the repository, revision or file does not exist, if access

@@ -54,9 +54,6 @@ def load_or_draw(
     num_bands: Number of bands of the images.
     dtype: Type that the model computes in, one of `models.DTYPES`.
 
-  Returns:
-    The model.
-
   Raises:
     ValueError: As `models.create`.
   """

@@ -87,9 +87,6 @@ def register(name: str, spec: ModelSpec) -> None:
 def find_spec(name: str) -> ModelSpec:
   """Returns the row of a model in the table.
 
-  Returns:
-    Its row.
-
   Raises:
     ValueError: If the name is unknown.
   """

@@ -412,11 +412,7 @@ def fusion_ratio(
 def split_bins(
   rows: Float[Array, "rows dim"], num_bins: int
 ) -> Float[Array, "bins rows width"]:
-  """Splits coordinates by upsampling bin, padding every bin with zeros.
-
-  Returns:
-    For each bin, the coordinates of each row that belong to it.
-  """
+  """Splits coordinates by upsampling bin, padding every bin with zeros."""
   bins = upsampling_bins(rows.shape[-1], num_bins)
   counts = np.bincount(bins, minlength=num_bins)
   first = np.cumsum(counts) - counts

@@ -16,19 +16,12 @@ def seed_key(seed: int, purpose: str) -> jax.Array:
   Args:
     seed: Seed of the run.
     purpose: Name of the source, such as "initial" or "query".
-
-  Returns:
-    The key.
   """
   return jax.random.fold_in(jax.random.key(seed), zlib.crc32(purpose.encode()))
 
 
 def round_key(seed: int, purpose: str, round_num: int) -> jax.Array:
-  """Returns the key of one source of randomness in one round.
-
-  Returns:
-    The key.
-  """
+  """Returns the key of one source of randomness in one round."""
   return jax.random.fold_in(seed_key(seed, purpose), round_num)
 
 
@@ -49,9 +42,6 @@ def uniform_at(
 
   The draw of a row depends only on the key and its index, not on the padding of
   the pool or the number of shards.
-
-  Returns:
-    One draw per row.
   """
   keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
   return jax.vmap(jax.random.uniform)(keys)

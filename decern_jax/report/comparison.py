@@ -124,9 +124,6 @@ def collect(
     folders: Folders of runs, or folders that hold such folders at any depth.
     options: The settings in which a strategy may differ from the others.
 
-  Returns:
-    The comparison.
-
   Raises:
     ValueError: If a folder has no run, no run is finished, a file is damaged,
       two runs have the same strategy and seed, or runs differ in other

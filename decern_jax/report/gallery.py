@@ -96,9 +96,6 @@ def draw(
     pool: The images of the pool; None leaves out the pictures of what the
       strategies selected.
 
-  Returns:
-    The pictures.
-
   Raises:
     ValueError: As in `check_pool`.
   """

@@ -232,9 +232,6 @@ def paired_difference(
   Args:
     first: A share, such as the area under the learning curve, by seed.
     second: The same of the other strategy.
-
-  Returns:
-    The difference and its tests.
   """
   seeds = sorted(set(first) & set(second))
   values = _round([first[seed] - second[seed] for seed in seeds])

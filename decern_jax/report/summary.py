@@ -140,9 +140,6 @@ def summarize(
     full_data: Runs on all labels for `find_upper_bound`; None if there are
       none.
 
-  Returns:
-    The numbers.
-
   Raises:
     ValueError: As in `find_upper_bound`.
   """
@@ -187,9 +184,6 @@ def find_upper_bound(runs: Comparison, full_data: Comparison) -> UpperBound:
     runs: The runs that the bound is for.
     full_data: Runs that end with all labels. They have the same settings except
       for the budgets, and a single strategy, which makes no difference then.
-
-  Returns:
-    The bound.
 
   Raises:
     ValueError: If data or settings differ, or labels are missing.

@@ -92,9 +92,6 @@ class Assets:
 def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
   """Opens data and model, and computes the features that all rounds use.
 
-  Returns:
-    The assets that the runs of all seeds share.
-
   Raises:
     ValueError: If the data or the weights are invalid, or the budget is larger
       than the pool.
@@ -173,9 +170,6 @@ def build(
       it.
     keeps_every_model: Whether to save the model after every round, replacing
       the previous one. Otherwise only the model of the last round is saved.
-
-  Returns:
-    The experiment.
   """
   strategy = STRATEGIES[config.selection.strategy]
   made = _make_learner(config, assets, seed, workdir)
@@ -489,9 +483,6 @@ def _embed_splits(
     wanted: bool [train].
     has_predictions: Whether a last column after the features holds the
       predictions of the strategy's auxiliary module.
-
-  Returns:
-    The features of each split, by name.
   """
   splits, dim = {}, assets.backbone.dim
   for name, split in _splits_of(assets.dataset).items():

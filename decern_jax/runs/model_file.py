@@ -55,9 +55,6 @@ def save(directory: epath.PathLike, model: Fit) -> None:
 def load(directory: epath.PathLike) -> TrainedModel:
   """Loads the model of a finished run.
 
-  Returns:
-    The model.
-
   Raises:
     ValueError: If the directory does not hold a finished run of this version.
       The message names the missing files or settings.

@@ -108,9 +108,6 @@ def make_graph(
   The degree of a node is the sum of its cosines with the others. Negative
   cosines could make it zero, so it is bounded below by the root of the sum of
   their squares; without negative cosines the bound has no effect.
-
-  Returns:
-    The graph.
   """
   highest = jax.lax.Precision.HIGHEST
   nodes = normalize(jnp.where(valid[:, None], features, 0.0))
@@ -129,11 +126,7 @@ def train(
   labeled: Bool[Array, " pool"],
   unlabeled: Bool[Array, " pool"],
 ) -> Network:
-  """Trains a network to tell labeled from unlabeled nodes.
-
-  Returns:
-    The trained network.
-  """
+  """Trains a network to tell labeled from unlabeled nodes."""
   optimizer = optax.chain(
     optax.add_decayed_weights(WEIGHT_DECAY), optax.adam(LEARNING_RATE)
   )
@@ -194,11 +187,7 @@ def loss(
 
 
 def initial_network(key: Key[Array, ""], dim: int) -> Network:
-  """Draws the parameters as the authors do, uniform in ± 1 / sqrt(outputs).
-
-  Returns:
-    The network to start from.
-  """
+  """Draws the parameters as the authors do, uniform in ± 1 / sqrt(outputs)."""
   keys = jax.random.split(key, 4)
 
   def draw(key, *shape: int):

@@ -371,9 +371,6 @@ def check_budget(
     valid: True at the rows that exist; None means all. The rows are counted if
       this process holds all values.
 
-  Returns:
-    The budget.
-
   Raises:
     ValueError: If it is not an integer in [1, rows that exist].
   """
@@ -403,9 +400,6 @@ def uncertainty_threshold(
     scores: Scores of a pool.
     valid: True at the rows that exist; None means all.
     gamma: Factor of the skew term.
-
-  Returns:
-    The threshold.
 
   Raises:
     ValueError: If shapes do not fit.

@@ -31,11 +31,7 @@ class LossModule(NamedTuple):
 
 
 def init(key: Key[Array, ""], *, stage_dims: tuple[int, ...]) -> LossModule:
-  """Returns a fresh module.
-
-  Returns:
-    The module.
-  """
+  """Returns a fresh module."""
   *hidden_keys, output_key = jax.random.split(key, len(stage_dims) + 1)
   hidden = tuple(
     _init_layer(stage_key, dim, HIDDEN_DIM)

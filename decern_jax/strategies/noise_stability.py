@@ -85,9 +85,6 @@ def draw_noise(
     key: Random key of all noises.
     index: Index of the noise, in [0, 30).
     kernel: The kernel.
-
-  Returns:
-    The noise.
   """
   noise = jax.random.normal(
     jax.random.fold_in(key, index), kernel.shape, kernel.dtype

@@ -76,11 +76,7 @@ class TrainState(struct.PyTreeNode):
 
 
 def partition(params: Params, mask: Params) -> tuple[Params, Params]:
-  """Splits parameters into those inside a mask and those outside.
-
-  Returns:
-    The parameters inside and outside, both nested.
-  """
+  """Splits parameters into those inside a mask and those outside."""
   flat, is_inside = map(traverse_util.flatten_dict, (params, mask))
   inside = {path: flat[path] for path in flat if is_inside[path]}
   outside = {path: flat[path] for path in flat if not is_inside[path]}
@@ -296,9 +292,6 @@ def make_learner(
       `Learner.embed` does. It also gets an auxiliary module's parameters.
     seed: Seed of the run.
     workdir: Directory of the run.
-
-  Returns:
-    The learner.
   """
 
   def fit(state: rounds.RoundState) -> learner.Fit:

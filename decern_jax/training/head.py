@@ -20,11 +20,7 @@ from decern_jax.training.recipe import (
 
 
 def init_head(key: Key[Array, ""], *, dim: int, num_classes: int) -> LinearHead:
-  """Returns a fresh head: uniform in ±1/sqrt(dim), like PyTorch's Linear.
-
-  Returns:
-    The head.
-  """
+  """Returns a fresh head: uniform in ±1/sqrt(dim), like PyTorch's Linear."""
   bound = 1.0 / math.sqrt(dim)
   kernel_key, bias_key = jax.random.split(key)
 
@@ -45,9 +41,6 @@ def example_losses(
     outputs: The logits.
     labels: The class of each example: the loss is the cross-entropy. Or 0 or 1
       for every label, [rows, classes]: the mean binary cross-entropy.
-
-  Returns:
-    The losses.
   """
   if labels.ndim == 1:
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)

@@ -153,9 +153,6 @@ def with_predictions(
     splits: "train" and others.
     auxiliary: The module, which predicts for "train". None changes nothing.
     params: Its parameters.
-
-  Returns:
-    The splits.
   """
   if auxiliary is None:
     return splits

@@ -66,9 +66,6 @@ def learning_rates(
     times: Epochs completed so far; or steps, in `steps_per_epoch` of the
       recipe.
     by_step: Whether `times` are steps.
-
-  Returns:
-    The rates.
   """
   per_epoch = recipe.epoch_steps if by_step else 1
   warmup = recipe.warmup_epochs * per_epoch
@@ -108,9 +105,6 @@ def apply_gradient(
     opt_state: State of the optimizer.
     gradient: The gradient at the parameters.
     rate: float32 [], the learning rate.
-
-  Returns:
-    The next parameters and state of the optimizer.
   """
   update, opt_state = make_optimizer(recipe).update(
     gradient, opt_state, params, learning_rate=rate

@@ -61,9 +61,6 @@ class RoundState:
       selected: int [budget], distinct indices of unlabeled examples; may be
         empty.
 
-    Returns:
-      The next state.
-
     Raises:
       ValueError: If an index is repeated, out of range, or of a labeled
         example.
@@ -107,9 +104,6 @@ def make_first_state(size: int, indices: np.ndarray) -> RoundState:
   Args:
     size: Number of examples in the pool.
     indices: int [labels], the examples that the first round trains on.
-
-  Returns:
-    The state.
   """
   labeled_at = np.full(size, NOT_LABELED, np.int32)
   labeled_at[indices] = 0

@@ -76,9 +76,6 @@ def write(query: Query, folder: epath.PathLike) -> tuple[epath.Path, ...]:
   can also be pasted into the "Raw" constructor of CVAT's page. Predictions are
   left out, because CVAT would export them as if people had given them.
 
-  Returns:
-    The list and the labels.
-
   Raises:
     OSError: If they cannot be written.
     ValueError: If a path has a line break, or a class has a reserved name.

@@ -182,9 +182,6 @@ def save(
     folder: The folder, which is created if it does not exist.
     contents: Content of each file, by name.
 
-  Returns:
-    The files.
-
   Raises:
     OSError: If they cannot be written.
   """

@@ -114,9 +114,6 @@ def predict_out_of_sample(
     labels: int32 class of each example, or 0 and 1 for each class.
     num_classes: Number of classes.
 
-  Returns:
-    The probabilities.
-
   Raises:
     ValueError: If there are fewer examples than folds.
   """

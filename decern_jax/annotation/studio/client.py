@@ -166,9 +166,6 @@ class Client:
   def check(self) -> str:
     """Checks the release of the server, and that it accepts the key.
 
-    Returns:
-      The release.
-
     Raises:
       ValueError: If it is not one that this program can use.
     """

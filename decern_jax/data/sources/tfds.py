@@ -70,9 +70,6 @@ def load_tfds(
     num_examples: Expected number of examples by split. It is compared with the
       record of the preparation, if there is one.
 
-  Returns:
-    The data set.
-
   Raises:
     ValueError: If the data are unknown, not prepared, in another format, lack a
       split or a feature, have a label outside the classes, or differ in number

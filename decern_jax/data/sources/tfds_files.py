@@ -169,9 +169,6 @@ def load_tfds_label_file(
     num_classes: Expected number of labels, or None.
     num_examples: Expected number of images in the table, or None.
 
-  Returns:
-    The data set.
-
   Raises:
     ValueError: If the table or the data are not as expected, two images have
       the same name, one of the table is not in tfds, or a split is empty.
