@@ -20,6 +20,8 @@ EXTRAS = {
     "filelock>=3.20",
     "flax>=0.12",
     "fsspec>=2025.3",
+    "jinja2>=3.1",
+    "markupsafe>=2.1",
     "matplotlib>=3.10",
     "ml-collections>=1.1",
     "opencv-python-headless>=4.11",
@@ -59,7 +61,9 @@ setup(
   packages=find_packages(include=["decern_jax", "decern_jax.*"]),
   package_data={
     "decern_jax.annotation.page": ["*.css", "*.html", "*.js"],
+    "decern_jax.annotation.quality": ["templates/*.html"],
     "decern_jax.models": ["weights/*.safetensors"],
+    "decern_jax.report": ["templates/*.html"],
   },
   install_requires=CORE,
   extras_require={

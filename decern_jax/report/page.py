@@ -1,13 +1,14 @@
 """A report as one HTML page: its notes, its tables, its settings."""
 
 from collections.abc import Iterator, Sequence
-import html
 import json
+from typing import NamedTuple
+
+from markupsafe import Markup
 
 from decern_jax.report import markup
 from decern_jax.report.comparison import REFERENCE
 from decern_jax.report.gallery import Picture
-from decern_jax.report.markup import Cell
 from decern_jax.report.statistics import (
   MIN_SEEDS_OF_WILCOXON,
   SIGNIFICANCE,
@@ -24,39 +25,19 @@ BASELINES = (REFERENCE, "margin")
 # A note lists at most this many pairs or runs.
 _MAX_NAMED = 6
 
-_DEFINITIONS = (
-  (
-    "AUBC",
-    "Area under the curve of the test metric over the number of labels"
-    " (trapezoids), divided by the last number of labels minus the first.",
-  ),
-  ("±", "Standard deviation over seeds, n − 1 in its denominator."),
-  (
-    "Difference",
-    "Mean of the differences between runs of the same seed, in percentage"
-    " points, with its 95 % interval of Student's t.",
-  ),
-  (
-    "p",
-    "Two-sided paired t-test; Holm: corrected for the number of pairs, bold"
-    " below 0.05; Wilcoxon: signed ranks, not corrected.",
-  ),
-  (
-    "Labels to reach",
-    "Labels at which the mean curve, straight between rounds, reaches random's"
-    " last value.",
-  ),
-  (
-    "Penalty",
-    "Share of the numbers of labels at which another strategy is better with"
-    " p < 0.05: the mean over all strategies, itself counted as 0. Lower is"
-    " better.",
-  ),
-  (
-    "Selection",
-    "Time of choosing images, without training.",
-  ),
-)
+
+class Table(NamedTuple):
+  """A table of the page.
+
+  Attributes:
+    title: Its caption.
+    header: Names of the columns.
+    rows: Its cells; the first cell of a row is its name.
+  """
+
+  title: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
 
 
 def render(
@@ -67,16 +48,24 @@ def render(
   Returns:
     The page, which has no script and refers to no other file or host.
   """
-  sections = (
-    ("What was compared", _facts(summary)),
-    ("Results", results_table(summary)),
-    ("Notes", markup.bullets(notes)),
-    ("Figures", "".join(map(markup.figure, pictures))),
-    ("All numbers", _numbers(summary)),
-    ("How to read", markup.description_list(_DEFINITIONS)),
-    ("Settings", _settings(summary)),
+  tables = [accuracies_table(summary)]
+  if summary.pairs:
+    tables.append(pairs_table(summary))
+  return markup.render(
+    __package__,
+    "comparison.html",
+    title=_title(summary),
+    lead=_verdict(summary),
+    facts=_facts(summary),
+    results=results_table(summary),
+    notes=notes,
+    pictures=pictures,
+    tables=tables,
+    settings="\n".join(
+      f"{name} = {json.dumps(value)}"
+      for name, value in summary.settings.items()
+    ),
   )
-  return markup.document(_title(summary), _verdict(summary), sections)
 
 
 def _title(summary: Summary) -> str:
@@ -109,7 +98,7 @@ def _verdict(summary: Summary) -> str:
   )
 
 
-def _facts(summary: Summary) -> str:
+def _facts(summary: Summary) -> list[tuple[str, str]]:
   """Returns the data, model and settings that the runs share."""
   settings, data = summary.settings, summary.data
   name = settings.get("dataset.name")
@@ -123,44 +112,20 @@ def _facts(summary: Summary) -> str:
   classes = f"{len(data.get('class_names', ()))} classes"
   kind = "frozen features" if summary.is_frozen else "fine-tuned"
   scope = settings.get("train.scope")
-  facts = (
+  facts = [
     ("Data", "; ".join([source, classes, *sizes])),
     ("Model", f"{settings.get('model.name')}, {settings.get('model.weights')}"),
     ("Training", f"{kind} (train.scope={scope})" if scope else kind),
     ("Strategies", ", ".join(result.name for result in summary.strategies)),
     ("Labels", ", ".join(map(str, summary.num_labeled))),
     ("Seeds", ", ".join(map(str, summary.seeds))),
-    *_upper_bound(summary),
-  )
-  return markup.description_list(facts)
-
-
-def _upper_bound(summary: Summary) -> Iterator[tuple[str, str]]:
-  """Yields the accuracy with all labels, if it is known."""
-  bound = summary.upper_bound
-  if bound is not None:
+  ]
+  if (bound := summary.upper_bound) is not None:
     accuracy = percent(bound.accuracy, bound.accuracy_deviation)
     seeds = ", ".join(map(str, bound.seeds))
-    yield (
-      "Upper bound",
-      f"{accuracy} % with all {bound.num_labeled} labels (seeds {seeds})",
-    )
-
-
-def _numbers(summary: Summary) -> str:
-  """Returns the tables behind the results."""
-  pairs = pairs_table(summary) if summary.pairs else ""
-  return accuracies_table(summary) + pairs
-
-
-def _settings(summary: Summary) -> str:
-  """Returns all settings that the runs share, collapsed."""
-  lines = (f"{k} = {json.dumps(v)}" for k, v in summary.settings.items())
-  text = html.escape("\n".join(lines))
-  return (
-    "<details>\n<summary>All settings that the runs share</summary>\n"
-    f"<pre>{text}</pre>\n</details>\n"
-  )
+    text = f"{accuracy} % with all {bound.num_labeled} labels (seeds {seeds})"
+    facts.append(("Upper bound", text))
+  return facts
 
 
 def notes_on(summary: Summary) -> list[str]:
@@ -265,14 +230,14 @@ def _join(items: Sequence[object], noun: str = "", *, sep: str = ", ") -> str:
   return f"{noun}{plural} {shown}" if noun else shown
 
 
-def results_table(summary: Summary) -> str:
+def results_table(summary: Summary) -> Table:
   """Returns the table of results, a row per strategy.
 
   Columns without a known value are left out.
   """
   reference = summary.reference
   columns = {
-    "strategy": [html.escape(r.name) for r in summary.strategies],
+    "strategy": [r.name for r in summary.strategies],
     "AUBC (%)": [percent(r.aubc, r.aubc_deviation) for r in summary.strategies],
     f"final {summary.metric.title} (%)": [
       percent(r.accuracy[-1], (r.accuracy_deviation or [None])[-1])
@@ -293,28 +258,26 @@ def results_table(summary: Summary) -> str:
     for name, cells in columns.items()
     if any(cell != UNKNOWN for cell in cells)
   }
-  return markup.table(
-    "Results", list(known), list(zip(*known.values(), strict=True))
-  )
+  return Table("Results", list(known), list(zip(*known.values(), strict=True)))
 
 
-def accuracies_table(summary: Summary) -> str:
+def accuracies_table(summary: Summary) -> Table:
   """Returns the table of accuracies at each number of labels."""
   rows = []
   for result in summary.strategies:
     spread = result.accuracy_deviation or [None] * len(result.accuracy)
     cells = map(percent, result.accuracy, spread)
-    rows.append([html.escape(result.name), *cells])
+    rows.append([result.name, *cells])
   header = ["labels", *map(str, summary.num_labeled)]
   title = f"Test {summary.metric.title} (%) at each number of labels"
-  return markup.table(title, header, rows)
+  return Table(title, header, rows)
 
 
-def pairs_table(summary: Summary) -> str:
+def pairs_table(summary: Summary) -> Table:
   """Returns the table of the tests between strategies."""
   rows = [
     [
-      f"{html.escape(pair.first)} − {html.escape(pair.second)}",
+      f"{pair.first} − {pair.second}",
       str(pair.num_seeds),
       points(pair),
       p_value(pair.t_test_p),
@@ -331,10 +294,10 @@ def pairs_table(summary: Summary) -> str:
     "Holm p",
     "Wilcoxon p",
   ]
-  return markup.table("Differences of all pairs", header, rows)
+  return Table("Differences of all pairs", header, rows)
 
 
-def percent(share: float, spread: float | None) -> Cell:
+def percent(share: float, spread: float | None) -> str:
   """Returns a share in percent, with its standard deviation if it has one.
 
   Args:
@@ -345,7 +308,7 @@ def percent(share: float, spread: float | None) -> Cell:
   return mean if spread is None else f"{mean} ± {100 * spread:.1f}"
 
 
-def points(pair: PairResult) -> Cell:
+def points(pair: PairResult) -> str:
   """Returns a difference in percentage points, with its interval."""
   if pair.difference is None:
     return UNKNOWN
@@ -355,7 +318,7 @@ def points(pair: PairResult) -> Cell:
   return f"{mean} [{_signed(pair.low)}, {_signed(pair.high)}]"
 
 
-def p_value(p: float | None, *, mark: bool = False) -> Cell:
+def p_value(p: float | None, *, mark: bool = False) -> str:
   """Returns a p-value.
 
   Args:
@@ -364,16 +327,17 @@ def p_value(p: float | None, *, mark: bool = False) -> Cell:
   """
   if p is None:
     return UNKNOWN
-  text = "&lt; 0.001" if p < 0.001 else f"{p:.3f}"
-  return f"<strong>{text}</strong>" if mark and p < SIGNIFICANCE else text
+  text = "< 0.001" if p < 0.001 else f"{p:.3f}"
+  bold = Markup("<strong>{}</strong>")
+  return bold.format(text) if mark and p < SIGNIFICANCE else text
 
 
-def number(value: float | None, form: str) -> Cell:
+def number(value: float | None, form: str) -> str:
   """Returns a number, or a dash."""
   return UNKNOWN if value is None else f"{value:{form}}"
 
 
-def _against(summary: Summary, reference: str) -> dict[str, list[Cell]]:
+def _against(summary: Summary, reference: str) -> dict[str, list[str]]:
   """Returns the columns of differences to the reference strategy."""
   others = [
     None if r.name == reference else summary.pair(r.name, reference)
@@ -393,7 +357,7 @@ def _against(summary: Summary, reference: str) -> dict[str, list[Cell]]:
   }
 
 
-def _labels(result: StrategyResult, pair: PairResult | None) -> Cell:
+def _labels(result: StrategyResult, pair: PairResult | None) -> str:
   """Returns how many labels a strategy needs, and how many it saves."""
   if pair is None or not pair.num_seeds:
     return UNKNOWN
