@@ -8,12 +8,17 @@ The only command that needs TensorFlow: pip install 'decern_jax[prepare]'.
 from collections.abc import Sequence
 import importlib.util
 import os
+import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
 from decern_jax.data import tfds_builder
 from decern_jax.data.sources import DATASETS
+
+if TYPE_CHECKING:
+  import tensorflow_datasets as tfds
 
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Where tfds keeps prepared data; its default if not given."
@@ -33,14 +38,22 @@ def prepare(
     ValueError: If tfds does not know the name, or the data are prepared in a
       format that cannot be read without TensorFlow.
   """
-  check_can_be_prepared(name)
-  source = DATASETS.get(name)
-  name = source.tfds_name if source else name
-  builder = tfds_builder.open_builder(name, data_dir)
+  builder = _open_builder(name, data_dir)
   if not tfds_builder.is_prepared(builder):
     builder.download_and_prepare(file_format=tfds_builder.FILE_FORMAT)
   tfds_builder.check_prepared(builder)
   logging.info("%s is ready in %s.", name, builder.data_path)
+
+
+def _open_builder(
+  name: str, data_dir: str | os.PathLike[str] | None
+) -> "tfds.core.DatasetBuilder":
+  """Finds a data set of tfds by its name there or in the table."""
+  check_can_be_prepared(name)
+  source = DATASETS.get(name)
+  return tfds_builder.open_builder(
+    source.tfds_name if source else name, data_dir
+  )
 
 
 def check_can_be_prepared(name: str) -> None:
@@ -62,16 +75,36 @@ def main(argv: Sequence[str]) -> None:
   """Runs the command."""
   if len(argv) != 2:
     raise app.UsageError(f"Expected one data set, got {list(argv[1:])}.")
+  from tensorflow_datasets.core.download.util import DownloadError
+
   try:
-    check_can_be_prepared(argv[1])
+    builder = _open_builder(argv[1], _DATA_DIR.value)
+    _check_installed(builder)
+    prepare(argv[1], data_dir=_DATA_DIR.value)
   except ValueError as error:
     sys.exit(f"error: {error}")
-  if importlib.util.find_spec("tensorflow") is None:
+  except (OSError, DownloadError) as error:
+    reason = " ".join(str(error).split())
     sys.exit(
-      "Preparing data needs TensorFlow, which is not installed: "
-      "pip install 'decern_jax[prepare]'"
+      f"error: {argv[1]} was not prepared: {type(error).__name__}: {reason}"
     )
-  prepare(argv[1], data_dir=_DATA_DIR.value)
+
+
+def _check_installed(builder: "tfds.core.DatasetBuilder") -> None:
+  """Refuses a preparation whose packages are missing, before any download."""
+  import tensorflow_datasets as tfds
+
+  if tfds_builder.is_prepared(builder):
+    return
+  missing = {"tensorflow": "decern_jax[prepare]"}
+  if isinstance(builder, tfds.core.BeamBasedBuilder):
+    missing["apache_beam"] = "apache_beam"
+  for package, wanted in missing.items():
+    if importlib.util.find_spec(package) is None:
+      raise ValueError(
+        f"Preparing {builder.name} needs the package {package}, which is not"
+        f" installed: pip install {shlex.quote(wanted)}"
+      )
 
 
 if __name__ == "__main__":

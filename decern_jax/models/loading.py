@@ -160,7 +160,10 @@ def _find_weights(
   name: str, spec: ModelSpec, weights: PathLike | None
 ) -> PathLike:
   if weights is not None:
-    return _locate(weights)
+    found = _locate(weights)
+    if not storage.is_remote(found):
+      _check_there(pathlib.Path(found).expanduser(), spec)
+    return found
   if spec.packaged is None:
     raise ValueError(
       "Expected `config.model.weights` to name a local .safetensors file, or "
@@ -181,6 +184,21 @@ def _locate(weights: PathLike) -> PathLike:
   file = hub.parse(os.fspath(weights))
   hub.check_not_pickled(file)
   return hub.fetch(file)
+
+
+def _check_there(file: pathlib.Path, spec: ModelSpec) -> None:
+  """Refuses a file that has yet to be downloaded or converted."""
+  if file.exists():
+    return
+  for suffix in hub.PICKLED_SUFFIXES:
+    if file.with_suffix(suffix).exists():
+      hub.check_not_pickled_file(file.with_suffix(suffix))
+  if spec.origin:
+    raise ValueError(
+      f"Expected a .safetensors file, got {file}: no such file. Download"
+      f" {spec.origin} to its folder; the same command then prints the line"
+      " that converts it."
+    )
 
 
 def _check_remote(weights: str) -> None:

@@ -50,6 +50,8 @@ class ModelSpec:
       The paper trains no MobileNet; its row has the last inverted residual
       block and the last convolution.
     packaged: Name of the weights that ship with the package, or None.
+    origin: Address of the published weights, for a model whose weights are not
+      on the Hugging Face Hub; "" for the others.
   """
 
   module: Callable[..., nn.Module]
@@ -63,6 +65,7 @@ class ModelSpec:
   ignorable: tuple[str, ...] = ()
   published: tuple[str, ...] = ()
   packaged: str | None = None
+  origin: str = ""
 
 
 # Filled by the modules of `decern_jax.models.backbones`.

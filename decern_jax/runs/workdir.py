@@ -58,7 +58,7 @@ def check_free(
   """Checks that a folder is unused, or belongs to the run of these settings.
 
   Args:
-    workdir: The folder; created if it does not exist.
+    workdir: The folder; it need not exist.
     settings: Values that identify the run, as JSON.
     file_name: The file with the settings: `CONFIG_FILE` or `DATA_FILE`.
 
@@ -101,6 +101,7 @@ def claim(
   check_free(workdir, settings, file_name=file_name)
   path = storage.as_path(workdir) / file_name
   if not path.exists():
+    storage.make_folder(path.parent)
     text = json.dumps(settings, indent=2) + "\n"
     storage.write_atomically(path, text.encode())
 
@@ -157,10 +158,15 @@ def _read(path: epath.Path) -> dict[str, Any] | None:
 
 
 def _check_writable(folder: epath.Path) -> None:
-  """Refuses a folder in which no file can be written."""
+  """Refuses a folder in which no file can be written; leaves no new folder."""
+  places = () if storage.is_remote(folder) else (folder, *folder.parents)
+  new = [place for place in places if not place.exists()]
   try:
     storage.check_writable(folder)
   except OSError as error:
     raise ValueError(
       f"Expected a `workdir` that can be written, got {folder}: {error}."
     ) from None
+  with contextlib.suppress(OSError):  # another process may have begun to use it
+    for place in new:
+      place.rmdir()

@@ -108,23 +108,53 @@ class TestCheckCanBePrepared:
       assert bool(source.tfds_name) != bool(source.preparation), name
 
 
+def found_unless(hidden: str):
+  """Stands in for `find_spec`, where all packages but one are installed."""
+  return lambda name, *args: None if name == hidden else object()
+
+
 class TestMain:
+  @pytest.fixture(autouse=True)
+  def parsed(self, tmp_path):
+    with flagsaver.as_parsed(data_dir=str(tmp_path)):
+      yield
+
   @pytest.fixture
   def without_tensorflow(self, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-      importlib.util,
-      "find_spec",
-      lambda name, *args: None if name == "tensorflow" else find(name, *args),
-    )
+    hidden = found_unless("tensorflow")
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
 
   @pytest.mark.usefixtures("without_tensorflow")
   def test_without_tensorflow_says_what_to_install_in_one_line(self):
     with pytest.raises(SystemExit) as exit_:
       prepare.main(["prepare", "caltech_birds2011"])
     assert exit_.value.code == (
-      "Preparing data needs TensorFlow, which is not installed: "
-      "pip install 'decern_jax[prepare]'"
+      "error: Preparing caltech_birds2011 needs the package tensorflow, which"
+      " is not installed: pip install 'decern_jax[prepare]'"
+    )
+
+  @pytest.mark.usefixtures("without_tensorflow")
+  def test_an_unknown_name_needs_no_tensorflow(self):
+    with pytest.raises(SystemExit, match="^error: .* got 'no_such_fruit'"):
+      prepare.main(["prepare", "no_such_fruit"])
+
+  def test_beam_is_missed_before_the_download(self, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+      importlib.util, "find_spec", found_unless("apache_beam")
+    )
+    with pytest.raises(SystemExit, match="needs the package apache_beam.*inst"):
+      prepare.main(["prepare", "bigearthnet"])
+
+  def test_without_a_network_says_so_in_one_line(self, monkeypatch):
+    def fail(self, **unused):
+      raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(TinyFruit, "download_and_prepare", fail, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", found_unless(""))
+    with pytest.raises(SystemExit) as exit_:
+      prepare.main(["prepare", "tiny_fruit"])
+    assert exit_.value.code == (
+      "error: tiny_fruit was not prepared: ConnectionError: no route to host"
     )
 
   @pytest.mark.usefixtures("without_tensorflow")

@@ -356,3 +356,20 @@ class TestCreateRandom:
   def test_rejects_option(self, name, options, message):
     with pytest.raises(ValueError, match=message):
       models.create_random(name, seed=0, **{"image_size": 32, **options})
+
+
+class TestMissingFile:
+  def test_message_says_where_the_weights_are_published(self, tmp_path):
+    expected = r"no such file\. Download https://.*resnet50_pretrain\.pth to"
+    with pytest.raises(ValueError, match=expected):
+      models.create(
+        "resnet50", weights=tmp_path / "dino.safetensors", image_size=32
+      )
+
+  def test_message_converts_the_pickled_file_that_is_there(self, tmp_path):
+    (tmp_path / "dino.pth").touch()
+    expected = r"got .*dino\.pth: pickled.* to .*dino\.safetensors with: python"
+    with pytest.raises(ValueError, match=expected):
+      models.create(
+        "resnet50", weights=tmp_path / "dino.safetensors", image_size=32
+      )

@@ -115,9 +115,10 @@ class TestDefaultPath:
 
 
 class TestCheckFree:
-  def test_writes_nothing(self, tmp_path):
-    check_free(tmp_path / "a", SETTINGS, file_name=CONFIG_FILE)
-    assert not list((tmp_path / "a").iterdir())
+  def test_leaves_no_folder(self, tmp_path):
+    (tmp_path / "runs").mkdir()
+    check_free(tmp_path / "runs/a/b", SETTINGS, file_name=CONFIG_FILE)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "runs"]
 
   def test_accepts_the_run_of_these_settings(self, tmp_path):
     claim(tmp_path, SETTINGS, file_name=CONFIG_FILE)

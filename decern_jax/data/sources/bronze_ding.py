@@ -105,7 +105,9 @@ def _find_root(path: pathlib.Path) -> pathlib.Path:
   """Returns the folder of the tables, and checks what it holds."""
   if not path.is_dir():
     raise ValueError(
-      f"Expected `path` to be the folder of BronzeDing, {path} is no folder."
+      f"Expected `path` to be the folder of BronzeDing, got {path}, not a"
+      " folder. The authors give it on request:"
+      " https://github.com/zhourixin/bronze-Ding. Set `config.dataset.path`."
     )
   root = path / _FOLDER if (path / _FOLDER).is_dir() else path
   missing = [name for name in _TABLES.values() if not (root / name).is_file()]

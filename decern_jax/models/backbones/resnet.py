@@ -208,7 +208,10 @@ class ResNet(nn.Module):
 
 
 def make_spec(
-  *stage_sizes: int, use_bottleneck: bool, width: int = 64
+  *stage_sizes: int,
+  use_bottleneck: bool,
+  width: int = 64,
+  origin: str = "",
 ) -> ModelSpec:
   """Returns the row of a `ResNet` with these attributes.
 
@@ -216,6 +219,7 @@ def make_spec(
     *stage_sizes: Number of blocks of each stage.
     use_bottleneck: Whether the blocks have three convolutions.
     width: Channels of the stem.
+    origin: As in `ModelSpec`.
   """
   expansion = _BOTTLENECK_EXPANSION if use_bottleneck else 1
   stage_dims = tuple(
@@ -230,6 +234,7 @@ def make_spec(
     torch_name=torchvision_name,
     ignorable=IGNORABLE,
     published=(f"layer{len(stage_sizes)}_*",),
+    origin=origin,
   )
 
 
@@ -263,5 +268,15 @@ def _norm(
 
 register("resnet18", make_spec(2, 2, 2, 2, use_bottleneck=False))
 register("resnet34", make_spec(3, 4, 6, 3, use_bottleneck=False))
-register("resnet50", make_spec(3, 4, 6, 3, use_bottleneck=True))
+register(
+  "resnet50",
+  make_spec(
+    *(3, 4, 6, 3),
+    use_bottleneck=True,
+    origin=(
+      "https://dl.fbaipublicfiles.com/dino/dino_resnet50_pretrain/"
+      "dino_resnet50_pretrain.pth"
+    ),
+  ),
+)
 register("resnet101", make_spec(3, 4, 23, 3, use_bottleneck=True))

@@ -115,7 +115,9 @@ class TestLoadBronzeDing:
       load(release, num_classes=5)
 
   def test_rejects_missing_folder(self, tmp_path):
-    with pytest.raises(ValueError, match="`path` .*nowhere is no folder"):
+    with pytest.raises(
+      ValueError, match="`path` .*nowhere, not a folder.*bronze-Ding"
+    ):
       load(tmp_path / "nowhere")
 
   @each("name", ["delete_png", "train.xlsx", "test.xlsx"])
