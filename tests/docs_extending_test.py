@@ -73,7 +73,7 @@ def test_source_opens_the_file(tmp_path):
   file = tmp_path / "cells.npz"
   np.savez(file, class_names=np.array(["a", "b"]), **arrays)
   options = sources.Options(num_workers=1, path=file)
-  dataset = sources.load("array_file", options)
+  dataset = sources.load("numpy_file", options)
   assert dataset.class_names == ("a", "b")
   np.testing.assert_array_equal(dataset.train.read(3), images[3])
   assert dataset.train.labels.tolist() == [0, 1, 1, 0]

@@ -1,14 +1,23 @@
-"""Tests that the README is true."""
+"""Tests that the README and the pages in docs/ are true."""
 
 import re
 
-from configs import common
+from configs import common, pretrain_common
 from tests import tiny
 from tests.table import each
 
 PAGES = [tiny.ROOT / "README.md", *sorted((tiny.ROOT / "docs").glob("*.md"))]
 README = (tiny.ROOT / "README.md").read_text()
-FIELDS = dict(tiny.leaves(common.get_config().to_dict()))
+FIELDS = {
+  name
+  for config in (common.get_config(), pretrain_common.get_config())
+  for name, _ in tiny.leaves(config.to_dict())
+}
+FLAGS = {
+  name
+  for module in (tiny.ROOT / "decern_jax" / "cli").glob("*.py")
+  for name in re.findall(r'DEFINE_\w+\(\s*"(\w+)"', module.read_text())
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -27,23 +36,41 @@ class TestReadme:
     assert len(set(names["selected"].tolist())) == 20
     assert names["scores"].shape == (950,)
 
-  def test_flags_are_fields_of_the_configuration(self):
-    flags = re.findall(r"--config\.([\w.]+)", README)
-    assert len(flags) > 5
-    assert set(flags) <= set(FIELDS)
-
-  def test_modules_of_commands_exist(self):
-    modules = set(re.findall(r"-m ((?:decern_jax|benchmarks)\.\w+)", README))
-    assert len(modules) > 4
-    for module in modules:
-      path = tiny.ROOT / module.replace(".", "/")
-      files = (path.with_suffix(".py"), path / "__main__.py")
-      assert any(file.is_file() for file in files), module
-
   def test_commands_begin_with_the_main_job_and_the_tests(self):
     first, second = blocks("sh")[0].strip().splitlines()
     assert first.endswith("-m decern_jax.main --config=configs/quickstart.py")
     assert second.endswith("-m pytest")
+
+
+class TestPages:
+  @each("page", PAGES)
+  def test_fields_of_configurations_exist(self, page):
+    found = re.findall(r"--(?:config|pretrain)\.([\w.]*\w)", page.read_text())
+    assert set(found) - FIELDS == set()
+    assert found or page.name != "README.md"
+
+  @each("page", PAGES)
+  def test_modules_and_flags_of_commands_exist(self, page):
+    text = page.read_text().replace("\\\n", " ")
+    commands = re.findall(
+      r"python -m ((?:decern_jax|benchmarks)\.\w+)([^\n`]*)", text
+    )
+    assert commands or page.name != "README.md"
+    for module, rest in commands:
+      path = tiny.ROOT / module.replace(".", "/")
+      files = (path.with_suffix(".py"), path / "__main__.py")
+      assert any(file.is_file() for file in files), module
+      if module.startswith("decern_jax"):
+        flags = re.findall(r" --(?:no)?(\w+)(?![\w.])", rest)
+        assert set(flags) - FLAGS - {"config", "pretrain"} == set(), rest
+
+  def test_tests_of_the_faults_exist(self):
+    page = (tiny.ROOT / "docs" / "faults.md").read_text()
+    found = re.findall(r"(tests/\S+\.py) -k (\w+)", page)
+    assert len(found) > 5
+    for file, name in found:
+      text = (tiny.ROOT / file).read_text()
+      assert re.search(rf"(class|def) \w*{name}", text), (file, name)
 
   @each("page", PAGES)
   def test_links_and_files_are_there(self, page):
