@@ -44,256 +44,187 @@ class Mutant(NamedTuple):
   tests: tuple[str, ...]
 
 
-MUTANTS = (
-  Mutant(
-    "ops/block.py",
-    "(rows >= begin) & (rows < num_rows)",
-    "(rows >= begin) & (rows <= num_rows)",
-    ("ops/block_test.py",),
-  ),
-  Mutant(
-    "ops/block.py",
-    "(num_rows + size - 1) // size",
-    "num_rows // size",
-    ("ops/block_test.py",),
-  ),
-  Mutant(
-    "strategies/decern.py",
-    "gamma * near - (1.0 - gamma) * far",
-    "gamma * near + (1.0 - gamma) * far",
-    ("strategies/decern_test.py",),
-  ),
-  Mutant(
-    "ops/discrepancy.py",
-    "confusion = power(entropy, 1.0 - d)",
-    "confusion = power(entropy, d)",
-    ("ops/discrepancy_test.py",),
-  ),
-  Mutant(
-    "ops/discrepancy.py",
-    "share = share + jnp.where(fresh, _block_scores(block, tile), 0.0)",
-    "share = share + _block_scores(block, tile)",
-    ("ops/discrepancy_test.py",),
-  ),
-  Mutant(
-    "ops/kmeans.py",
-    "(step < max_steps) & changed",
-    "(step <= max_steps) & changed",
-    ("ops/kmeans_test.py",),
-  ),
-  Mutant(
-    "ops/multilabel_metrics.py",
-    "hits = np.sum(predicted & labels, axis=0)",
-    "hits = np.sum(predicted & labels, axis=1)",
-    ("ops/multilabel_metrics_test.py",),
-  ),
-  Mutant(
-    "strategies/decern.py",
-    "return mean + gamma * std * skewness",
-    "return mean - gamma * std * skewness",
-    ("strategies/decern_test.py",),
-  ),
-  Mutant(
-    "distributed/collective.py",
-    "indices = indices + row_offset(len(values), axis_name)",
-    "indices = indices + 0",
-    ("distributed/collective_test.py",),
-  ),
-  Mutant(
-    "distributed/collective.py",
-    "mine = (local >= 0) & (local < len(rows))",
-    "mine = local < len(rows)",
-    ("distributed/collective_test.py",),
-  ),
-  Mutant(
-    "strategies/pick.py",
-    "ranking = jnp.where(candidates, scores, -jnp.inf)",
-    "ranking = scores",
-    ("strategies/pick_test.py",),
-  ),
-  Mutant(
-    "strategies/typiclust.py",
-    "squares = jnp.where(is_other & is_near & fresh[None], squares, jnp.inf)",
-    "squares = jnp.where(is_near & fresh[None], squares, jnp.inf)",
-    ("strategies/typiclust_test.py",),
-  ),
-  Mutant(
-    "strategies/badge.py",
-    "norms = jnp.where(candidates, norms, 0.0)",
-    "norms = norms + 0.0",
-    ("strategies/badge_test.py", "strategies/contract_test.py"),
-  ),
-  Mutant(
-    "training/evaluation.py",
-    "correct = valid & (jnp.argmax",
-    "correct = (jnp.argmax",
-    ("training/evaluation_test.py",),
-  ),
-  Mutant(
-    "training/recipe.py",
-    "rise(times + 1.0 if by_step else times)",
-    "rise(times)",
-    ("training/recipe_test.py",),
-  ),
-  Mutant(
-    "training/recipe.py",
-    "lambda leaf: leaf.ndim > 1, params",
-    "lambda leaf: leaf.ndim > 0, params",
-    ("training/recipe_test.py",),
-  ),
-  Mutant(
-    "pretraining/loop.py",
-    "learning_rates(recipe, state.step - 1, by_step=True)",
-    "learning_rates(recipe, state.step, by_step=True)",
-    ("pretraining/loop_test.py",),
-  ),
-  Mutant(
-    "pretraining/objectives.py",
-    "jnp.where(itself, -jnp.inf, queries",
-    "jnp.where(itself, 0.0, queries",
-    ("pretraining/objectives_test.py",),
-  ),
-  Mutant(
-    "models/backbones/vit.py",
-    "norm(tokens[:, 1 + self.num_registers :])",
-    "norm(tokens[:, 2 + self.num_registers :])",
-    ("models/backbones/vit_test.py",),
-  ),
-  Mutant(
-    "runs/round.py",
-    "is_last = round_num == task.num_rounds - 1",
-    "is_last = round_num == task.num_rounds",
-    ("runs/round_test.py",),
-  ),
-  Mutant(
-    "runs/round.py",
-    'return candidates | state.labeled if "labels" in needs else candidates',
-    "return candidates",
-    ("runs/round_test.py",),
-  ),
-  Mutant(
-    "runs/round.py",
-    "previous = learner.fit(state.before())",
-    "previous = learner.fit(state)",
-    ("runs/round_test.py",),
-  ),
-  Mutant(
-    "runs/driver.py",
-    "manager, experiment.init(), max_step=len(found)",
-    "manager, experiment.init(), max_step=len(found) + 1",
-    ("runs/driver_test.py",),
-  ),
-  Mutant(
-    "runs/experiment.py",
-    '"is_multi_label": dataset.train.labels.ndim > 1,',
-    '"is_multi_label": False,',
-    ("runs/experiment_test.py",),
-  ),
-  Mutant(
-    "io/storage.py",
-    "held = filelock.FileLock(path).acquire(blocking=False)",
-    "held = contextlib.nullcontext()",
-    ("io/storage_test.py",),
-  ),
-  Mutant(
-    "io/storage.py",
-    'raise OSError(f"{path}: {type(error).__name__}: {message}") from error',
-    "del message",
+# For each file, from `decern_jax/` on: what is changed, and what replaces it.
+CHANGES = {
+  "ops/block.py": (
     (
-      "io/storage_test.py",
-      "io/cloud_storage_test.py",
+      "(rows >= begin) & (rows < num_rows)",
+      "(rows >= begin) & (rows <= num_rows)",
+    ),
+    ("(num_rows + size - 1) // size", "num_rows // size"),
+  ),
+  "strategies/decern.py": (
+    (
+      "gamma * near - (1.0 - gamma) * far",
+      "gamma * near + (1.0 - gamma) * far",
+    ),
+    (
+      "return mean + gamma * std * skewness",
+      "return mean - gamma * std * skewness",
     ),
   ),
-  Mutant(
-    "data/augmentation.py",
-    "0 < box_width <= width and",
-    "0 < box_width < width and",
-    ("data/augmentation_test.py",),
+  "ops/discrepancy.py": (
+    ("confusion = power(entropy, 1.0 - d)", "confusion = power(entropy, d)"),
+    (
+      "share = share + jnp.where(fresh, _block_scores(block, tile), 0.0)",
+      "share = share + _block_scores(block, tile)",
+    ),
   ),
-  Mutant(
-    "data/imbalance.py",
-    "return np.maximum(targets.astype(np.int64), 1)",
-    "return targets.astype(np.int64)",
-    ("data/imbalance_test.py",),
+  "ops/kmeans.py": (
+    ("(step < max_steps) & changed", "(step <= max_steps) & changed"),
   ),
-  Mutant(
-    "annotation/images.py",
-    "if len(now) > len(ids):",
-    "if len(now) >= len(ids):",
-    ("annotation/images_test.py",),
+  "ops/multilabel_metrics.py": (
+    (
+      "hits = np.sum(predicted & labels, axis=0)",
+      "hits = np.sum(predicted & labels, axis=1)",
+    ),
   ),
-  Mutant(
-    "annotation/inbox.py",
-    "if rules.accept(answer) and answer not in seen:",
-    "if rules.accept(answer):",
-    ("annotation/inbox_test.py",),
+  "distributed/collective.py": (
+    (
+      "indices = indices + row_offset(len(values), axis_name)",
+      "indices = indices + 0",
+    ),
+    ("mine = (local >= 0) & (local < len(rows))", "mine = local < len(rows)"),
   ),
-  Mutant(
-    "annotation/query.py",
-    "  _check_type(query.num_answers, int)\n",
-    "",
-    ("annotation/query_test.py",),
+  "strategies/pick.py": (
+    ("ranking = jnp.where(candidates, scores, -jnp.inf)", "ranking = scores"),
   ),
-  Mutant(
-    "annotation/quality/agreement.py",
-    "if len(said) > 1\n",
-    "if len(said) > 0\n",
-    ("annotation/quality/agreement_test.py",),
+  "strategies/typiclust.py": (
+    (
+      "squares = jnp.where(is_other & is_near & fresh[None], squares, jnp.inf)",
+      "squares = jnp.where(is_near & fresh[None], squares, jnp.inf)",
+    ),
   ),
-  Mutant(
-    "cli/config_flag.py",
-    "  storage.check_reachable(name)\n",
-    "",
-    ("cli/main_flags_test.py", "cli/bad_input_test.py"),
+  "strategies/badge.py": (
+    ("norms = jnp.where(candidates, norms, 0.0)", "norms = norms + 0.0"),
   ),
-  Mutant(
-    "report/statistics.py",
-    "factors = len(p_values) - np.arange(len(p_values))",
-    "factors = len(p_values) - 1 - np.arange(len(p_values))",
-    ("report/statistics_test.py",),
+  "training/evaluation.py": (
+    ("correct = valid & (jnp.argmax", "correct = (jnp.argmax"),
   ),
-  Mutant(
-    "report/statistics.py",
-    "return np.round(np.asarray(differences, float), _DECIMALS)",
-    "return np.asarray(differences, float)",
-    ("report/statistics_test.py",),
+  "training/recipe.py": (
+    ("rise(times + 1.0 if by_step else times)", "rise(times)"),
+    (
+      "lambda leaf: leaf.ndim > 1, params",
+      "lambda leaf: leaf.ndim > 0, params",
+    ),
   ),
-  Mutant(
-    "report/statistics.py",
-    "np.flatnonzero(values >= target)",
-    "np.flatnonzero(values > target)",
-    ("report/statistics_test.py",),
+  "pretraining/loop.py": (
+    (
+      "learning_rates(recipe, state.step - 1, by_step=True)",
+      "learning_rates(recipe, state.step, by_step=True)",
+    ),
   ),
-  Mutant(
-    "report/comparison.py",
-    'left, right = f"{name}[{start}:]", left[start:], right[start:]',
-    'left, right = f"{name}[{start}:]", left[start:], right',
-    ("report/comparison_test.py",),
+  "pretraining/objectives.py": (
+    ("jnp.where(itself, -jnp.inf, queries", "jnp.where(itself, 0.0, queries"),
   ),
-  Mutant(
-    "report/comparison.py",
-    "  own |= {STRATEGY, SEED}\n",
-    "  own |= {STRATEGY, SEED, NUM_ROUNDS}\n",
-    ("report/comparison_test.py",),
+  "models/backbones/vit.py": (
+    (
+      "norm(tokens[:, 1 + self.num_registers :])",
+      "norm(tokens[:, 2 + self.num_registers :])",
+    ),
   ),
-  Mutant(
-    "report/summary.py",
-    'if stage != SELECTION or record["selected"]:',
-    "if True:",
-    ("report/summary_test.py",),
+  "runs/round.py": (
+    (
+      "is_last = round_num == task.num_rounds - 1",
+      "is_last = round_num == task.num_rounds",
+    ),
+    (
+      'return candidates | state.labeled if "labels" in needs else candidates',
+      "return candidates",
+    ),
+    ("previous = learner.fit(state.before())", "previous = learner.fit(state)"),
   ),
-  Mutant(
-    "report/figures.py",
-    "order = np.argsort(-np.array(",
-    "order = np.argsort(np.array(",
-    ("report/figures_test.py",),
+  "runs/driver.py": (
+    (
+      "manager, experiment.init(), max_step=len(found)",
+      "manager, experiment.init(), max_step=len(found) + 1",
+    ),
   ),
-  Mutant(
-    "report/page.py",
-    "return UNKNOWN if value is None else",
-    "return UNKNOWN if not value else",
-    ("report/page_test.py",),
+  "runs/experiment.py": (
+    (
+      '"is_multi_label": dataset.train.labels.ndim > 1,',
+      '"is_multi_label": False,',
+    ),
   ),
+  "io/storage.py": (
+    (
+      "held = filelock.FileLock(path).acquire(blocking=False)",
+      "held = contextlib.nullcontext()",
+    ),
+    (
+      'raise OSError(f"{path}: {type(error).__name__}: {message}") from error',
+      "del message",
+    ),
+  ),
+  "data/augmentation.py": (
+    ("0 < box_width <= width and", "0 < box_width < width and"),
+  ),
+  "data/imbalance.py": (
+    (
+      "return np.maximum(targets.astype(np.int64), 1)",
+      "return targets.astype(np.int64)",
+    ),
+  ),
+  "annotation/images.py": (
+    ("if len(now) > len(ids):", "if len(now) >= len(ids):"),
+  ),
+  "annotation/inbox.py": (
+    (
+      "if rules.accept(answer) and answer not in seen:",
+      "if rules.accept(answer):",
+    ),
+  ),
+  "annotation/query.py": (("  _check_type(query.num_answers, int)\n", ""),),
+  "annotation/quality/agreement.py": (
+    ("if len(said) > 1\n", "if len(said) > 0\n"),
+  ),
+  "cli/config_flag.py": (("  storage.check_reachable(name)\n", ""),),
+  "report/statistics.py": (
+    (
+      "factors = len(p_values) - np.arange(len(p_values))",
+      "factors = len(p_values) - 1 - np.arange(len(p_values))",
+    ),
+    (
+      "return np.round(np.asarray(differences, float), _DECIMALS)",
+      "return np.asarray(differences, float)",
+    ),
+    ("np.flatnonzero(values >= target)", "np.flatnonzero(values > target)"),
+  ),
+  "report/comparison.py": (
+    (
+      'left, right = f"{name}[{start}:]", left[start:], right[start:]',
+      'left, right = f"{name}[{start}:]", left[start:], right',
+    ),
+    ("  own |= {STRATEGY, SEED}\n", "  own |= {STRATEGY, SEED, NUM_ROUNDS}\n"),
+  ),
+  "report/summary.py": (
+    ('if stage != SELECTION or record["selected"]:', "if True:"),
+  ),
+  "report/figures.py": (
+    ("order = np.argsort(-np.array(", "order = np.argsort(np.array("),
+  ),
+  "report/page.py": (
+    (
+      "return UNKNOWN if value is None else",
+      "return UNKNOWN if not value else",
+    ),
+  ),
+}
+
+# The tests of a file are those of its name, or these.
+TESTS = {
+  "strategies/badge.py": (
+    "strategies/badge_test.py",
+    "strategies/contract_test.py",
+  ),
+  "io/storage.py": ("io/storage_test.py",),
+  "cli/config_flag.py": ("cli/main_flags_test.py", "cli/bad_input_test.py"),
+}
+
+MUTANTS = tuple(
+  Mutant(file, old, new, TESTS.get(file, (file.replace(".py", "_test.py"),)))
+  for file, changes in CHANGES.items()
+  for old, new in changes
 )
 
 

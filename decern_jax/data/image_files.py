@@ -15,16 +15,7 @@ from decern_jax.data.decoding import decode_image
 from decern_jax.data.pipeline import map_ordered
 from decern_jax.io import storage
 
-EXTENSIONS = (
-  ".bmp",
-  ".gif",
-  ".jpeg",
-  ".jpg",
-  ".png",
-  ".tif",
-  ".tiff",
-  ".webp",
-)
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in any case."""
 
 # Files per thread that are queued for checking.

@@ -146,9 +146,7 @@ def load(name: str, options: Options) -> Dataset:
     )
   return source.load(
     dataclasses.replace(
-      options,
-      path=options.path or None,
-      split_file=options.split_file or None,
+      options, path=options.path or None, split_file=options.split_file or None
     )
   )
 

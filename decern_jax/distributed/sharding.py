@@ -98,10 +98,7 @@ def make_local_mesh(mesh: Mesh) -> Mesh:
 def make_mesh_of(devices: list[Any]) -> Mesh:
   """Returns a mesh of given devices, with the single axis `pool`."""
   return jax.make_mesh(
-    (len(devices),),
-    (POOL_AXIS,),
-    devices=devices,
-    axis_types=(AxisType.Auto,),
+    (len(devices),), (POOL_AXIS,), devices=devices, axis_types=(AxisType.Auto,)
   )
 
 
@@ -127,9 +124,7 @@ def place_pool(array: np.ndarray, mesh: Mesh) -> jax.Array:
 
 
 def place_rows(
-  read: Callable[[int, int], np.ndarray],
-  shape: tuple[int, ...],
-  mesh: Mesh,
+  read: Callable[[int, int], np.ndarray], shape: tuple[int, ...], mesh: Mesh
 ) -> jax.Array:
   """Splits rows over the mesh. Each process reads only its own rows.
 
@@ -450,10 +445,7 @@ class ShardedFunction(Generic[R]):
 
 
 def shard_rows(
-  *,
-  rows: Sequence[str],
-  out: Any = WHOLE,
-  static_argnames: Sequence[str] = (),
+  *, rows: Sequence[str], out: Any = WHOLE, static_argnames: Sequence[str] = ()
 ) -> Callable[[Callable[..., R]], ShardedFunction[R]]:
   """Makes a function of a pool run where the rows of the pool are.
 

@@ -21,9 +21,7 @@ _State = TypeVar("_State")
 
 
 @contextlib.contextmanager
-def open_manager(
-  directory: epath.PathLike,
-) -> Iterator[ocp.CheckpointManager]:
+def open_manager(directory: epath.PathLike) -> Iterator[ocp.CheckpointManager]:
   """Opens a directory of checkpoints; waits for pending saves on exit.
 
   Args:

@@ -255,9 +255,7 @@ def _namings(spec: ModelSpec) -> list[pretrained.TensorName | None]:
 
 
 def _head_template(
-  tensors: pretrained.Tensors,
-  naming: pretrained.TensorName | None,
-  dim: int,
+  tensors: pretrained.Tensors, naming: pretrained.TensorName | None, dim: int
 ) -> dict[str, Any]:
   """Returns the shapes of the classifier in a file, {} without one."""
   name_of = naming or pretrained.own_name

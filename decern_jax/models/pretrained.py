@@ -176,9 +176,7 @@ def _join(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _entry(
-  path: tuple[str, ...],
-  shape: tuple[int, ...],
-  torch_name: TensorName | None,
+  path: tuple[str, ...], shape: tuple[int, ...], torch_name: TensorName | None
 ) -> _Entry:
   axes = tuple(range(len(shape)))
   if torch_name and path[-1] == "kernel":
@@ -191,9 +189,7 @@ def _entry(
 
 
 def _check_tensors(
-  tensors: Tensors,
-  shapes: Mapping[str, tuple[int, ...]],
-  source: str,
+  tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], source: str
 ) -> None:
   misshaped = [
     f"{name} (expected float{list(shape)}, "

@@ -14,12 +14,7 @@ from decern_jax.distributed.collective import (
   varying,
 )
 from decern_jax.distributed.rows import HostRows, Rows, in_order
-from decern_jax.distributed.sharding import (
-  SPLIT,
-  WHOLE,
-  block_rows,
-  shard_rows,
-)
+from decern_jax.distributed.sharding import SPLIT, WHOLE, block_rows, shard_rows
 from decern_jax.io.validation import (
   as_float32,
   check_integer,

@@ -17,12 +17,7 @@ from decern_jax.distributed.collective import (
   varying,
 )
 from decern_jax.distributed.rows import Rows
-from decern_jax.ops.block import (
-  fold_blocks,
-  pairwise_sum,
-  rows_at,
-  set_rows_at,
-)
+from decern_jax.ops.block import fold_blocks, pairwise_sum, rows_at, set_rows_at
 
 # Children of a node in the tree that rows are drawn with, and the bits of their
 # weights. The sum over the children of a node fits into 32 bits.

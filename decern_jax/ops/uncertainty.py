@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def entropy(
-  probs: Float[Array, "*batch classes"],
-) -> Float[Array, "*batch"]:
+def entropy(probs: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
   """Returns the entropy -sum p log p, in nats; 0 log 0 counts as 0.
 
   Returns:
@@ -23,9 +21,7 @@ def entropy(
   return jnp.sum(jax.scipy.special.entr(probs), axis=-1)
 
 
-def margin(
-  probs: Float[Array, "*batch classes"],
-) -> Float[Array, "*batch"]:
+def margin(probs: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
   """Returns the difference of the two largest probabilities.
 
   Args:

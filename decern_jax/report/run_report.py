@@ -63,9 +63,7 @@ def scalars(record: Record) -> list[Scalar]:
 
 
 @contextlib.contextmanager
-def open_writer(
-  workdir: epath.PathLike,
-) -> Iterator[Callable[[Record], None]]:
+def open_writer(workdir: epath.PathLike) -> Iterator[Callable[[Record], None]]:
   """Opens a new file of TensorBoard events for a run.
 
   All events of the run are written again, so that a run that was killed and

@@ -233,10 +233,7 @@ def _is_frozen(settings: dict[str, Any]) -> bool:
 
 
 def _summarize_strategy(
-  runs: Comparison,
-  name: str,
-  areas: dict[int, float],
-  penalty: float | None,
+  runs: Comparison, name: str, areas: dict[int, float], penalty: float | None
 ) -> StrategyResult:
   """Returns the results of one strategy."""
   of_strategy = runs.runs[name]

@@ -18,12 +18,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from decern_jax import models
-from decern_jax.data import (
-  augmentation,
-  imbalance,
-  sources,
-  transforms,
-)
+from decern_jax.data import augmentation, imbalance, sources, transforms
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.label_table import Columns
 from decern_jax.distributed import processes
@@ -99,9 +94,7 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
   num_workers = count_workers(config.system.num_workers)
   if dataset is None:
     dataset = load_dataset(
-      config.dataset,
-      num_workers=num_workers,
-      cache_dir=config.system.cache_dir,
+      config.dataset, num_workers=num_workers, cache_dir=config.system.cache_dir
     )
   # Called early, so that errors are raised before the slow embedding.
   bind_strategy(
@@ -603,9 +596,7 @@ def _make_embed(
     )
 
   def embed(
-    variables: Any,
-    wanted: np.ndarray,
-    params: Any = None,
+    variables: Any, wanted: np.ndarray, params: Any = None
   ) -> dict[str, learner.PlacedSplit]:
     if assets.splits is not None:
       return learner.with_predictions(assets.splits, module, params)

@@ -74,10 +74,7 @@ def run(
   )
   for seed, folder in folders.items():
     check_free = functools.partial(
-      workdir.check_free,
-      folder,
-      settings[seed],
-      file_name=workdir.CONFIG_FILE,
+      workdir.check_free, folder, settings[seed], file_name=workdir.CONFIG_FILE
     )
     processes.on_process_zero(check_free)
   for seed, folder in folders.items():

@@ -73,12 +73,7 @@ def make_config(folder, **changes):
 def list_programs(config, *, num_devices: int = 8):
   mesh = topology.make_mesh(f"cpu:{num_devices}")
   setting = run_setting.make_setting(
-    config,
-    mesh,
-    device_memory=None,
-    num_train=36,
-    num_test=20,
-    num_classes=4,
+    config, mesh, device_memory=None, num_train=36, num_test=20, num_classes=4
   )
   return round_programs.list_programs(setting)
 
@@ -186,9 +181,7 @@ class TestListPrograms:
   )
   def test_tells_of_a_batch_that_is_not_split(self, folder, batch_size, note):
     config = make_config(
-      folder,
-      train__scope="all",
-      train__batch_size=batch_size,
+      folder, train__scope="all", train__batch_size=batch_size
     )
     step = list_programs(config)[0]
     assert step.note.startswith(note)

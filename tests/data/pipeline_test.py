@@ -210,11 +210,7 @@ class TestImageBatches:
   def test_rejects_indices_that_are_no_vector_of_integers(self, indices):
     with pytest.raises(ValueError, match=rf"got {indices.dtype} \[2"):
       image_batches(
-        make_split(3),
-        identity,
-        batch_size=2,
-        num_workers=2,
-        indices=indices,
+        make_split(3), identity, batch_size=2, num_workers=2, indices=indices
       )
 
 

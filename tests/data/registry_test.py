@@ -144,9 +144,7 @@ class TestLoad:
     rows = {"train": [("a", 1), ("b", 2)], "test": [("c", 2)]}
     bronze.write_release(tmp_path / "data", rows)
     dataset = load(
-      "bronze_ding",
-      path=tmp_path / "data",
-      cache_dir=tmp_path / "cache",
+      "bronze_ding", path=tmp_path / "data", cache_dir=tmp_path / "cache"
     )
     assert dataset.train.labels.tolist() == [0, 1]
     assert len(list((tmp_path / "cache").iterdir())) == 1

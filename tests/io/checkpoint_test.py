@@ -277,8 +277,7 @@ class TestRestoreLatest:
       with checkpoint.open_manager(saved) as manager:
         try:
           found: Any = manager.restore(
-            3,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(template)),
+            3, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))
           )
         except Exception:  # noqa: BLE001 (this byte is one that Orbax minds)
           continue

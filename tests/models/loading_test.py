@@ -150,12 +150,7 @@ class TestCreate:
   @each(
     "name, naming, ignored, has_head",
     [
-      (
-        "tiny_resnet",
-        "torch_name",
-        ["layer1.0.bn1.num_batches_tracked"],
-        True,
-      ),
+      ("tiny_resnet", "torch_name", ["layer1.0.bn1.num_batches_tracked"], True),
       ("tiny_vit", "torch_name", ["head.weight", "head.bias"], False),
       (
         "tiny_vit",
@@ -164,12 +159,7 @@ class TestCreate:
         False,
       ),
       ("tiny_dinov2_reg", "torch_name", ["mask_token"], False),
-      (
-        "tiny_dinov2",
-        "hugging_face_name",
-        ["embeddings.mask_token"],
-        False,
-      ),
+      ("tiny_dinov2", "hugging_face_name", ["embeddings.mask_token"], False),
     ],
   )
   def test_ignorable_tensors_change_nothing(
@@ -217,10 +207,7 @@ class TestCreate:
     assert create(write(tensors, "copy.file")).fingerprint == first
     assert create(write(changed)).fingerprint != first
     brain = loading.create(
-      "tiny_mobilenet",
-      weights=write(tensors),
-      image_size=32,
-      dtype="bfloat16",
+      "tiny_mobilenet", weights=write(tensors), image_size=32, dtype="bfloat16"
     )
     assert brain.fingerprint != first
     jax.tree.map(

@@ -35,9 +35,7 @@ def _taps(padded, kernel, sizes, stride):
   groups = padded.shape[-1] // group_size
   for i, j in np.ndindex(rows, columns):
     at = np.s_[
-      :,
-      i : i + stride * sizes[0] : stride,
-      j : j + stride * sizes[1] : stride,
+      :, i : i + stride * sizes[0] : stride, j : j + stride * sizes[1] : stride
     ]
     pixels = padded[at]
     yield (

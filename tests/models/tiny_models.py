@@ -46,10 +46,7 @@ MODULES = {
 def _row(like: str, module, dim: int, stage_dims: tuple[int, ...]):
   """A row of the table: a tiny network in place of a published one."""
   return dataclasses.replace(
-    registry.MODELS[like],
-    module=module.clone,
-    dim=dim,
-    stage_dims=stage_dims,
+    registry.MODELS[like], module=module.clone, dim=dim, stage_dims=stage_dims
   )
 
 

@@ -91,10 +91,7 @@ class TestDiscrepancyConfusion:
     expected = oracle.discrepancy_confusion(PROBLEMS[name])
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
-  @each(
-    "dim, classes, bins",
-    [(7, 2, (9, 4)), (333, 17, (100, 10))],
-  )
+  @each("dim, classes, bins", [(7, 2, (9, 4)), (333, 17, (100, 10))])
   def test_matches_with_other_shapes_and_bins(self, dim, classes, bins):
     problem = oracle.make_problem(dim=dim, classes=classes)
     options = dict(zip(("num_bins", "num_top_bins"), bins, strict=True))
@@ -125,10 +122,7 @@ class TestDiscrepancyConfusion:
     assert np.isfinite(scores).all()
     assert (scores >= 0.0).all()
 
-  @each(
-    "block_size, tile_size, chunk_rows",
-    [(7, 2, 4096), (16, 3, 11)],
-  )
+  @each("block_size, tile_size, chunk_rows", [(7, 2, 4096), (16, 3, 11)])
   def test_is_independent_of_blocks_tiles_and_chunks(
     self, block_size, tile_size, chunk_rows
   ):

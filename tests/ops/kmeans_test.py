@@ -43,13 +43,7 @@ def jitted_from_centers(
 
 
 def cluster_from(
-  centers,
-  points,
-  weights,
-  *,
-  num_points=ROWS,
-  max_steps=300,
-  tolerance=1e-4,
+  centers, points, weights, *, num_points=ROWS, max_steps=300, tolerance=1e-4
 ) -> Clusters:
   return jitted_from_centers(
     points, weights, oracle.float32(centers), num_points, max_steps, tolerance

@@ -105,8 +105,7 @@ class TestGreedyCenters:
     points = rng.normal(size=(50, 4)).astype(np.float32)
     weights = rng.uniform(0.1, 2.0, size=50).astype(np.float32)
     np.testing.assert_array_equal(
-      greedy_centers(points, weights, 9),
-      naive_centers(points, weights, 9),
+      greedy_centers(points, weights, 9), naive_centers(points, weights, 9)
     )
 
   def test_takes_one_point_of_each_distant_group(self):

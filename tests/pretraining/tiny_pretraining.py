@@ -67,10 +67,7 @@ def make_network(objective: str, use_norm: bool = True) -> Network:
 
 
 def create(
-  objective: str,
-  use_norm: bool = True,
-  *,
-  num_devices: int = 1,
+  objective: str, use_norm: bool = True, *, num_devices: int = 1
 ) -> step.PretrainState:
   state = step.create(
     jax.random.key(SEED),

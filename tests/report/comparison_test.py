@@ -149,10 +149,7 @@ class TestComparison:
 
 @pytest.fixture
 def three(tmp_path):
-  curves = {
-    "random": {1: (0.3, 0.5), 2: (0.2, 0.4)},
-    "margin": {1: (0.3, 0.6)},
-  }
+  curves = {"random": {1: (0.3, 0.5), 2: (0.2, 0.4)}, "margin": {1: (0.3, 0.6)}}
   return made_up.write_runs(tmp_path / "runs", curves)
 
 

@@ -295,12 +295,7 @@ class TestPenaltyHeatmap:
   def test_writes_shares_and_leaves_the_diagonal_empty(self, png, drawn):
     axes = self.draw(png, drawn)
     written = {text.get_position(): text.get_text() for text in axes.texts}
-    assert written == {
-      (1, 0): "0.88",
-      (0, 1): "–",
-      (0, 2): "–",
-      (1, 2): "0.44",
-    }
+    assert written == {(1, 0): "0.88", (0, 1): "–", (0, 2): "–", (1, 2): "0.44"}
 
 
 class TestClassHistogram:

@@ -150,10 +150,7 @@ class TestLoad:
       # Features have length 1 or so and any sign: near 0 an entry has few
       # digits.
       np.testing.assert_allclose(
-        train_features(assets)[position],
-        expected,
-        rtol=1e-4,
-        atol=1e-5,
+        train_features(assets)[position], expected, rtol=1e-4, atol=1e-5
       )
 
   def test_uses_the_devices_asked_for(

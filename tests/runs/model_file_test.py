@@ -120,9 +120,7 @@ class TestSave:
   def test_training_changes_what_its_scope_says(self, finished, make_config):
     workdir, _ = finished
     before = models.create(
-      MODEL,
-      weights=make_config().model.weights,
-      image_size=tiny.SIZE,
+      MODEL, weights=make_config().model.weights, image_size=tiny.SIZE
     ).variables
     leaves = jax.tree.leaves(
       jax.tree.map(

@@ -159,7 +159,7 @@ class TestRunRound:
         *("selected", "scores", "seconds"),
       }
       assert set(record["test"]) == {
-        *("accuracy", "balanced_accuracy", "class_accuracy", "loss"),
+        *("accuracy", "balanced_accuracy", "class_accuracy", "loss")
       }
       assert len(record["test"]["class_accuracy"]) == tasks.NUM_CLASSES
       assert record["test"]["loss"] > 0
@@ -392,10 +392,7 @@ class TestCandidates:
   def test_are_all_that_a_strategy_selects_from(
     self, few, parts, states, strategy
   ):
-    tight, state = (
-      replace(few, num_candidates=BUDGET + 1),
-      states[1],
-    )
+    tight, state = (replace(few, num_candidates=BUDGET + 1), states[1])
     candidates = self.draw(tight, parts, state)
     after, record = tasks.make_advance(tight, parts, strategy)(state)
     selected = np.asarray(after.labeled_at) == 2

@@ -43,10 +43,7 @@ _LABEL_STUDIO_COLUMN = "annotation_id"
 _MAX_CELL_LINES = 100
 
 # Spreadsheets save UTF-8 or, marked by these bytes, UTF-16.
-_ENCODINGS = {
-  codecs.BOM_UTF16_LE: "utf-16",
-  codecs.BOM_UTF16_BE: "utf-16",
-}
+_ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 class _Header(NamedTuple):

@@ -323,9 +323,7 @@ def _annotators(answers: Sequence[Answer]) -> tuple[Annotator, ...]:
 
 
 def _asked(
-  facts: Facts,
-  resolved: Resolution,
-  annotators: Mapping[str, tuple[str, ...]],
+  facts: Facts, resolved: Resolution, annotators: Mapping[str, tuple[str, ...]]
 ) -> Iterator[Asked]:
   for query in facts.queries:
     reasons = _reasons(facts.records, query.round)

@@ -12,14 +12,7 @@ from decern_jax.data.registry import (
   register,
 )
 
-__all__ = [
-  "DATASETS",
-  "Options",
-  "Source",
-  "is_unlabeled",
-  "load",
-  "register",
-]
+__all__ = ["DATASETS", "Options", "Source", "is_unlabeled", "load", "register"]
 
 for _info in pkgutil.iter_modules(__path__):
   importlib.import_module(f"{__name__}.{_info.name}")

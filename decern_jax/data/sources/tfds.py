@@ -87,13 +87,7 @@ def load_tfds(
     lambda example: decode_image(example[image_key]),
     lambda example: len(example[image_key]),
   )
-  return _make_dataset(
-    builder,
-    splits,
-    reader,
-    num_classes,
-    num_examples,
-  )
+  return _make_dataset(builder, splits, reader, num_classes, num_examples)
 
 
 def load_tfds_multilabel(

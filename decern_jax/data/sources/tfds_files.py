@@ -71,12 +71,7 @@ def load_tfds_resplit(
   builder = tfds_builder.open_builder(name, data_dir)
   sources = [tfds_builder.open_split(builder, split) for split in splits]
   tfds_builder.check_features(
-    builder,
-    {
-      image_key: "Image",
-      label_key: "ClassLabel",
-      file_key: "Text",
-    },
+    builder, {image_key: "Image", label_key: "ClassLabel", file_key: "Text"}
   )
   folders = [
     name.lower() for name in tfds_builder.features_of(builder)[label_key].names

@@ -117,10 +117,7 @@ class VisionTransformer(nn.Module):
     features = []
     for index in range(self.depth):
       tokens = Block(
-        self.num_heads,
-        self.use_layer_scale,
-        self.dtype,
-        name=f"blocks_{index}",
+        self.num_heads, self.use_layer_scale, self.dtype, name=f"blocks_{index}"
       )(tokens)
       if index >= self.depth - NUM_CLASS_TOKENS:
         features.append(norm(tokens[:, :1])[:, 0])
@@ -170,11 +167,7 @@ def dino(width: int, *, dtype: DTypeLike = jnp.float32) -> VisionTransformer:
     The module, of 12 blocks.
   """
   return VisionTransformer(
-    width,
-    width // _HEAD_DIM,
-    patch_size=16,
-    grid_size=224 // 16,
-    dtype=dtype,
+    width, width // _HEAD_DIM, patch_size=16, grid_size=224 // 16, dtype=dtype
   )
 
 

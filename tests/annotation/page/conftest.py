@@ -53,13 +53,7 @@ def post(ask, server):
   origin = f"http://127.0.0.1:{server.address.port}"
 
   def post(
-    index=0,
-    labels=("Pear",),
-    *,
-    version=None,
-    serial=1,
-    body=None,
-    **headers,
+    index=0, labels=("Pear",), *, version=None, serial=1, body=None, **headers
   ):
     version = version or server.current_query.view()["version"]
     answer_ = {

@@ -17,8 +17,7 @@ NUM = 2 * BATCH_SIZE + 1
 
 # What the next requests do: lose the answer, or the request, or succeed.
 FAILURES = st.lists(
-  st.sampled_from([(lost(), "work"), (lost(), None), (None, None)]),
-  max_size=24,
+  st.sampled_from([(lost(), "work"), (lost(), None), (None, None)]), max_size=24
 )
 
 

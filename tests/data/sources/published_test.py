@@ -144,10 +144,7 @@ class TestRelease:
   def test_is_found_in_its_own_folder_too(self, tmp_path):
     write_birds(tmp_path)
     dataset = load("caltech_birds2011", tmp_path / "CUB_200_2011")
-    assert dataset.train.ids == (
-      "train/001.Auk/a1.jpg",
-      "train/002.Owl/b1.jpg",
-    )
+    assert dataset.train.ids == ("train/001.Auk/a1.jpg", "train/002.Owl/b1.jpg")
 
   @each(
     "field, expected",

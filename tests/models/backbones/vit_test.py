@@ -14,11 +14,7 @@ from tests.models import numpy_networks, published, tiny_models, torch_models
 from tests.table import each
 
 # The classes of `transformers`, and our names of the same networks.
-KINDS = {
-  "ViT": "vit",
-  "Dinov2": "dinov2",
-  "Dinov2WithRegisters": "dinov2_reg",
-}
+KINDS = {"ViT": "vit", "Dinov2": "dinov2", "Dinov2WithRegisters": "dinov2_reg"}
 NAMES = tuple(KINDS.values())
 
 
@@ -178,11 +174,7 @@ class TestNaming:
     "path, of_vit, of_dinov2",
     [
       (("head", "bias"), "classifier.bias", "classifier.bias"),
-      (
-        ("params", "cls_token"),
-        "embeddings.cls_token",
-        "embeddings.cls_token",
-      ),
+      (("params", "cls_token"), "embeddings.cls_token", "embeddings.cls_token"),
       (
         ("params", "pos_embed"),
         "embeddings.position_embeddings",
