@@ -31,7 +31,7 @@ _COLUMNS = (
   "outputs",
   "temporaries",
   "code",
-  "beside",
+  "resident",
   "total",
 )
 
@@ -39,7 +39,7 @@ _TOPOLOGY = flags.DEFINE_string(
   "topology",
   None,
   "Devices to compile for: a TPU and its shape in chips, as v5e:4x4, v6e:16x16"
-  " or v5p:2x2x1; or cpu:8, so many simulated devices.",
+  " or v5p:2x2x1; or cpu:8 for eight simulated devices.",
 )
 _SIZES = {
   name: flags.DEFINE_integer(
@@ -149,8 +149,8 @@ def _describe(
     )
   if setting.strategy not in round_programs.STRATEGIES:
     lines.append(
-      f"The selection by {setting.strategy!r} is not compiled, but for"
-      f" {', '.join(round_programs.STRATEGIES)}."
+      f"The selection by {setting.strategy!r} is left out: only that of"
+      f" {', '.join(round_programs.STRATEGIES)} can be compiled."
     )
   head = "".join(f"{name:>13}" for name in _COLUMNS)
   return [*lines, "", f"{'MiB per device':22}{head}{'GFLOP':>10}{'s':>8}"]
@@ -160,7 +160,7 @@ def _measure_and_show(item: Program) -> Figures:
   """Compiles a program, and prints its row of the table."""
   found = program.measure(item)
   if found.refusal:
-    processes.say(f"{found.name:22} no room: {found.refusal}")
+    processes.say(f"{found.name:22} does not fit: {found.refusal}")
     return found
   cells = "".join(f"{getattr(found, name) / MIB:13.1f}" for name in _COLUMNS)
   flops = "-" if found.flops is None else f"{found.flops / 1e9:.1f}"
@@ -178,8 +178,8 @@ def _explain(item: Program, found: Figures, limit: int | None) -> str:
   memory = "" if limit is None else f" of {limit / GIB:.2f} GiB"
   # If the other arrays take most of the memory, a smaller program does not
   # help.
-  is_beside = found.beside > found.total - found.beside
-  remedy = round_programs.MORE_DEVICES if is_beside else item.remedy
+  is_resident = found.resident > found.total - found.resident
+  remedy = round_programs.MORE_DEVICES if is_resident else item.remedy
   return f"{found.name!r} needs {need}{memory}. It helps: {remedy}."
 
 

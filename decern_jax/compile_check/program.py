@@ -22,8 +22,8 @@ class Program:
     function: A function of `jax.jit` or `shard_rows`, with a method `lower`.
     args: Its arguments: the `jax.ShapeDtypeStruct` of each array.
     options: Its keyword arguments.
-    beside: Bytes per device of the arrays that the run keeps there in addition
-      to the arguments.
+    resident: Bytes per device of the arrays that the run keeps there in
+      addition to the arguments.
     remedy: Advice that makes the program smaller.
     note: A remark for the user, or "".
   """
@@ -32,7 +32,7 @@ class Program:
   function: Any
   args: tuple[Any, ...]
   options: dict[str, Any]
-  beside: int
+  resident: int
   remedy: str
   note: str = ""
 
@@ -48,8 +48,8 @@ class Figures:
     temporaries: Bytes of temporary buffers.
     aliased: Bytes of the outputs that reuse the memory of arguments.
     code: Bytes of the program itself.
-    beside: Bytes of the arrays that the run keeps on the device in addition to
-      the arguments.
+    resident: Bytes of the arrays that the run keeps on the device in addition
+      to the arguments.
     flops: Floating-point operations, counting each loop body once; None if the
       compiler does not report them.
     seconds: Time to lower and compile.
@@ -62,7 +62,7 @@ class Figures:
   temporaries: int = 0
   aliased: int = 0
   code: int = 0
-  beside: int = 0
+  resident: int = 0
   flops: float | None = None
   seconds: float = 0.0
   refusal: str | None = None
@@ -71,7 +71,7 @@ class Figures:
   def total(self) -> int:
     """Bytes that the device needs while the program runs."""
     peak = self.arguments + self.outputs + self.temporaries - self.aliased
-    return peak + self.code + self.beside
+    return peak + self.code + self.resident
 
 
 def make(
@@ -106,7 +106,7 @@ def make(
     function=function,
     args=args,
     options=options,
-    beside=sum(map(_bytes_per_device, shapes.values())),
+    resident=sum(map(_bytes_per_device, shapes.values())),
     remedy=remedy,
     note=note,
   )
@@ -150,7 +150,7 @@ def measure(program: Program) -> Figures:
   """Compiles a program, and reads the compiler's figures.
 
   Returns:
-    The figures. If the program does not fit on the device, only `beside` and
+    The figures. If the program does not fit on the device, only `resident` and
     `refusal` are set.
   """
   start = time.monotonic()
@@ -162,7 +162,7 @@ def measure(program: Program) -> Figures:
     if status != "RESOURCE_EXHAUSTED":
       raise
     refusal = reason.splitlines()[0]
-    return Figures(program.name, beside=program.beside, refusal=refusal)
+    return Figures(program.name, resident=program.resident, refusal=refusal)
   memory = compiled.memory_analysis()
   return Figures(
     name=program.name,
@@ -171,7 +171,7 @@ def measure(program: Program) -> Figures:
     temporaries=memory.temp_size_in_bytes,
     aliased=memory.alias_size_in_bytes,
     code=memory.generated_code_size_in_bytes,
-    beside=program.beside,
+    resident=program.resident,
     flops=(compiled.cost_analysis() or {}).get("flops"),
     seconds=round(time.monotonic() - start, 1),
   )

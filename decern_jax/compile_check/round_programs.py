@@ -24,9 +24,10 @@ from decern_jax.training.head import fit_head
 from decern_jax.training.learner import PlacedSplit
 
 STRATEGIES = ("decern",)
-"""The strategies whose selection `list_programs` lists.
+"""The strategies whose selection `list_programs` includes.
 
-All arrays of their selection go from one function of `shard_rows` to the next.
+`record_calls` can follow their selection, because it passes arrays only from
+one function of `shard_rows` to the next.
 """
 
 MORE_DEVICES = (
@@ -40,12 +41,14 @@ def list_programs(setting: Setting) -> list[Program]:
   """Lists the large programs of a run, in the order of a round.
 
   These are the functions that a run calls. The programs of a selection are
-  recorded by calling the strategy with shapes in place of arrays. The small
-  module of learning loss is left out. Nothing is allocated, and no weights are
+  recorded by calling the strategy with shapes in place of arrays. The arguments
+  of the others are declared here: the code that calls them decodes images and
+  handles arrays on the host, which shapes cannot replace. The small auxiliary
+  module of learning loss is left out. No array is allocated, and no weights are
   read.
 
-  The list, and the programs, depend on the platform: call this, and lower the
-  programs, inside `jax.default_device` of a device of the mesh.
+  The programs depend on the platform: call this, and lower the programs, inside
+  `jax.default_device` of a device of the mesh.
 
   Returns:
     The programs of training, features and evaluation. For one of `STRATEGIES`,
@@ -57,12 +60,12 @@ def list_programs(setting: Setting) -> list[Program]:
   )
   is_fixed = not any(jax.tree.leaves(mask))
   head = _head(setting, backbone.dim)
-  train = _part(setting.mesh, setting.num_train, backbone.dim)
+  train = _placed_split(setting.mesh, setting.num_train, backbone.dim)
   if is_fixed and setting.pool_on_host:
     train = dataclasses.replace(
       train, features=_host_rows(setting, backbone.dim)
     )
-  test = _part(setting.mesh, setting.num_test, backbone.dim)
+  test = _placed_split(setting.mesh, setting.num_test, backbone.dim)
   # The initial weights, which every round starts from, stay on the devices. So
   # do features that training does not change.
   kept = [backbone.variables]
@@ -105,7 +108,7 @@ def _head(setting: Setting, dim: int) -> LinearHead:
   )
 
 
-def _part(mesh: Mesh, rows: int, dim: int) -> PlacedSplit:
+def _placed_split(mesh: Mesh, rows: int, dim: int) -> PlacedSplit:
   return PlacedSplit(
     features=split(mesh, (rows, dim)),
     labels=split(mesh, (rows,), dtype=jnp.int32),

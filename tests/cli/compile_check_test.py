@@ -104,7 +104,13 @@ class TestMain:
         row["total"]
         == sum(
           row[name]
-          for name in ("arguments", "outputs", "temporaries", "code", "beside")
+          for name in (
+            "arguments",
+            "outputs",
+            "temporaries",
+            "code",
+            "resident",
+          )
         )
         - row["aliased"]
       )
@@ -165,7 +171,7 @@ class TestMain:
       f"--json={file}",
     )
     out = capsys.readouterr().out
-    assert f"The selection by '{name}' is not compiled, but for decern." in out
+    assert f"The selection by '{name}' is left out: only that of decern" in out
     content = json.loads(file.read_text())
     assert content["not_compiled"] == [name]
     assert [row["name"] for row in content["programs"]] == NAMES[:3]

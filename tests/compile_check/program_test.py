@@ -56,16 +56,16 @@ class TestWholeTree:
 
 
 class TestMake:
-  def test_counts_beside_what_is_no_argument(self, mesh):
+  def test_counts_what_is_resident_and_no_argument(self, mesh):
     rows, other = program.split(mesh, (1000, 32)), program.whole(mesh, (7,))
     listed = program.make(
       "sum", jax.jit(jnp.sum), rows, kept=[{"x": rows}, other], remedy=""
     )
-    assert listed.beside == 7 * 4
+    assert listed.resident == 7 * 4
 
   def test_counts_a_shard_of_what_is_split(self, mesh):
     kept = program.split(mesh, (16, 3), dtype=jnp.int8)
-    assert make(mesh, kept=kept).beside == 2 * 3
+    assert make(mesh, kept=kept).resident == 2 * 3
 
 
 @sharding.shard_rows(rows=("rows",), out=sharding.SPLIT)
@@ -96,14 +96,14 @@ class TestRecord:
     assert (total.shape, total.dtype) == ((), jnp.float32)
     assert total.sharding.is_fully_replicated
     # The first rows stay on the devices while the others are summed.
-    assert [item.beside for item in listed] == [0, 4 * 2 * 3]
+    assert [item.resident for item in listed] == [0, 4 * 2 * 3]
     assert program.measure(listed[0]).outputs == 4 * 2 * 3
 
   def test_of_one_device_compiles_too(self):
     rows = program.whole(topology.make_mesh("cpu:1"), (16, 3))
     _, listed = program.record(self.call, rows, kept=(), remedy="less")
     assert [program.measure(item).outputs for item in listed] == [4 * 16 * 3, 4]
-    assert [item.beside for item in listed] == [0, 4 * 16 * 3]
+    assert [item.resident for item in listed] == [0, 4 * 16 * 3]
 
   def test_runs_again_afterwards(self):
     with sharding.record_calls():
@@ -162,4 +162,4 @@ class TestFigures:
       "a", arguments=1, outputs=20, temporaries=300, aliased=20, code=4000
     )
     assert figures.total == 4301
-    assert dataclasses.replace(figures, beside=50000).total == 54301
+    assert dataclasses.replace(figures, resident=50000).total == 54301

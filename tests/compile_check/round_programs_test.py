@@ -187,14 +187,14 @@ class TestListPrograms:
     assert step.note.startswith(note)
     assert bool(step.note) == bool(note)
 
-  def test_keeps_features_and_weights_beside(self, folder):
+  def test_keeps_features_and_weights_resident(self, folder):
     listed = {item.name: item for item in list_programs(make_config(folder))}
     weights = listed["features of a batch"].args[0]
-    assert listed["predict"].beside > program_bytes(weights)
+    assert listed["predict"].resident > program_bytes(weights)
     tuned = list_programs(make_config(folder, train__scope="all"))
-    assert tuned[-1].beside - listed["select by score"].beside == program_bytes(
-      weights
-    )
+    assert tuned[-1].resident - listed[
+      "select by score"
+    ].resident == program_bytes(weights)
 
   def test_reads_no_weights(self, folder):
     config = make_config(folder, model__weights="no/such/file.safetensors")
@@ -207,9 +207,9 @@ class TestListPrograms:
       item.name: item for item in list_programs(make_config(folder))
     }
     rows = 5 * small_cnn.FEATURE_DIM * 4
-    assert on_devices["evaluation"].beside - listed["evaluation"].beside == (
-      rows - 5 * 4
-    )
+    assert on_devices["evaluation"].resident - listed[
+      "evaluation"
+    ].resident == (rows - 5 * 4)
     for name in SELECTION:
       figures = program.measure(listed[name])
       scores = listed["discrepancy confusion"]
@@ -219,7 +219,7 @@ class TestListPrograms:
 
   def test_every_program_compiles(self, folder):
     for item in list_programs(make_config(folder)):
-      assert program.measure(item).total > item.beside
+      assert program.measure(item).total > item.resident
 
 
 def program_bytes(tree) -> int:
