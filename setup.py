@@ -39,6 +39,7 @@ EXTRAS = {
   ],
   "hub": ["huggingface_hub>=0.30"],
   "torch": ["torch>=2.5"],
+  "labelstudio": [],  # needs nothing more since it speaks HTTP itself
   "excel": ["openpyxl>=3.1"],
   "gcs": ["gcsfs>=2026.9"],
 }
@@ -56,13 +57,20 @@ setup(
   description="Deep active learning for images in JAX",
   long_description=(Path(__file__).parent / "README.md").read_text(),
   long_description_content_type="text/markdown",
-  license="Apache-2.0",
+  license_expression="Apache-2.0",
+  license_files=[
+    "LICENSE",
+    "decern_jax/models/weights/LICENSE.*",
+    "decern_jax/models/weights/NOTICE",
+  ],
   python_requires=">=3.11",
-  packages=find_packages(include=["decern_jax", "decern_jax.*"]),
+  packages=[*find_packages(include=["decern_jax*"]), "decern_jax.configs"],
+  package_dir={"decern_jax.configs": "configs"},
   package_data={
+    "decern_jax": ["py.typed"],
     "decern_jax.annotation.page": ["*.css", "*.html", "*.js"],
     "decern_jax.annotation.quality": ["templates/*.html"],
-    "decern_jax.models": ["weights/*.safetensors"],
+    "decern_jax.models": ["weights/*"],
     "decern_jax.report": ["templates/*.html"],
   },
   install_requires=CORE,
@@ -96,8 +104,15 @@ setup(
     "gcs_test": [*of("gcs"), "gcp-storage-emulator>=2026.7"],
   },
   classifiers=[
-    "License :: OSI Approved :: Apache Software License",
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Operating System :: POSIX :: Linux",
     "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
     "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Topic :: Scientific/Engineering :: Image Recognition",
+    "Typing :: Typed",
   ],
 )

@@ -18,7 +18,7 @@ Hardware, time and accuracy: not run yet, as the data cannot be reached from
 where this was written; the setting is tested on data made in its form.
 """
 
-from configs import common
+from decern_jax.configs import common
 
 
 def get_config(variant: str = ""):

@@ -1,14 +1,14 @@
 """DECERN on your own photos, with a frozen pre-trained backbone.
 
   python -m decern_jax.main --config=configs/image_folder.py \
-    --config.dataset.path=DIR --config.model.weights=FILE.safetensors
+    --config.dataset.path=DIR
 
 DIR holds {train,test}/<class>/*.jpg; png, jpeg, webp and others, of any size,
-gray or with alpha. FILE holds MobileNetV2 weights in torchvision's layout with
-BatchNorm folded. A `val` folder is reported on too, if there is one.
+gray or with alpha. A `val` folder is reported on too, if there is one. The
+backbone is MobileNetV2 with ImageNet weights, which ship with the package.
 """
 
-from configs import common
+from decern_jax.configs import common
 
 
 def get_config():

@@ -11,7 +11,7 @@ metric is macro F1. A single strategy, with those weights:
   python -m decern_jax.main --config=configs/land_cover.py
 """
 
-from configs import common
+from decern_jax.configs import common
 
 
 def get_config():

@@ -1,16 +1,16 @@
 """DECERN on your own images, which you label when you are asked.
 
   python -m decern_jax.main --config=configs/my_images.py \
-    --config.dataset.path=DIR --config.model.weights=FILE.safetensors
+    --config.dataset.path=DIR
 
 DIR holds the images, at any depth. The command says which images to label, and
 how. When you have labeled them, run it again: it trains, and asks for the next
 labels. Put labeled images into `DIR/test/<class>/` to measure how good the
-model is; you are never asked about them. FILE holds MobileNetV2 weights in
-torchvision's layout with BatchNorm folded.
+model is; you are never asked about them. The backbone is MobileNetV2 with
+ImageNet weights, which ship with the package.
 """
 
-from configs import common
+from decern_jax.configs import common
 
 
 def get_config():

@@ -31,7 +31,7 @@ Hardware, time and accuracy: not run yet, as the data cannot be reached from
 where this was written.
 """
 
-from configs import common
+from decern_jax.configs import common
 
 SETTINGS = tuple(
   f"{dataset}/{backbone}/{budget}"

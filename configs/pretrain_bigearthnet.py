@@ -6,7 +6,7 @@
 The weights go to `configs/bigearthnet.py`.
 """
 
-from configs import pretrain_common
+from decern_jax.configs import pretrain_common
 
 
 def get_config():

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from configs import common
+from decern_jax.configs import common
 
 
 def get_config() -> Any:

@@ -12,7 +12,7 @@ start from the weights:
     --config.model.weights=runs/pretrain_mine/backbone.safetensors
 """
 
-from configs import pretrain_common
+from decern_jax.configs import pretrain_common
 
 
 def get_config():

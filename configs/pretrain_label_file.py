@@ -8,7 +8,7 @@ per label. Columns of something else are named as
 `--config.dataset.ignored_columns="('region',)"`.
 """
 
-from configs import pretrain_common
+from decern_jax.configs import pretrain_common
 
 
 def get_config():

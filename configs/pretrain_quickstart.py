@@ -7,7 +7,7 @@ A ResNet-18 from random weights, on 1,200 rendered tiles of 64 pixels, without
 their labels. Its weights serve `configs/land_cover.py`.
 """
 
-from configs import pretrain_common
+from decern_jax.configs import pretrain_common
 
 
 def get_config():

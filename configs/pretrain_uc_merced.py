@@ -7,7 +7,7 @@ The file tells which images are for the test, or a fifth is drawn: it is that of
 `configs/uc_merced.py`, to which the weights go.
 """
 
-from configs import pretrain_common
+from decern_jax.configs import pretrain_common
 
 
 def get_config():

@@ -8,7 +8,7 @@ is a small CNN, pre-trained on other rendered classes, whose weights ship with
 the package.
 """
 
-from configs import common
+from decern_jax.configs import common
 
 
 def get_config():

@@ -8,6 +8,7 @@ import pytest
 
 from configs import common
 from decern_jax.data import sources
+from decern_jax.models import MODELS
 from decern_jax.runs import check
 from tests import tiny
 from tests.table import each
@@ -112,8 +113,8 @@ class TestGetConfig:
     assert config.dataset.name is not None
     assert config.model.name is not None
     if (
-      config.model.name in ("mobilenet_v2", "resnet18")
-      and config.model.weights is None
+      config.model.weights is None
+      and MODELS[config.model.name].packaged is None
     ):
       assert "--config.model.weights=" in docstring
     if config.dataset.name == "image_folder":

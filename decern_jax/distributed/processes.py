@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
-import tqdm
 
 # A process that sends no heartbeat for this long counts as dead, and JAX then
 # aborts the others.
@@ -233,5 +232,7 @@ def say(line: str) -> None:
   """Prints a line above the progress bar, at once; only on process zero."""
   if not is_process_zero():
     return
+  import tqdm
+
   tqdm.tqdm.write(line)
   sys.stdout.flush()

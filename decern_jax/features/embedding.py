@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 import numpy as np
-import tqdm
 
 from decern_jax.data.dataset import Split
 from decern_jax.data.pipeline import image_batches
@@ -106,6 +105,8 @@ def embed_split(
   Yields:
     float32 [images of a batch, dim], in the order of the indices.
   """
+  import tqdm
+
   batches = image_batches(
     split,
     transform,

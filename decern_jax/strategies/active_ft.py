@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
-import optax
 
 from decern_jax.ops.block import compaction
 from decern_jax.ops.distances import nearest_distinct, normalize
@@ -61,6 +60,8 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
 
 @functools.partial(jax.jit, static_argnames=("budget", "batch_size"))
 def _select(key, directions, candidates, start, *, budget, batch_size):
+  import optax
+
   batch_of = _sampler(key, directions, candidates, batch_size)
   optimizer = optax.adam(LEARNING_RATE)
 

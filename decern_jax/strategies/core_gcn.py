@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
-import optax
 
 from decern_jax.ops.distances import greedy_k_center, normalize
 from decern_jax.strategies.base import Pool, Selection, Strategy, register
@@ -127,6 +126,8 @@ def train(
   unlabeled: Bool[Array, " pool"],
 ) -> Network:
   """Trains a network to tell labeled from unlabeled nodes."""
+  import optax
+
   optimizer = optax.chain(
     optax.add_decayed_weights(WEIGHT_DECAY), optax.adam(LEARNING_RATE)
   )

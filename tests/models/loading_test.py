@@ -132,7 +132,7 @@ class TestCreate:
       ),
       ("small_cnn", {"weights": "hf://repo"}, "got 'hf://repo'"),
       ("small_cnn", {"image_size": 31}, "`image_size` >= 32, got 31"),
-      ("mobilenet_v2", {}, "`config.model.weights` to name a loc"),
+      ("resnet18", {}, "`config.model.weights` to name a loc"),
       ("resnet18", {"weights": "gs://b/w.pth"}, "got gs://b/w.pth: pickled"),
     ],
   )

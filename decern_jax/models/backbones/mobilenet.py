@@ -159,5 +159,6 @@ register(
     stage_dims=(24, 32, 96, 320),
     torch_name=torchvision_name,
     published=("block17.*", "last.*"),
+    packaged="mobilenet_v2_imagenet.safetensors",
   ),
 )

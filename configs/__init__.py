@@ -1,1 +1,0 @@
-"""Experiments: each file is the record of one."""
