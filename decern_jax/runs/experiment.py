@@ -521,18 +521,7 @@ def bind_strategy(config: Config, name: str, *, is_multi_label: bool) -> Select:
     ValueError: If the strategy does not support this kind of labels.
   """
   strategy = STRATEGIES[name]
-  form = strategy.form(is_multi_label=is_multi_label)
-  if form is None:
-    kind = "several labels" if is_multi_label else "one label"
-    known = sorted(
-      other
-      for other, row in STRATEGIES.items()
-      if row.form(is_multi_label=is_multi_label)
-    )
-    raise ValueError(
-      f"Expected a strategy for {kind} per example, as the data have, one of"
-      f" {known}, got {name!r}."
-    )
+  form = strategy.require_form(is_multi_label=is_multi_label)
   chosen = {key: config.selection.options[key] for key in strategy.option_names}
   return functools.partial(form, **strategy.choose_options(chosen))
 

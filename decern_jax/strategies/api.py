@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import difflib
 import inspect
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from decern_jax.distributed.sharding import (
 from decern_jax.features.embedding import predict
 from decern_jax.io.validation import check_integer, check_shapes
 from decern_jax.ops.head import LinearHead
-from decern_jax.strategies.base import Pool, Selection, Strategy
+from decern_jax.strategies.base import Pool, Select, Selection, Strategy
+from decern_jax.strategies.limits import Limit, fill, group_limit, quota_limit
 from decern_jax.strategies.registry import STRATEGIES
 
 # How far the sum of a row of probabilities may be from 1, for float16 models.
@@ -57,6 +58,7 @@ def list_strategies() -> list[StrategyInfo]:
   return [_describe(strategy) for _, strategy in sorted(STRATEGIES.items())]
 
 
+@overload
 def select(
   name: str,
   *,
@@ -66,6 +68,58 @@ def select(
   head: Any = None,
   labels: Any = None,
   candidates: Any = None,
+  pending: Any = None,
+  previous_probs: Any = None,
+  auxiliary: Any = None,
+  is_multi_label: bool | None = None,
+  groups: Any = None,
+  max_per_group: int = 1,
+  strata: Any = None,
+  quotas: Mapping[Any, int] | None = None,
+  options: Mapping[str, int | float | str] | None = None,
+  seed: int | None = None,
+  key: jax.Array | None = None,
+  mesh: Mesh | None = None,
+  return_scores: Literal[False] = False,
+) -> np.ndarray: ...
+
+
+@overload
+def select(
+  name: str,
+  *,
+  budget: int,
+  features: Any = None,
+  probs: Any = None,
+  head: Any = None,
+  labels: Any = None,
+  candidates: Any = None,
+  pending: Any = None,
+  previous_probs: Any = None,
+  auxiliary: Any = None,
+  is_multi_label: bool | None = None,
+  groups: Any = None,
+  max_per_group: int = 1,
+  strata: Any = None,
+  quotas: Mapping[Any, int] | None = None,
+  options: Mapping[str, int | float | str] | None = None,
+  seed: int | None = None,
+  key: jax.Array | None = None,
+  mesh: Mesh | None = None,
+  return_scores: Literal[True],
+) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+def select(
+  name: str,
+  *,
+  budget: int,
+  features: Any = None,
+  probs: Any = None,
+  head: Any = None,
+  labels: Any = None,
+  candidates: Any = None,
+  pending: Any = None,
   previous_probs: Any = None,
   auxiliary: Any = None,
   is_multi_label: bool | None = None,
@@ -100,6 +154,9 @@ def select(
       labels, with rows of -1.
     candidates: The examples that may be selected: a boolean mask [pool] or
       indices. By default those without a label.
+    pending: Examples that people were asked to label and have not labeled yet,
+      as a mask or indices. They are not selected, and strategies that cover the
+      pool treat them as covered.
     previous_probs: [pool, classes], the probabilities that the model of the
       previous round predicted.
     auxiliary: [pool], a predicted quantity that the strategy ranks by, such as
@@ -143,6 +200,7 @@ def select(
     head=head,
     labels=labels,
     candidates=candidates,
+    pending=pending,
     previous_probs=previous_probs,
     auxiliary=auxiliary,
     is_multi_label=is_multi_label,
@@ -154,10 +212,14 @@ def select(
     raise ValueError(
       f"Expected `budget` <= {request.num_candidates} candidates, got {budget}."
     )
-  limits = _limits(
-    request, budget, groups, max_per_group, strata, quotas, probs=probs
+  limits = _limits(request, budget, groups, max_per_group, strata, quotas)
+  indices, scores = fill(
+    _key(seed, key),
+    request.run,
+    request.candidates,
+    budget=budget,
+    limits=limits,
   )
-  indices, scores = _fill(request, _key(seed, key), budget, limits)
   return (indices, scores) if return_scores else indices
 
 
@@ -180,7 +242,7 @@ def score(
     ValueError: As `select`, or if the strategy computes no scores.
   """
   request = _prepare(name, **inputs)
-  scores = request.run(_key(seed, key), 1).scores
+  scores = request.run(_key(seed, key), 1, request.candidates).scores
   if scores is None:
     raise ValueError(
       f"Expected a strategy that ranks by a score, got {name!r}, which computes"
@@ -198,50 +260,30 @@ class _Request:
   Attributes:
     pool: What the strategy needs, on the devices.
     candidates: bool [pool] without padding, on the host.
-    strategy: The strategy.
-    is_multi_label: Whether its form for several labels is used.
+    form: The strategy, for one label per example or for several.
     options: Its options, validated.
+    predict: Returns the probabilities [pool, classes], with or without padding;
+      None if neither they nor what they follow from was given.
   """
 
   pool: Pool
   candidates: np.ndarray
-  strategy: Strategy
-  is_multi_label: bool
+  form: Select
   options: Mapping[str, int | float | str]
+  predict: Callable[[], np.ndarray | jax.Array] | None
 
   @property
   def num_candidates(self) -> int:
     """Examples that may be selected."""
     return int(self.candidates.sum())
 
-  def run(
-    self, key: jax.Array, budget: int, *, among: np.ndarray | None = None
-  ) -> Selection:
-    """Selects from the candidates, or from those of a mask [pool] only."""
-    form = self.strategy.form(is_multi_label=self.is_multi_label)
-    assert form is not None, "checked by _prepare"
+  def run(self, key: jax.Array, budget: int, among: np.ndarray) -> Selection:
+    """Selects from the examples of a mask [pool]."""
     pool = self.pool
-    if among is not None:
-      size = len(pool.candidates)
-      padded = np.pad(among, (0, size - len(among)))
-      placed = jax.device_put(padded, pool.candidates.sharding)
-      pool = dataclasses.replace(pool, candidates=placed)
-    return form(key, pool, budget=budget, **self.options)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Limit:
-  """How many examples may be selected of each part of the pool.
-
-  Attributes:
-    name: What a part is, for messages.
-    parts: int [pool], the part of each example.
-    most: int [parts], the largest number.
-  """
-
-  name: str
-  parts: np.ndarray
-  most: np.ndarray
+    padded = np.pad(among, (0, len(pool.candidates) - len(among)))
+    placed = jax.device_put(padded, pool.candidates.sharding)
+    pool = dataclasses.replace(pool, candidates=placed)
+    return self.form(key, pool, budget=budget, **self.options)
 
 
 def _limits(
@@ -251,14 +293,12 @@ def _limits(
   max_per_group: int,
   strata: Any,
   quotas: Mapping[Any, int] | None,
-  *,
-  probs: Any,
-) -> list[_Limit]:
+) -> list[Limit]:
   """Returns the limits of a selection, after a check that they can be met."""
   limits = []
   if groups is not None:
     limits.append(
-      _group_limit(request.candidates, budget, groups, max_per_group)
+      group_limit(request.candidates, budget, groups, max_per_group)
     )
   if (strata is None) != (quotas is None):
     raise ValueError(
@@ -266,107 +306,20 @@ def _limits(
     )
   if quotas is not None:
     if isinstance(strata, str) and strata == "predicted":
-      strata = _predicted_classes(request, probs)
-    limits.append(_quota_limit(request.candidates, budget, strata, quotas))
+      strata = _predicted_classes(request)
+    limits.append(quota_limit(request.candidates, budget, strata, quotas))
   return limits
 
 
-def _group_limit(
-  candidates: np.ndarray, budget: int, groups: Any, max_per_group: int
-) -> _Limit:
-  names, parts = _parts("groups", groups, len(candidates))
-  most = check_integer("max_per_group", max_per_group, low=1)
-  counts = np.bincount(parts[candidates], minlength=len(names))
-  reachable = int(np.minimum(counts, most).sum())
-  if reachable < budget:
+def _predicted_classes(request: _Request) -> np.ndarray:
+  """Returns the likeliest class of each example, int [pool]."""
+  if request.predict is None:
     raise ValueError(
-      f"Expected `budget` <= {reachable}, which {most} of each of"
-      f" {np.count_nonzero(counts)} groups give, got {budget}."
+      'Expected `probs`, or `features` and `head`, for the strata "predicted",'
+      " got none of them."
     )
-  return _Limit("group", parts, np.full(len(names), most))
-
-
-def _quota_limit(
-  candidates: np.ndarray, budget: int, strata: Any, quotas: Mapping[Any, int]
-) -> _Limit:
-  names, parts = _parts("strata", strata, len(candidates))
-  counts = np.bincount(parts[candidates], minlength=len(names))
-  most = np.zeros(len(names), int)
-  for stratum, quota in quotas.items():
-    quota = check_integer(f"quotas[{stratum!r}]", quota, low=0)
-    found = int(counts[names == stratum].sum())
-    if found < quota:
-      raise ValueError(
-        f"Expected at least {quota} candidates of the stratum {stratum!r},"
-        f" got {found}."
-      )
-    most[names == stratum] = quota
-  if most.sum() != budget:
-    raise ValueError(
-      f"Expected quotas with the sum `budget` {budget}, got {most.sum()}."
-    )
-  return _Limit("stratum", parts, most)
-
-
-def _predicted_classes(request: _Request, probs: Any) -> np.ndarray:
-  known = request.pool.probs if probs is None else probs
-  if known is None:
-    raise ValueError('Expected `probs` for the strata "predicted", got none.')
   size = len(request.candidates)
-  return np.asarray(_array("probs", known))[:size].argmax(axis=1)
-
-
-def _parts(name: str, values: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the distinct values, and the number of each example's value."""
-  if hasattr(values, "to_numpy"):
-    values = values.to_numpy()
-  array = np.asarray(values)
-  if array.shape != (size,):
-    raise ValueError(
-      f"Expected `{name}` [{size}], a value per example, got the shape"
-      f" {array.shape}."
-    )
-  return np.unique(array, return_inverse=True)
-
-
-def _fill(
-  request: _Request, key: jax.Array, budget: int, limits: list[_Limit]
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """Selects until the budget is filled and every limit is kept.
-
-  The strategy selects a whole budget, of which the examples that the limits
-  allow are kept. It then selects again among the examples still allowed.
-  """
-  free = request.candidates.copy()
-  left = [limit.most.copy() for limit in limits]
-  taken, scores = [], []
-  while len(taken) < budget:
-    for limit, rest in zip(limits, left, strict=True):
-      free &= rest[limit.parts] > 0
-    num_free = int(free.sum())
-    if not num_free:
-      full = " and ".join(limit.name for limit in limits)
-      raise ValueError(
-        f"Expected {budget} examples within the limits by {full}, found only"
-        f" {len(taken)}."
-      )
-    draw = jax.random.fold_in(key, len(taken)) if taken else key
-    selection = request.run(draw, min(budget, num_free), among=free)
-    values = None if selection.scores is None else to_host(selection.scores)
-    for index in to_host(selection.indices).tolist():
-      parts = [limit.parts[index] for limit in limits]
-      is_allowed = all(
-        rest[part] > 0 for rest, part in zip(left, parts, strict=True)
-      )
-      if not is_allowed or len(taken) == budget:
-        continue
-      taken.append(index)
-      free[index] = False
-      scores.append(0.0 if values is None else values[index])
-      for rest, part in zip(left, parts, strict=True):
-        rest[part] -= 1
-  indices = np.array(taken, np.int64)
-  return indices, None if values is None else np.array(scores, np.float32)
+  return to_host(request.predict()).argmax(axis=1)[:size]
 
 
 def _describe(strategy: Strategy) -> StrategyInfo:
@@ -384,7 +337,12 @@ def _describe(strategy: Strategy) -> StrategyInfo:
   )
 
 
-def _find(name: str) -> Strategy:
+def find_strategy(name: str) -> Strategy:
+  """Returns a registered strategy.
+
+  Raises:
+    ValueError: If the name is unknown; shows the names that exist.
+  """
   if name in STRATEGIES:
     return STRATEGIES[name]
   near = difflib.get_close_matches(str(name), STRATEGIES, n=1)
@@ -410,6 +368,7 @@ def _prepare(
   head: Any = None,
   labels: Any = None,
   candidates: Any = None,
+  pending: Any = None,
   previous_probs: Any = None,
   auxiliary: Any = None,
   is_multi_label: bool | None = None,
@@ -417,24 +376,22 @@ def _prepare(
   mesh: Mesh | None = None,
 ) -> _Request:
   """Checks the arguments of a call, and puts them on the devices."""
-  strategy = _find(name)
+  strategy = find_strategy(name)
   options = _choose_options(strategy, options or {})
+  values = {
+    "features": features,
+    "probs": probs,
+    "previous_probs": previous_probs,
+    "auxiliary": auxiliary,
+  }
   arrays = {
-    "features": _numbers("features", features, ("pool", "dim")),
-    "probs": _numbers("probs", probs, ("pool", "classes")),
-    "previous_probs": _numbers(
-      "previous_probs", previous_probs, ("pool", "classes")
-    ),
-    "auxiliary": _numbers("auxiliary", auxiliary, ("pool",)),
+    key: None if value is None else as_numbers(key, value, _AXES[key])
+    for key, value in values.items()
   }
   label_array = _labels(labels)
   if is_multi_label is None:
     is_multi_label = label_array is not None and label_array.ndim == 2
-  if strategy.form(is_multi_label=is_multi_label) is None:
-    kind = "several labels" if is_multi_label else "one label"
-    raise ValueError(
-      f"Expected a strategy for {kind} per example, got {name!r}."
-    )
+  form = strategy.require_form(is_multi_label=is_multi_label)
   size = _pool_size(arrays, label_array)
   num_classes = _num_classes(arrays, label_array)
   linear = _linear_head(head, num_classes)
@@ -467,30 +424,39 @@ def _prepare(
   if label_array is not None:
     _check_labels(label_array, sizes, is_multi_label=is_multi_label)
   mask = _candidate_mask(candidates, label_array, size)
+  if pending is not None:
+    pending = _mask("pending", pending, size)
+    mask = mask & ~pending
   place = _placement(arrays, mesh)
+
+  def compute_probs() -> jax.Array:
+    if arrays["probs"] is not None:
+      return place(arrays["probs"])
+    assert linear is not None
+    assert feature_array is not None
+    return predict(linear, place(feature_array), is_multi_label=is_multi_label)
+
   pool: dict[str, Any] = {
     key: place(array)
     for key, array in arrays.items()
-    if array is not None and key in strategy.needs
+    if array is not None and key in strategy.needs and key != "probs"
   }
-  if "probs" in strategy.needs and "probs" not in pool:
-    assert linear is not None
-    assert feature_array is not None
-    pool["probs"] = predict(
-      linear, place(feature_array), is_multi_label=is_multi_label
-    )
+  if "probs" in strategy.needs:
+    pool["probs"] = compute_probs()
   if "labels" in strategy.needs:
     assert label_array is not None
     # Padding is zero where it is added, and must be -1 here.
     pool["labels"] = place(label_array.astype(np.int32) + 1) - 1
   if "head" in strategy.needs:
     pool["head"] = linear
+  if pending is not None:
+    pool["pending"] = place(pending)
   return _Request(
     pool=Pool(candidates=place(mask), **pool),
     candidates=mask,
-    strategy=strategy,
-    is_multi_label=is_multi_label,
+    form=form,
     options=options,
+    predict=compute_probs if "probs" in given else None,
   )
 
 
@@ -514,7 +480,7 @@ def _choose_options(
   return strategy.choose_options(values)
 
 
-def _array(name: str, value: Any) -> np.ndarray | jax.Array:
+def as_array(name: str, value: Any) -> np.ndarray | jax.Array:
   """Returns numbers of any library as an array of NumPy or JAX."""
   if isinstance(value, jax.Array):
     return value
@@ -531,13 +497,11 @@ def _array(name: str, value: Any) -> np.ndarray | jax.Array:
   return array
 
 
-def _numbers(
+def as_numbers(
   name: str, value: Any, axes: Sequence[str]
-) -> np.ndarray | jax.Array | None:
-  """Returns finite float32 numbers of a given rank, or None."""
-  if value is None:
-    return None
-  array = _array(name, value)
+) -> np.ndarray | jax.Array:
+  """Returns finite float32 numbers of a given rank."""
+  array = as_array(name, value)
   if array.ndim != len(axes):
     raise ValueError(
       f"Expected `{name}` [{', '.join(axes)}], got the shape {array.shape}."
@@ -557,7 +521,7 @@ def _numbers(
 def _labels(labels: Any) -> np.ndarray | None:
   if labels is None:
     return None
-  array = np.asarray(_array("labels", labels))
+  array = np.asarray(as_array("labels", labels))
   if array.dtype.kind == "f":
     as_int = np.where(np.isfinite(array), array, -2).astype(np.int64)
     if (as_int != array).any():
@@ -643,11 +607,11 @@ def _linear_head(head: Any, num_classes: int | None) -> LinearHead | None:
   if hasattr(head, "coef_"):
     kernel, bias = _of_scikit_learn(head, num_classes)
   elif hasattr(head, "weight") and hasattr(head, "bias"):
-    kernel = np.asarray(_array("head.weight", head.weight)).T
+    kernel = np.asarray(as_array("head.weight", head.weight)).T
     bias = (
       np.zeros(kernel.shape[1])
       if head.bias is None
-      else _array("head.bias", head.bias)
+      else as_array("head.bias", head.bias)
     )
   else:
     try:
@@ -659,8 +623,8 @@ def _linear_head(head: Any, num_classes: int | None) -> LinearHead | None:
         f" {type(head).__name__}."
       ) from None
   return LinearHead(
-    jnp.asarray(_numbers("head kernel", kernel, ("dim", "classes"))),
-    jnp.asarray(_numbers("head bias", bias, ("classes",))),
+    jnp.asarray(as_numbers("head kernel", kernel, ("dim", "classes"))),
+    jnp.asarray(as_numbers("head bias", bias, ("classes",))),
   )
 
 
@@ -707,21 +671,28 @@ def _candidate_mask(
     if labels is None:
       return np.ones(size, bool)
     return (labels if labels.ndim == 1 else labels[:, 0]) < 0
-  array = np.asarray(_array("candidates", candidates))
+  return _mask("candidates", candidates, size)
+
+
+def _mask(name: str, chosen: Any, size: int) -> np.ndarray:
+  """Returns a mask of examples that are given as a mask or as indices."""
+  array = np.asarray(as_array(name, chosen))
   if array.dtype == bool:
     if array.shape != (size,):
       raise ValueError(
-        f"Expected a mask `candidates` [{size}], got the shape {array.shape}."
+        f"Expected a mask `{name}` [{size}], got the shape {array.shape}."
       )
     return array
-  if array.ndim != 1 or array.dtype.kind not in "iu":
+  # NumPy makes an empty list floats.
+  if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
     raise ValueError(
-      "Expected `candidates` as a boolean mask or as indices, got"
+      f"Expected `{name}` as a boolean mask or as indices, got"
       f" {array.dtype} {array.shape}."
     )
+  array = array.astype(np.int64)
   outside = array[(array < 0) | (array >= size)]
   if outside.size:
-    raise ValueError(f"Expected 0 <= `candidates` < {size}, got {outside[0]}.")
+    raise ValueError(f"Expected 0 <= `{name}` < {size}, got {outside[0]}.")
   mask = np.zeros(size, bool)
   mask[array] = True
   return mask

@@ -63,7 +63,7 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   indices = _select(
     pool.features,
     _weights(pool.probs),
-    pool.labeled,
+    pool.covered,
     pool.candidates,
     budget=budget,
   )

@@ -36,6 +36,8 @@ class Pool:
       None in the first round.
     auxiliary: The prediction of the strategy's own auxiliary module for each
       example; see `Auxiliary`.
+    pending: True at the examples that people were asked to label and have not
+      labeled yet; None if there are none.
   """
 
   candidates: Bool[Array, " pool"]
@@ -45,12 +47,19 @@ class Pool:
   head: LinearHead = _ABSENT
   previous_probs: Float[Array, "pool classes"] | None = None
   auxiliary: Float[Array, " pool"] = _ABSENT
+  pending: Bool[Array, " pool"] | None = None
 
   @property
   def labeled(self) -> Bool[Array, " pool"]:
     """True at the examples that are labeled."""
     labels = self.labels
     return (labels if labels.ndim == 1 else labels[:, 0]) >= 0
+
+  @property
+  def covered(self) -> Bool[Array, " pool"]:
+    """True at the examples that have a label, or will get one."""
+    labeled = self.labeled
+    return labeled if self.pending is None else labeled | self.pending
 
 
 @jax.tree_util.register_dataclass
@@ -69,7 +78,9 @@ class Selection:
 
 
 NEEDS = tuple(
-  field.name for field in dataclasses.fields(Pool) if field.name != "candidates"
+  field.name
+  for field in dataclasses.fields(Pool)
+  if field.name not in ("candidates", "pending")
 )
 """The fields of a pool that a strategy may need."""
 
@@ -200,6 +211,26 @@ class Strategy:
   def form(self, *, is_multi_label: bool) -> Select | None:
     """Returns the strategy for one label per example, or for several."""
     return self.select_multi_label if is_multi_label else self.select
+
+  def require_form(self, *, is_multi_label: bool) -> Select:
+    """Returns the strategy for this kind of labels.
+
+    Raises:
+      ValueError: If it does not support them; shows the strategies that do.
+    """
+    form = self.form(is_multi_label=is_multi_label)
+    if form is None:
+      kind = "several labels" if is_multi_label else "one label"
+      known = sorted(
+        name
+        for name, other in STRATEGIES.items()
+        if other.form(is_multi_label=is_multi_label)
+      )
+      raise ValueError(
+        f"Expected a strategy for {kind} per example, one of {known}, got"
+        f" {self.name!r}."
+      )
+    return form
 
   def choose_options(
     self, values: Mapping[str, Any]

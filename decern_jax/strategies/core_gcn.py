@@ -85,7 +85,7 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
     Active Learning", CVPR 2021, https://arxiv.org/abs/2006.10219.
   """
   indices = _select(
-    key, pool.features, pool.labeled, pool.candidates, budget=budget
+    key, pool.features, pool.covered, pool.candidates, budget=budget
   )
   return Selection(indices, None)
 

@@ -32,7 +32,7 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """
   del key
   indices = _greedy_k_center(
-    pool.features, pool.labeled, pool.candidates, budget=budget
+    pool.features, pool.covered, pool.candidates, budget=budget
   )
   return Selection(indices, None)
 

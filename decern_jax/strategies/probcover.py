@@ -68,7 +68,7 @@ def select(
   key, cluster_key, ball_key = jax.random.split(key, 3)
   features = _normalize(pool.features)
   if cover_delta == 0.0:
-    members = pool.labeled | pool.candidates
+    members = pool.covered | pool.candidates
     clusters = weighted_kmeans(
       cluster_key,
       features,
@@ -81,7 +81,7 @@ def select(
   # An array, as the estimate is: one program for both.
   delta = jnp.float32(cover_delta)
   indices = _cover(
-    key, features, pool.labeled, pool.candidates, delta, budget=budget
+    key, features, pool.covered, pool.candidates, delta, budget=budget
   )
   return Selection(indices, None)
 

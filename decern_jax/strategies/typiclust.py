@@ -47,7 +47,7 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
     Strategies Suit High and Low Budgets", ICML 2022,
     https://arxiv.org/abs/2202.02794.
   """
-  labeled = pool.labeled
+  labeled = pool.covered
   members = (labeled | pool.candidates).astype(jnp.float32)
   clusters = weighted_kmeans(
     key,

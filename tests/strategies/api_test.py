@@ -121,6 +121,33 @@ class TestSelect:
     assert isinstance(found, np.ndarray)
     np.testing.assert_array_equal(np.sort(found), wanted)
 
+  @each("as_mask", [True, False])
+  def test_pending_examples_are_not_selected(self, as_mask):
+    pending = BY_MARGIN[:4]
+    if as_mask:
+      pending = np.isin(np.arange(SIZE), pending)
+    found = select("margin", probs=PROBS, pending=pending, budget=5)
+    np.testing.assert_array_equal(found, BY_MARGIN[4:9])
+    found = select(
+      "margin",
+      probs=PROBS,
+      pending=pending,
+      candidates=BY_MARGIN[2:6],
+      budget=2,
+    )
+    np.testing.assert_array_equal(found, BY_MARGIN[4:6])
+
+  def test_pending_examples_are_covered(self):
+    inputs = {"features": FEATURES, "budget": 6, "seed": 3}
+    waiting = LABELS.max() == LABELS
+    expected = select("coreset", labels=LABELS, **inputs)
+    labels = np.where(waiting, -1, LABELS)
+    found = select("coreset", labels=labels, pending=waiting, **inputs)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(
+      select("coreset", labels=LABELS, pending=[], **inputs), expected
+    )
+
   def test_scores_are_those_of_the_selected(self):
     indices, scores = select(
       "margin", probs=PROBS, budget=5, return_scores=True
@@ -201,6 +228,8 @@ class TestSelect:
       ),
       ({"candidates": [40]}, "`candidates` < 40, got 40"),
       ({"candidates": np.ones(3, bool)}, "mask `candidates`"),
+      ({"pending": [-1]}, "0 <= `pending` < 40, got -1"),
+      ({"pending": range(38)}, "`budget` <= 2 candidates, got 3"),
       ({"options": {"gamma": 1}}, r"Unknown options \['gamma'\] of 'margin'"),
       ({"seed": 1, "key": jax.random.key(0)}, "`seed` or `key`, got both"),
       ({"name": "decern_multilabel"}, "one label per example"),
@@ -262,9 +291,33 @@ class TestLimits:
     )
     assert sorted(predicted[found]) == sorted(quotas)
 
+  @each("inputs", [{"probs": PROBS}, {"head": (KERNEL, BIAS)}])
+  def test_predicted_classes_need_no_strategy_that_reads_them(self, inputs):
+    predicted = PROBS.argmax(axis=1)
+    quotas = {int(c): 1 for c in np.unique(predicted)}
+    found = select(
+      "random",
+      features=FEATURES,
+      **inputs,
+      budget=len(quotas),
+      strata="predicted",
+      quotas=quotas,
+    )
+    assert sorted(predicted[found]) == sorted(quotas)
+
   @each(
     "changes, message",
     [
+      (
+        {
+          "name": "random",
+          "probs": None,
+          "features": FEATURES,
+          "strata": "predicted",
+          "quotas": {0: 3},
+        },
+        "`probs`, or `features` and `head`, for the strata",
+      ),
       ({"budget": 11}, "`budget` <= 10, which 1 of each of 10 groups"),
       ({"max_per_group": 0}, "1 <= `max_per_group`, got 0"),
       ({"groups": [0]}, r"`groups` \[40\].*\(1,\)"),
@@ -282,9 +335,9 @@ class TestLimits:
     ],
   )
   def test_refuses_what_cannot_be_filled(self, changes, message):
-    call = {"probs": PROBS, "budget": 3, "groups": self.GROUPS, **changes}
+    call = {"name": "margin", "probs": PROBS, "budget": 3, **changes}
     with pytest.raises(ValueError, match=message):
-      select("margin", **call)
+      select(**{"groups": self.GROUPS, **call})
 
 
 class TestScore:

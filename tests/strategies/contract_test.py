@@ -6,6 +6,7 @@ A strategy that is new in the table is tested here without an entry.
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from decern_jax.strategies import STRATEGIES, Selection
@@ -37,6 +38,8 @@ PERMUTABLE = (
   "noise_stability",
   "temporal_discrepancy",
 )
+# They cover the pool, and read of the labels only who has one.
+COVERING = ("bait", "core_gcn", "coreset", "probcover", "typiclust")
 # ProbCover estimates its distance from classes, which several labels do not
 # have: there the option must be given.
 MULTI_LABEL_OPTIONS = {"probcover": {"cover_delta": 0.7}}
@@ -109,6 +112,22 @@ class TestSelect:
       again, compiled(name, is_multi_label), strict=True
     ):
       np.testing.assert_array_equal(found, expected)
+
+  @each("name", COVERING)
+  def test_pending_examples_are_covered_as_labeled_ones_are(self, name):
+    waiting = pools.LABELED & (np.arange(ROWS) % 2 == 0)
+    labels = np.where(waiting, -1, pools.LABELS).astype(np.int32)
+    pool = pools.change(
+      make_pool(), labels=jnp.asarray(labels), pending=jnp.asarray(waiting)
+    )
+    found = select(name, pool, is_multi_label=False)
+    expected = compiled(name, is_multi_label=False)
+    np.testing.assert_array_equal(found.indices, expected[0])
+    forgotten = pools.change(pool, pending=None)
+    assert set(COVERING) <= set(STRATEGIES)
+    if name != "typiclust":
+      other = select(name, forgotten, is_multi_label=False)
+      assert np.asarray(other.indices).tolist() != expected[0].tolist()
 
   @each_form
   def test_rows_that_do_not_count_change_nothing(self, name, is_multi_label):

@@ -131,7 +131,10 @@ def select(
 ) -> Selection:
   """Selects from a pool that has no more than the strategy declares."""
   strategy = STRATEGIES[name]
-  kept: dict[str, Any] = {"candidates": pool.candidates}
+  kept: dict[str, Any] = {
+    "candidates": pool.candidates,
+    "pending": pool.pending,
+  }
   kept |= {need: getattr(pool, need) for need in strategy.needs}
   form = strategy.form(is_multi_label=is_multi_label)
   assert form is not None
