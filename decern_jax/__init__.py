@@ -1,5 +1,7 @@
 """Deep active learning for images in JAX."""
 
+from typing import TYPE_CHECKING, Any
+
 from decern_jax.ops.anchors import Anchors, class_anchors
 from decern_jax.ops.discrepancy import discrepancy_confusion
 from decern_jax.ops.head import LinearHead
@@ -13,10 +15,14 @@ from decern_jax.strategies.decern import (
   uncertainty_threshold,
 )
 
+if TYPE_CHECKING:
+  from decern_jax.annotation.loop import Loop
+
 __all__ = [
   "Anchors",
   "Clusters",
   "LinearHead",
+  "Loop",
   "calibrated_pick",
   "class_anchors",
   "discrepancy_confusion",
@@ -29,3 +35,12 @@ __all__ = [
   "uncertainty_threshold",
   "weighted_kmeans",
 ]
+
+
+def __getattr__(name: str) -> Any:
+  """Imports what costs time and is rarely needed."""
+  if name == "Loop":
+    from decern_jax.annotation.loop import Loop
+
+    return Loop
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

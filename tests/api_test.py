@@ -21,7 +21,8 @@ from tests.table import each
 GENERAL = ("decern_jax.strategies.api", "decern_jax.strategies.base")
 PUBLIC = [getattr(decern_jax, name) for name in decern_jax.__all__]
 FUNCTIONS = [item for item in PUBLIC if inspect.isfunction(item)]
-TUPLES = [item for item in PUBLIC if inspect.isclass(item)]
+CLASSES = [item for item in PUBLIC if inspect.isclass(item)]
+TUPLES = [item for item in CLASSES if issubclass(item, tuple)]
 
 
 def own_functions() -> list:
@@ -62,6 +63,7 @@ class TestPublicNames:
       "Anchors",
       "Clusters",
       "LinearHead",
+      "Loop",
       "calibrated_pick",
       "class_anchors",
       "discrepancy_confusion",
@@ -75,8 +77,9 @@ class TestPublicNames:
       "weighted_kmeans",
     ]
 
-  def test_are_named_tuples_or_functions(self):
-    assert len(FUNCTIONS) + len(TUPLES) == len(PUBLIC)
+  def test_are_functions_named_tuples_or_the_loop(self):
+    assert len(FUNCTIONS) + len(CLASSES) == len(PUBLIC)
+    assert {*CLASSES} - {*TUPLES} == {decern_jax.Loop}
     assert LinearHead._fields == ("kernel", "bias")
     assert decern_jax.Anchors._fields == ("features", "probs")
     fields = "centers", "assignments", "inertia", "num_steps"

@@ -377,7 +377,7 @@ def _prepare(
 ) -> _Request:
   """Checks the arguments of a call, and puts them on the devices."""
   strategy = find_strategy(name)
-  options = _choose_options(strategy, options or {})
+  options = choose_options(strategy, options or {})
   values = {
     "features": features,
     "probs": probs,
@@ -468,9 +468,14 @@ _AXES = {
 }
 
 
-def _choose_options(
+def choose_options(
   strategy: Strategy, values: Mapping[str, int | float | str]
 ) -> dict[str, int | float | str]:
+  """Returns all options of a strategy, from those that a user gives.
+
+  Raises:
+    ValueError: If one is unknown or out of range.
+  """
   unknown = sorted(set(values) - set(strategy.option_names))
   if unknown:
     raise ValueError(

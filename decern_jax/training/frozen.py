@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,7 +10,7 @@ from decern_jax.ops import keys
 from decern_jax.strategies.base import Auxiliary
 from decern_jax.training import auxiliary as auxiliary_lib
 from decern_jax.training import learner, rounds
-from decern_jax.training.head import fit_head, init_head
+from decern_jax.training.head import start_head, train_head
 from decern_jax.training.recipe import Recipe
 
 
@@ -43,21 +42,30 @@ def make_learner(
   """
 
   def fit(state: rounds.RoundState) -> learner.Fit:
-    dim = splits["train"].features.shape[1]
-    head = init_head(
-      keys.seed_key(seed, "params"), dim=dim, num_classes=num_classes
-    )
-    key = keys.round_key(seed, "order", int(state.round))
     rows = _labeled_rows(splits["train"], state, capacity)
-    params = auxiliary_lib.init(auxiliary, seed, stage_dims=(dim,))
+    round_num, params = int(state.round), None
     if auxiliary is None:
-      head, losses = fit_head(key, head, *rows, recipe=recipe)
+      head, losses = train_head(
+        *rows,
+        seed=seed,
+        round_num=round_num,
+        num_classes=num_classes,
+        recipe=recipe,
+      )
     else:
+      dim = splits["train"].features.shape[1]
       (head, params), losses = auxiliary_lib.fit_with_head(
-        key, head, params, *rows, auxiliary=auxiliary, recipe=recipe
+        keys.round_key(seed, "order", round_num),
+        start_head(seed, dim=dim, num_classes=num_classes),
+        auxiliary_lib.init(auxiliary, seed, stage_dims=(dim,)),
+        rows[0],
+        rows[1],
+        jnp.asarray(rows[2]),
+        auxiliary=auxiliary,
+        recipe=recipe,
       )
     losses = np.asarray(losses)
-    learner.check_losses(losses, int(state.round))
+    learner.check_losses(losses, round_num)
     return learner.Fit(variables, head, losses, params)
 
   return learner.Learner(
@@ -70,7 +78,7 @@ def make_learner(
 
 def _labeled_rows(
   train: learner.PlacedSplit, state: rounds.RoundState, capacity: int
-) -> tuple[np.ndarray, np.ndarray, jax.Array]:
+) -> tuple[np.ndarray, np.ndarray, int]:
   """Returns features and labels, labeled rows first, and their number."""
   indices = np.flatnonzero(state.labeled)
   padded = np.zeros(capacity, np.int32)
@@ -79,4 +87,4 @@ def _labeled_rows(
     sharding.take_replicated(array, padded)
     for array in (train.features, train.labels)
   )
-  return rows, labels, jnp.asarray(len(indices))
+  return rows, labels, len(indices)

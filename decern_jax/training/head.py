@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
+import numpy as np
 import optax
 
+from decern_jax.ops import keys
 from decern_jax.ops.head import LinearHead, logits
 from decern_jax.training.recipe import (
   Recipe,
@@ -100,6 +102,47 @@ def fit_head(
     compute_loss=_head_loss,
     recipe=recipe,
   )
+
+
+def start_head(seed: int, *, dim: int, num_classes: int) -> LinearHead:
+  """Returns the head that every round of a run starts from."""
+  key = keys.seed_key(seed, "params")
+  return init_head(key, dim=dim, num_classes=num_classes)
+
+
+def train_head(
+  features: Float[np.ndarray, "rows dim"],
+  labels: Int[np.ndarray, "rows ..."],
+  num_rows: int,
+  *,
+  seed: int,
+  round_num: int,
+  num_classes: int,
+  recipe: Recipe,
+) -> tuple[LinearHead, Float[np.ndarray, " epochs"]]:
+  """Trains the head of a round, from the same start in every round.
+
+  Args:
+    features: As in `fit_head`.
+    labels: As in `fit_head`.
+    num_rows: As in `fit_head`.
+    seed: Seed of the run.
+    round_num: The round.
+    num_classes: Number of classes.
+    recipe: How to train.
+
+  Returns:
+    The head, and the mean loss of each epoch.
+  """
+  head, losses = fit_head(
+    keys.round_key(seed, "order", round_num),
+    start_head(seed, dim=features.shape[1], num_classes=num_classes),
+    features,
+    labels,
+    jnp.asarray(num_rows),
+    recipe=recipe,
+  )
+  return head, np.asarray(losses)
 
 
 def fit_params(
