@@ -5,7 +5,6 @@ import gc
 import itertools
 import threading
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -52,17 +51,26 @@ class TestMapOrdered:
     assert list(results) == []
 
 
-def make_split(num_examples: int, read=None) -> Split:
+def fill(index: int) -> np.ndarray:
+  return np.full((2, 2, 3), index, np.uint8)
+
+
+def make_split(num_examples: int, read=fill) -> Split:
   """Examples whose image is filled with their index."""
-  return Split(
-    ids=tuple(f"example {i}" for i in range(num_examples)),
-    labels=np.zeros(num_examples, np.int32),
-    read=read or (lambda i: np.full((2, 2, 3), i, np.uint8)),
-  )
+  labels = np.zeros(num_examples, np.int32)
+  return Split(tuple(f"example {i}" for i in range(num_examples)), labels, read)
 
 
 def identity(image: np.ndarray) -> np.ndarray:
   return image
+
+
+def batches_of(
+  num_examples: int, size: int, workers=2, *, read=fill, **options
+):
+  split = make_split(num_examples, read)
+  options = {"batch_size": size, "num_workers": workers, **options}
+  return image_batches(split, options.pop("transform", identity), **options)
 
 
 def indices_of(batches) -> list[list[int]]:
@@ -71,6 +79,27 @@ def indices_of(batches) -> list[list[int]]:
 
 def num_threads() -> int:
   return sum(t.name.startswith("images") for t in threading.enumerate())
+
+
+def check_threads_end(batches, how: str) -> None:
+  """Checks that an iterator's threads end when it does."""
+  next(batches)
+  assert num_threads() > 0
+  if how == "exhaust":
+    list(batches)
+  elif how == "close":
+    batches.close()
+  else:
+    del batches
+    gc.collect()
+  assert num_threads() == 0
+
+
+def check_error_names_the_example(batches) -> None:
+  assert indices_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
+  with pytest.raises(RuntimeError, match="'example 4'.*no pixels"):
+    next(batches)
+  assert num_threads() == 0
 
 
 class TestImageBatches:
@@ -87,11 +116,7 @@ class TestImageBatches:
   def test_every_example_comes_once_in_order(
     self, batch_size, expected, num_workers
   ):
-    batches = list(
-      image_batches(
-        make_split(5), identity, batch_size=batch_size, num_workers=num_workers
-      )
-    )
+    batches = list(batches_of(5, batch_size, num_workers))
     assert indices_of(batches) == expected
     assert batches[0].dtype == np.uint8
     assert batches[0].shape[1:] == (2, 2, 3)
@@ -99,37 +124,20 @@ class TestImageBatches:
   def test_slow_examples_do_not_change_the_order(self):
     def read(index: int) -> np.ndarray:
       time.sleep(0.005 * (index % 3))
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    batches = image_batches(
-      make_split(20, read), identity, batch_size=8, num_workers=4
-    )
+    batches = batches_of(20, 8, 4, read=read)
     assert sum(indices_of(batches), []) == list(range(20))
 
-  def test_indices_choose_and_order_the_examples(self):
-    batches = image_batches(
-      make_split(9),
-      identity,
-      batch_size=2,
-      num_workers=2,
-      indices=np.array([7, 3, 3]),
-    )
-    assert indices_of(batches) == [[7, 3], [3]]
-
-  def test_no_indices_give_no_batches(self):
-    batches = image_batches(
-      make_split(9),
-      identity,
-      batch_size=2,
-      num_workers=2,
-      indices=np.array([], np.int32),
-    )
-    assert list(batches) == []
+  @each(
+    "indices, expected",
+    [(np.array([7, 3, 3]), [[7, 3], [3]]), (np.array([], np.int32), [])],
+  )
+  def test_indices_choose_and_order_the_examples(self, indices, expected):
+    assert indices_of(batches_of(9, 2, indices=indices)) == expected
 
   def test_transform_is_applied(self):
-    batches = image_batches(
-      make_split(3), lambda x: x[:1, :1] + 1, batch_size=3, num_workers=2
-    )
+    batches = batches_of(3, 3, transform=lambda x: x[:1, :1] + 1)
     assert next(batches).tolist() == [[[[i + 1] * 3]] for i in range(3)]
 
   def test_examples_are_read_in_parallel(self):
@@ -137,23 +145,18 @@ class TestImageBatches:
 
     def read(index: int) -> np.ndarray:
       barrier.wait()  # breaks unless three threads meet here
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    batches = image_batches(
-      make_split(6, read), identity, batch_size=6, num_workers=3
-    )
-    assert indices_of(batches) == [[0, 1, 2, 3, 4, 5]]
+    assert indices_of(batches_of(6, 6, 3, read=read)) == [[0, 1, 2, 3, 4, 5]]
 
   def test_reads_at_most_two_batches_ahead(self):
     started = []
 
     def read(index: int) -> np.ndarray:
       started.append(index)
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    batches = image_batches(
-      make_split(100, read), identity, batch_size=5, num_workers=4
-    )
+    batches = batches_of(100, 5, 4, read=read)
     next(batches)
     time.sleep(0.1)
     assert 5 <= len(started) <= 15
@@ -163,55 +166,28 @@ class TestImageBatches:
     def read(index: int) -> np.ndarray:
       if index == 4:
         raise ValueError("no pixels")
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    batches = image_batches(
-      make_split(9, read), identity, batch_size=2, num_workers=2
-    )
-    assert indices_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
-    with pytest.raises(RuntimeError, match="'example 4'.*no pixels"):
-      next(batches)
-    assert num_threads() == 0
+    check_error_names_the_example(batches_of(9, 2, read=read))
 
   @each("how", ["exhaust", "close", "drop"])
   def test_threads_end_with_the_iterator(self, how):
-    batches = image_batches(
-      make_split(40), identity, batch_size=2, num_workers=3
-    )
-    next(batches)
-    assert num_threads() > 0
-    if how == "exhaust":
-      list(batches)
-    elif how == "close":
-      batches.close()
-    else:
-      del batches
-      gc.collect()
-    assert num_threads() == 0
+    check_threads_end(batches_of(40, 2, 3), how)
 
-  @each("option", ["batch_size", "num_workers"])
-  def test_rejects_counts_below_one(self, option):
-    options: dict[str, Any] = {"batch_size": 2, "num_workers": 2, option: 0}
-    with pytest.raises(ValueError, match=f"`{option}` >= 1, got 0"):
-      image_batches(make_split(3), identity, **options)
-
-  @each("outside", [-1, 3])
-  def test_rejects_indices_outside_the_split(self, outside):
-    with pytest.raises(ValueError, match=rf"in \[0, 3\), got {outside}"):
-      image_batches(
-        make_split(3),
-        identity,
-        batch_size=2,
-        num_workers=2,
-        indices=np.array([0, outside]),
-      )
-
-  @each("indices", [np.zeros(2), np.zeros((2, 1), int)])
-  def test_rejects_indices_that_are_no_vector_of_integers(self, indices):
-    with pytest.raises(ValueError, match=rf"got {indices.dtype} \[2"):
-      image_batches(
-        make_split(3), identity, batch_size=2, num_workers=2, indices=indices
-      )
+  @each(
+    "options, message",
+    [
+      ({"batch_size": 0}, "`batch_size` >= 1, got 0"),
+      ({"num_workers": 0}, "`num_workers` >= 1, got 0"),
+      ({"indices": np.array([0, -1])}, r"in \[0, 3\), got -1"),
+      ({"indices": np.array([0, 3])}, r"in \[0, 3\), got 3"),
+      ({"indices": np.zeros(2)}, r"got float64 \[2"),
+      ({"indices": np.zeros((2, 1), int)}, r"got int64 \[2"),
+    ],
+  )
+  def test_rejects_what_does_not_fit(self, options, message):
+    with pytest.raises(ValueError, match=message):
+      batches_of(3, 2, **options)
 
 
 def add_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -233,30 +209,27 @@ def make_plans(sizes: list[int]) -> list[BatchPlan]:
   ]
 
 
+def train(plans, augment=keep, *, num_examples=10, read=fill, **options):
+  return training_batches(
+    make_split(num_examples, read),
+    plans,
+    augment,
+    **{"num_workers": 2, **options},
+  )
+
+
 class TestTrainingBatches:
   @each("num_workers", [1, 2, 7])
   @each("num_ahead", [1, 3, 128])
   def test_there_is_one_batch_per_plan_in_order(self, num_workers, num_ahead):
-    batches = list(
-      training_batches(
-        make_split(10),
-        make_plans([3, 1, 4, 2]),
-        keep,
-        num_workers=num_workers,
-        num_ahead=num_ahead,
-      )
-    )
+    plans = make_plans([3, 1, 4, 2])
+    batches = list(train(plans, num_workers=num_workers, num_ahead=num_ahead))
     assert indices_of(batches) == [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9]]
     assert batches[0].dtype == np.uint8
     assert batches[0].shape == (3, 2, 2, 3)
 
   def test_generator_is_seeded_by_plan_and_position(self):
-    (batch,) = training_batches(
-      make_split(10),
-      [BatchPlan(np.array([5, 2]), (3, 8))],
-      add_noise,
-      num_workers=2,
-    )
+    (batch,) = train([BatchPlan(np.array([5, 2]), (3, 8))], add_noise)
     for image, index in zip(batch, [5, 2], strict=True):
       rng = np.random.default_rng((3, 8, index))
       expected = rng.integers(256, size=(2, 2))
@@ -265,35 +238,22 @@ class TestTrainingBatches:
   def test_is_independent_of_the_number_of_threads(self):
     def read(index: int) -> np.ndarray:
       time.sleep(0.002 * (index % 3))
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
     one, many = (
-      list(
-        training_batches(
-          make_split(10, read),
-          make_plans([4] * 5),
-          add_noise,
-          num_workers=num_workers,
-        )
-      )
-      for num_workers in (1, 6)
+      list(train(make_plans([4] * 5), add_noise, read=read, num_workers=count))
+      for count in (1, 6)
     )
     np.testing.assert_array_equal(one, many)
 
   def test_skipping_plans_resumes(self):
     plans = make_plans([4] * 5)
-    whole, rest = (
-      list(training_batches(make_split(10), part, add_noise, num_workers=2))
-      for part in (plans, plans[3:])
-    )
+    whole, rest = (list(train(part, add_noise)) for part in (plans, plans[3:]))
     np.testing.assert_array_equal(whole[3:], rest)
 
   def test_another_seed_gives_other_draws(self):
-    indices = np.arange(4)
-    plans = [BatchPlan(indices, (0, epoch)) for epoch in range(2)]
-    one, other = training_batches(
-      make_split(10), plans, add_noise, num_workers=2
-    )
+    plans = [BatchPlan(np.arange(4), (0, epoch)) for epoch in range(2)]
+    one, other = train(plans, add_noise)
     assert (one[..., 1] != other[..., 1]).any()
     np.testing.assert_array_equal(one[..., 0], other[..., 0])
 
@@ -302,11 +262,9 @@ class TestTrainingBatches:
 
     def read(index: int) -> np.ndarray:
       barrier.wait()  # breaks unless the six of three plans meet here
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    batches = training_batches(
-      make_split(10, read), make_plans([2, 2, 2]), keep, num_workers=6
-    )
+    batches = train(make_plans([2, 2, 2]), read=read, num_workers=6)
     assert indices_of(batches) == [[0, 1], [2, 3], [4, 5]]
 
   def test_one_pool_of_threads_serves_all_plans(self):
@@ -314,35 +272,27 @@ class TestTrainingBatches:
 
     def read(index: int) -> np.ndarray:
       names.add(threading.current_thread().name)
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    list(
-      training_batches(
-        make_split(10, read), make_plans([1] * 30), keep, num_workers=2
-      )
-    )
+    list(train(make_plans([1] * 30), read=read))
     assert len(names) <= 2
 
   @each("num_ahead, num_plans", [(1, 3), (5, 5)])
   def test_plans_are_consumed_as_the_look_ahead_reaches_them(
     self, num_ahead, num_plans
   ):
-    taken = []
+    taken, started = [], []
 
     def endless():
       for epoch in itertools.count():
         taken.append(epoch)
         yield BatchPlan(np.arange(2), (epoch,))
 
-    started = []
-
     def read(index: int) -> np.ndarray:
       started.append(index)
-      return np.full((2, 2, 3), index, np.uint8)
+      return fill(index)
 
-    batches = training_batches(
-      make_split(10, read), endless(), keep, num_workers=2, num_ahead=num_ahead
-    )
+    batches = train(endless(), read=read, num_ahead=num_ahead)
     assert taken == []
     next(batches)
     next(batches)
@@ -352,12 +302,10 @@ class TestTrainingBatches:
     batches.close()
 
   def test_no_plans_give_no_batches(self):
-    assert not list(training_batches(make_split(3), [], keep, num_workers=2))
+    assert not list(train([]))
 
   def test_batches_share_no_memory(self):
-    batches = training_batches(
-      make_split(10), make_plans([3, 3]), keep, num_workers=2
-    )
+    batches = train(make_plans([3, 3]))
     assert not np.shares_memory(next(batches), next(batches))
 
   def test_error_names_the_example(self):
@@ -366,35 +314,17 @@ class TestTrainingBatches:
         raise ValueError("no pixels")
       return image
 
-    batches = training_batches(
-      make_split(9), make_plans([2, 2, 2]), augment, num_workers=2
-    )
-    assert indices_of(itertools.islice(batches, 2)) == [[0, 1], [2, 3]]
-    with pytest.raises(RuntimeError, match="'example 4'.*no pixels"):
-      next(batches)
-    assert num_threads() == 0
+    check_error_names_the_example(train(make_plans([2, 2, 2]), augment))
 
   @each("how", ["exhaust", "close", "drop"])
   def test_threads_end_with_the_iterator(self, how):
-    batches = training_batches(
-      make_split(10), make_plans([2] * 20), keep, num_workers=3, num_ahead=4
-    )
-    next(batches)
-    assert num_threads() > 0
-    if how == "exhaust":
-      list(batches)
-    elif how == "close":
-      batches.close()
-    else:
-      del batches
-      gc.collect()
-    assert num_threads() == 0
+    plans = make_plans([2] * 20)
+    check_threads_end(train(plans, num_workers=3, num_ahead=4), how)
 
   @each("option", ["num_workers", "num_ahead"])
   def test_rejects_counts_below_one(self, option):
-    options = {"num_workers": 2, "num_ahead": 2, option: 0}
     with pytest.raises(ValueError, match=f"`{option}` >= 1, got 0"):
-      training_batches(make_split(3), [], keep, **options)
+      train([], **{option: 0})
 
   @each(
     "plan, match",
@@ -409,9 +339,7 @@ class TestTrainingBatches:
   )
   def test_rejects_a_plan_that_does_not_fit(self, plan, match):
     good = BatchPlan(np.array([0, 1, 2]), (1,))
-    batches = training_batches(
-      make_split(3), [good, good, plan], keep, num_workers=2, num_ahead=1
-    )
+    batches = train([good, good, plan], num_examples=3, num_ahead=1)
     assert indices_of([next(batches)]) == [[0, 1, 2]]
     with pytest.raises(ValueError, match=match):
       list(batches)
@@ -449,9 +377,7 @@ class TestPrefetch:
     assert closed
 
   def test_threads_of_its_source_end_with_it(self):
-    batches = image_batches(
-      make_split(40), identity, batch_size=2, num_workers=3
-    )
+    batches = batches_of(40, 2, 3)
     results = prefetch(batches, identity)
     next(results)
     assert num_threads() > 0
@@ -459,9 +385,7 @@ class TestPrefetch:
     assert num_threads() == 0
 
   def test_failing_put_closes_its_source(self):
-    batches = image_batches(
-      make_split(40), identity, batch_size=2, num_workers=3
-    )
+    batches = batches_of(40, 2, 3)
     with pytest.raises(ZeroDivisionError):
       next(prefetch(batches, lambda batch: 1 // 0))
     assert num_threads() == 0
