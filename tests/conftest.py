@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 
+from absl import logging
 import jax
 import jaxtyping
 import pytest
@@ -88,3 +89,18 @@ def unannotated():
   jaxtyping.config.update("jaxtyping_disable", True)
   yield
   jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+  """The warnings that are logged."""
+  messages = []
+  monkeypatch.setattr(
+    logging, "warning", lambda text, *args: messages.append(text % args)
+  )
+  return messages
+
+
+@pytest.fixture(scope="session")
+def torch():
+  return pytest.importorskip("torch")

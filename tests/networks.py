@@ -241,3 +241,14 @@ class Case:
       losses.append(float(loss))
       state = state.replace(epoch=state.epoch + index % 2)
     return state, losses
+
+
+def assert_close(actual, expected, tolerance=1e-5) -> None:
+  """Compares trees of arrays."""
+  jax.tree.map(
+    lambda ours, theirs: np.testing.assert_allclose(
+      ours, theirs, rtol=tolerance, atol=tolerance
+    ),
+    actual,
+    expected,
+  )

@@ -239,3 +239,14 @@ def on_shards(function, num_devices, *arrays, out=None):
     out_specs=PartitionSpec() if out is None else out,
   )
   return jax.jit(mapped)(*arrays)
+
+
+def predicted_losses(module, stages) -> np.ndarray:
+  """Predicts losses by a module from the outputs of stages [rows, dim]."""
+  module = jax.tree.map(np.float64, module)
+  hidden = [
+    np.maximum(np.asarray(stage, np.float64) @ layer.kernel + layer.bias, 0.0)
+    for layer, stage in zip(module.hidden, stages, strict=True)
+  ]
+  output = module.output
+  return (np.concatenate(hidden, axis=1) @ output.kernel + output.bias)[:, 0]

@@ -149,8 +149,7 @@ def advance(task, parts, state, select, *, seed=1, **options):
 
 def without_seconds(records: list[dict]) -> str:
   """Returns records as text; floats in it are exact."""
-  kept = [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in records]
-  return json.dumps(kept, allow_nan=False)
+  return json.dumps(tiny.without_costs(records), allow_nan=False)
 
 
 @contextlib.contextmanager

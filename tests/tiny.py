@@ -1,6 +1,6 @@
 """Tiny data, weights and configurations that tests run whole experiments on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 import os
 import pathlib
 import struct
@@ -22,7 +22,7 @@ CLASSES = ("ant", "bee", "cat", "dog")
 SIZE = 32
 
 # What differs between the records of equal runs.
-COSTS = ("seconds",)
+COSTS = ("seconds", "images_per_second")
 
 
 def draw(label: int, rng: np.random.Generator) -> np.ndarray:
@@ -126,6 +126,11 @@ def write_inputs(folder: pathlib.Path, **counts: Any) -> Callable[..., Any]:
     return make_config(data, weights, cache, **changes)
 
   return make
+
+
+def without_costs(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Returns the records of a run, which are those of any equal run."""
+  return [{k: v for k, v in r.items() if k not in COSTS} for r in records]
 
 
 def leaves(tree: dict, prefix: str = "") -> list:

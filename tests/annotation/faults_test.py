@@ -70,13 +70,6 @@ def encode(image: np.ndarray) -> bytes:
   return cv2.imencode(".png", image)[1].tobytes()
 
 
-def without_costs(where) -> list[dict]:
-  return [
-    {k: v for k, v in record.items() if k not in tiny.COSTS}
-    for record in records.read(where)
-  ]
-
-
 class TestOddNames:
   def test_go_all_the_way(self, tmp_path, where, start):
     images = tmp_path / "images"
@@ -207,7 +200,9 @@ class TestFullDisk:
     assert disk.num_writes >= num_failed
     respond_truly(where, true_run.class_of)
     start()
-    assert without_costs(where) == without_costs(true_run.stages[2])
+    assert tiny.without_costs(records.read(where)) == tiny.without_costs(
+      records.read(true_run.stages[2])
+    )
 
   def _run_with_ever_more_room(self, disk, start) -> int:
     """Runs until nothing fails; returns how often something did."""
@@ -260,7 +255,9 @@ class TestRealFullDisk:
       respond_truly(disk / "run", class_of)
     assert num_full >= 2
     loop.finish(folder, "whole", class_of)
-    assert without_costs(disk / "run") == without_costs(folder / "whole")
+    assert tiny.without_costs(records.read(disk / "run")) == tiny.without_costs(
+      records.read(folder / "whole")
+    )
 
 
 @pytest.mark.slow

@@ -37,11 +37,6 @@ def kill(folder: pathlib.Path, where: str, delay: float) -> bool:
   return was_alive
 
 
-def without_seconds(where: pathlib.Path) -> list[dict]:
-  found = records.read(where)
-  return [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in found]
-
-
 class Person:
   """Answers a few images at a time; a line may be cut off, and written again.
 
@@ -78,18 +73,18 @@ class TestKill:
     class_of = hidden.write_images(tmp_path / "images", num_pool=loop.NUM_POOL)
     tiny.write_weights(tmp_path / "weights.safetensors")
     loop.finish(tmp_path, "whole", class_of)
-    expected = without_seconds(tmp_path / "whole")
+    expected = tiny.without_costs(records.read(tmp_path / "whole"))
     assert len(expected) == loop.NUM_ROUNDS
     rng, num_alive = np.random.default_rng(SEED), 0
     person = Person(tmp_path / "killed", class_of)
     for _ in range(NUM_KILLS):
       num_alive += kill(tmp_path, "killed", rng.uniform(0, MAX_DELAY))
-      found = without_seconds(tmp_path / "killed")
+      found = tiny.without_costs(records.read(tmp_path / "killed"))
       assert found == expected[: len(found)]
       person.answer_some(rng)
     assert num_alive > NUM_KILLS // 4
     loop.finish(tmp_path, "killed", class_of)
-    assert without_seconds(tmp_path / "killed") == expected
+    assert tiny.without_costs(records.read(tmp_path / "killed")) == expected
     kept = answers.read_log(tmp_path / "killed" / inbox.LOG).answers
     kept = {given._replace(source="") for given in kept}
     assert set(person.said.values()) <= kept

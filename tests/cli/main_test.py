@@ -75,11 +75,6 @@ def forbid_work(monkeypatch):
   )
 
 
-def without_seconds(workdir) -> list[dict]:
-  found = records.read(workdir)
-  return [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in found]
-
-
 def check_picture(path) -> None:
   with Image.open(path) as picture:
     picture.load()
@@ -170,7 +165,7 @@ class TestRun:
   def test_goes_on_where_it_was_interrupted(
     self, start, first, capsys, monkeypatch
   ):
-    expected = without_seconds(first[0])
+    expected = tiny.without_costs(records.read(first[0]))
     build = experiment.build
 
     def build_failing(*args, **options):
@@ -188,10 +183,10 @@ class TestRun:
       with pytest.raises(KeyboardInterrupt):
         start("again")
     assert not os.path.exists("again/learning_curve.png")
-    assert len(without_seconds("again")) == 1
+    assert len(tiny.without_costs(records.read("again"))) == 1
     check_events("again")
     start("again")
-    assert without_seconds("again") == expected
+    assert tiny.without_costs(records.read("again")) == expected
     check_events("again")
     lines = capsys.readouterr().out.splitlines()
     assert [line[:8] for line in lines[-4:-1]] == [
@@ -237,8 +232,8 @@ class TestRun:
   def test_a_seed_gives_the_same_run_by_itself_and_among_others(
     self, first, seeds
   ):
-    together = without_seconds(seeds[0] / "seed1")
-    assert together == without_seconds(first[0])
+    together = tiny.without_costs(records.read(seeds[0] / "seed1"))
+    assert together == tiny.without_costs(records.read(first[0]))
 
   def test_more_seeds_keep_those_that_are_done(
     self, start, seeds, tmp_path, monkeypatch

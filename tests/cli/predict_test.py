@@ -99,15 +99,6 @@ def forbid_work(monkeypatch):
   )
 
 
-@pytest.fixture
-def warnings(monkeypatch) -> list[str]:
-  messages = []
-  monkeypatch.setattr(
-    logging, "warning", lambda text, *args: messages.append(text % args)
-  )
-  return messages
-
-
 def probs_by_path(rows: list[list[str]]) -> dict[str, np.ndarray]:
   """Returns the probabilities of each image in the order of the classes."""
   found = {}

@@ -1,7 +1,6 @@
 """Tests of decern_jax/data/tfds_builder.py."""
 
 import io
-import pathlib
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from decern_jax.data import tfds_builder
 from decern_jax.data.tfds_builder import hex_digest
+from tests.data import tiny_tfds
 from tests.table import each
 
 PNG = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
@@ -38,12 +38,7 @@ class TinyShells(tfds.core.GeneratorBasedBuilder):
       yield i, {"image": io.BytesIO(PNG), "label": 0}
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory) -> pathlib.Path:
-  data_dir = tmp_path_factory.mktemp("tfds")
-  builder = tfds.builder("tiny_shells", data_dir=data_dir)
-  builder.download_and_prepare(file_format="array_record")
-  return data_dir
+data_dir = tiny_tfds.prepared("tiny_shells")
 
 
 class TestOpenBuilder:

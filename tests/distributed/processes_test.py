@@ -347,10 +347,7 @@ class Runs:
 
   def results(self, name) -> list[dict]:
     """What does not depend on the machine, of every round."""
-    return [
-      {k: v for k, v in record.items() if k not in tiny.COSTS}
-      for record in records.read(self.folder / name)
-    ]
+    return tiny.without_costs(records.read(self.folder / name))
 
 
 def wait(started: list[subprocess.Popen]) -> list[int]:

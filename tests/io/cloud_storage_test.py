@@ -38,12 +38,6 @@ def record(round_num: int) -> dict:
   }
 
 
-@pytest.fixture
-def store():
-  with fake_store.installed() as store:
-    yield store
-
-
 class TestRecords:
   def test_are_read_back_in_order(self, store):
     assert records.read(RUN) == []

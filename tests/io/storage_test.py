@@ -20,12 +20,6 @@ from tests.io import fake_store, gcs_emulator
 from tests.table import each
 
 
-@pytest.fixture
-def store():
-  with fake_store.installed() as store:
-    yield store
-
-
 @pytest.fixture(
   params=["disk", "store", pytest.param("emulator", marks=pytest.mark.slow)]
 )

@@ -15,12 +15,6 @@ from tests.launch import scripts
 from tests.table import each
 
 
-@pytest.fixture
-def cloud(tmp_path):
-  with fakes.Cloud(tmp_path) as cloud:
-    yield cloud
-
-
 class TestEnd:
   def test_keep_keeps_and_says_what_costs(self, cloud):
     cloud.plan(lives=[["ACTIVE"]], runs=[[0]])

@@ -7,12 +7,6 @@ from tests.launch import scripts
 from tests.table import each
 
 
-@pytest.fixture
-def cloud(tmp_path):
-  with fakes.Cloud(tmp_path) as cloud:
-    yield cloud
-
-
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory):
   """A run on four hosts that succeeds at once, and how the script ended."""

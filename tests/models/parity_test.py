@@ -45,11 +45,6 @@ FORMATS = [
 
 
 @pytest.fixture
-def torch():
-  return pytest.importorskip("torch")
-
-
-@pytest.fixture
 def transformers():
   return pytest.importorskip("transformers")
 

@@ -16,7 +16,6 @@ from tests.cli import commands
 NUM_KILLS = 5
 NUM_EPOCHS = 40
 SEED = 7
-COSTS = ("seconds", "images_per_second")
 CONTINUES = "Continues after step"
 
 
@@ -66,19 +65,12 @@ def kill_after(folder: pathlib.Path, workdir: str, num_steps: int) -> str:
   return (folder / "said.txt").read_text()
 
 
-def without_costs(workdir: pathlib.Path) -> list[dict]:
-  return [
-    {name: value for name, value in record.items() if name not in COSTS}
-    for record in journal.read(workdir)
-  ]
-
-
 @pytest.mark.slow
 class TestKill:
   def test_run_killed_inside_epochs_equals_the_uninterrupted(self, tmp_path):
     tiny.write_image_folder(tmp_path / "data", num_train=8)
     assert CONTINUES not in finish(tmp_path, "whole")
-    expected = without_costs(tmp_path / "whole")
+    expected = tiny.without_costs(journal.read(tmp_path / "whole"))
     assert len(expected) == NUM_EPOCHS + 1
     rng = np.random.default_rng(SEED)
     num_continued = 0
@@ -86,12 +78,12 @@ class TestKill:
       # Fewer than the 160 steps in all five.
       said = kill_after(tmp_path, "killed", int(rng.integers(2, 20)))
       num_continued += CONTINUES in said
-      found = without_costs(tmp_path / "killed")
+      found = tiny.without_costs(journal.read(tmp_path / "killed"))
       assert found == expected[: len(found)]
       assert len(found) <= NUM_EPOCHS
     assert CONTINUES in finish(tmp_path, "killed")
     assert num_continued == NUM_KILLS - 1
-    assert without_costs(tmp_path / "killed") == expected
+    assert tiny.without_costs(journal.read(tmp_path / "killed")) == expected
     first, other = (
       (tmp_path / name / pretrain.WEIGHTS_FILE).read_bytes()
       for name in ("whole", "killed")

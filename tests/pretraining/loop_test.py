@@ -14,6 +14,7 @@ import pytest
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.pretraining import journal, loop, step
+from tests import tiny
 from tests.pretraining import tiny_pretraining as tiny_run
 from tests.pretraining.tiny_pretraining import (
   NUM_EPOCHS,
@@ -23,8 +24,6 @@ from tests.pretraining.tiny_pretraining import (
   make_setup,
 )
 from tests.table import each
-
-COSTS = ("seconds", "images_per_second")
 
 
 class StopError(Exception):
@@ -39,14 +38,8 @@ def mean_weight(variables) -> dict[str, float]:
 def run(setup, workdir):
   """Returns the state, and the records without what a run costs."""
   state = loop.run(setup, workdir)
-  return jax.tree.map(np.asarray, state), without_costs(workdir)
-
-
-def without_costs(workdir):
-  return [
-    {name: value for name, value in record.items() if name not in COSTS}
-    for record in journal.read(workdir)
-  ]
+  found = tiny.without_costs(journal.read(workdir))
+  return jax.tree.map(np.asarray, state), found
 
 
 @functools.cache
@@ -146,7 +139,9 @@ class TestRun:
     seen = []
     state = loop.run(setup, tmp_path, on_epoch=seen.append)
     assert [record["epoch"] for record in seen] == [*range(NUM_EPOCHS + 1)]
-    assert_same((state, without_costs(tmp_path)), uninterrupted())
+    assert_same(
+      (state, tiny.without_costs(journal.read(tmp_path))), uninterrupted()
+    )
 
   def test_is_independent_of_shard_count(self, tmp_path):
     """Up to rounding, which Adam lets grow."""

@@ -69,12 +69,6 @@ def kill_before_write(number: int, emulator, *where) -> None:
   assert process.returncode == -signal.SIGKILL, output
 
 
-def without_costs(found: list[dict]) -> list[dict]:
-  return [
-    {k: v for k, v in each.items() if k not in tiny.COSTS} for each in found
-  ]
-
-
 # gcsfs hands aiohttp bytes, which it warns of from 1 MB on.
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 @pytest.mark.slow
@@ -83,7 +77,7 @@ class TestEmulator:
     tiny.write_image_folder(tmp_path / "data", num_train=40)
     tiny.write_weights(tmp_path / "weights.safetensors")
     finish(os.fspath(tmp_path), tmp_path, {})
-    expected = without_costs(records.read(tmp_path / "run"))
+    expected = tiny.without_costs(records.read(tmp_path / "run"))
     assert len(expected) == NUM_ROUNDS
 
     with gcs_emulator.running() as emulator:
@@ -94,13 +88,13 @@ class TestEmulator:
       reached = [0]
       for number in KILLED_BEFORE:
         kill_before_write(number, emulator, *where)
-        found = without_costs(records.read(RUN))
+        found = tiny.without_costs(records.read(RUN))
         assert found == expected[: len(found)]
         reached.append(len(found))
       assert len(set(reached)) >= 3
       assert max(reached) < NUM_ROUNDS
       finish(*where)
-      assert without_costs(records.read(RUN)) == expected
+      assert tiny.without_costs(records.read(RUN)) == expected
       assert model_file.load(RUN).class_names == tiny.CLASSES
       for name in ("learning_curve.png", "selected.png"):
         assert len(storage.read_bytes(f"{RUN}/{name}")) > 1000

@@ -53,18 +53,13 @@ def kill(
   assert process.returncode == -signal.SIGKILL
 
 
-def without_seconds(workdir: pathlib.Path) -> list[dict]:
-  found = records.read(workdir)
-  return [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in found]
-
-
 @pytest.mark.slow
 class TestKill:
   def test_run_killed_ten_times_equals_the_uninterrupted(self, tmp_path):
     tiny.write_image_folder(tmp_path / "data", num_train=40)
     tiny.write_weights(tmp_path / "weights.safetensors")
     finish(tmp_path, "whole")
-    expected = without_seconds(tmp_path / "whole")
+    expected = tiny.without_costs(records.read(tmp_path / "whole"))
     assert len(expected) == NUM_ROUNDS
     seconds = np.median(
       [sum(r["seconds"].values()) for r in records.read(tmp_path / "whole")]
@@ -77,12 +72,12 @@ class TestKill:
       delay = rng.uniform(0, 2 * seconds if num_new else 3)
       kill(tmp_path, "killed", reached[-1] + num_new, delay)
       # Whatever a kill left is the beginning of the right run.
-      found = without_seconds(tmp_path / "killed")
+      found = tiny.without_costs(records.read(tmp_path / "killed"))
       assert found == expected[: len(found)]
       reached.append(len(found))
     assert reached[-1] < NUM_ROUNDS
     assert len(set(reached)) >= NUM_KILLS // 2
     finish(tmp_path, "killed")
-    assert without_seconds(tmp_path / "killed") == expected
+    assert tiny.without_costs(records.read(tmp_path / "killed")) == expected
     for name in ("learning_curve.png", "selected.png"):
       assert (tmp_path / "killed" / name).stat().st_size > 1000

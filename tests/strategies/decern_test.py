@@ -1,6 +1,5 @@
 """Tests of decern_jax/strategies/decern.py."""
 
-import contextlib
 import functools
 from typing import Any
 
@@ -21,7 +20,7 @@ from decern_jax.strategies.decern import (
   select_decern,
   uncertainty_threshold,
 )
-from tests import oracle
+from tests import oracle, tasks
 from tests.strategies import pools
 from tests.table import each
 
@@ -52,23 +51,6 @@ def assert_distinct(indices, *, budget=BUDGET, valid=ALL) -> None:
   assert indices.shape == (budget,)
   assert len(np.unique(indices)) == budget
   assert valid[indices].all()
-
-
-@contextlib.contextmanager
-def compilations():
-  """Collects the compilations of programs while it is open."""
-  found = []
-
-  def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-    del duration_secs, kwargs
-    if event == "/jax/core/compile/backend_compile_duration":
-      found.append(event)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    yield found
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 class TestSelectDecern:
@@ -185,7 +167,7 @@ class TestSelectDecern:
     valid = ALL.copy()
     select(valid=valid)
     for round_num in range(7):
-      with compilations() as found:
+      with tasks.compilations() as found:
         indices = select(valid=valid, seed=round_num)
       assert not found
       assert_distinct(indices, valid=valid)

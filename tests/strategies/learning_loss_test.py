@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from decern_jax.strategies import learning_loss
+from tests import oracle
 from tests.strategies import pools
 from tests.table import each
 
@@ -22,16 +23,6 @@ def draw_stages(size: int) -> tuple[jax.Array, ...]:
   return tuple(
     jnp.asarray(rng.normal(size=(size, dim)), jnp.float32) for dim in STAGE_DIMS
   )
-
-
-def naive_predictions(module, stages) -> np.ndarray:
-  module = jax.tree.map(np.float64, module)
-  hidden = [
-    np.maximum(np.asarray(stage, np.float64) @ layer.kernel + layer.bias, 0.0)
-    for layer, stage in zip(module.hidden, stages, strict=True)
-  ]
-  output = module.output
-  return (np.concatenate(hidden, axis=1) @ output.kernel + output.bias)[:, 0]
 
 
 def naive_ranking(predicted, losses) -> float:
@@ -62,7 +53,7 @@ class TestPredictLosses:
   def test_matches_the_layers_by_hand(self, module):
     stages = draw_stages(7)
     found = learning_loss.predict_losses(module, stages)
-    expected = naive_predictions(module, stages)
+    expected = oracle.predicted_losses(module, stages)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -79,7 +70,7 @@ class TestRankingLoss:
       num_epochs=1,
       num_rows=jnp.asarray(num_rows),
     )
-    predicted = naive_predictions(module, stages)[:num_rows]
+    predicted = oracle.predicted_losses(module, stages)[:num_rows]
     expected = naive_ranking(predicted, losses[:num_rows])
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 

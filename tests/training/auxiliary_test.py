@@ -20,16 +20,6 @@ RECIPE = dataclasses.replace(tasks.RECIPE, num_epochs=40)
 predict = functools.partial(auxiliary.predict_pool, learning_loss.LOSS_MODULE)
 
 
-def naive_predictions(module, stages) -> np.ndarray:
-  module = jax.tree.map(np.float64, module)
-  hidden = [
-    np.maximum(np.float64(stage) @ layer.kernel + layer.bias, 0.0)
-    for layer, stage in zip(module.hidden, stages, strict=True)
-  ]
-  output = module.output
-  return (np.concatenate(hidden, axis=1) @ output.kernel + output.bias)[:, 0]
-
-
 class TestFitWithHead:
   labels = np.arange(40, dtype=np.int32) % 5
 
@@ -107,7 +97,7 @@ class TestPredictPool:
     rows, labels = tasks.draw(tasks.POOL, 1)
     split = tasks.make_split("train", labels)
     module = learning_loss.init(key, stage_dims=(tasks.DIM,))
-    expected = naive_predictions(module, (rows,))
+    expected = oracle.predicted_losses(module, (rows,))
     for num_devices in (1, 8):
       for on_host in (False, True):
         part = learner.place(

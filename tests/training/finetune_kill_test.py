@@ -70,11 +70,6 @@ def kill_after(folder: pathlib.Path, workdir: str, delay: float) -> str:
   return (folder / "said.txt").read_text()
 
 
-def without_seconds(workdir: pathlib.Path) -> list[dict]:
-  found = records.read(workdir)
-  return [{k: v for k, v in r.items() if k not in tiny.COSTS} for r in found]
-
-
 @pytest.mark.slow
 class TestKill:
   def test_run_killed_inside_rounds_equals_the_uninterrupted(self, tmp_path):
@@ -82,7 +77,7 @@ class TestKill:
     tiny.write_weights(tmp_path / "weights.safetensors")
     said = finish(tmp_path, "whole")
     assert CONTINUES not in said
-    expected = without_seconds(tmp_path / "whole")
+    expected = tiny.without_costs(records.read(tmp_path / "whole"))
     assert len(expected) == NUM_ROUNDS
     round_seconds = np.median(
       [r["seconds"]["train"] for r in records.read(tmp_path / "whole")]
@@ -95,13 +90,13 @@ class TestKill:
       said = kill_after(tmp_path, "killed", rng.uniform(0, round_seconds / 2))
       num_continued += CONTINUES in said
       # Whatever a kill left is the beginning of the right run.
-      found = without_seconds(killed)
+      found = tiny.without_costs(records.read(killed))
       assert found == expected[: len(found)]
       assert len(found) < NUM_ROUNDS
     num_continued += CONTINUES in finish(tmp_path, "killed")
     # A kill may hit the moment between two rounds.
     assert num_continued > NUM_KILLS // 2
-    assert without_seconds(killed) == expected
+    assert tiny.without_costs(records.read(killed)) == expected
     assert not (killed / finetune.FOLDER).exists()
     models = [
       tmp_path / name / model_file.FILE_NAME for name in ("whole", "killed")

@@ -12,7 +12,7 @@ from decern_jax.distributed.sharding import POOL_AXIS, make_mesh
 from decern_jax.training import finetune
 from decern_jax.training.recipe import learning_rates
 from tests import networks
-from tests.networks import HEAD, NUM_CLASSES, RECIPE, Case
+from tests.networks import HEAD, NUM_CLASSES, RECIPE, Case, assert_close
 from tests.table import each
 
 BATCHES = networks.draw_batches(6)
@@ -72,16 +72,6 @@ def full_gradient(use_norm: bool, use_batch_statistics: bool):
     return -picked.mean(), updated.get("batch_stats", stats)
 
   return compute
-
-
-def assert_close(actual, expected, tolerance=1e-5) -> None:
-  jax.tree.map(
-    lambda ours, theirs: np.testing.assert_allclose(
-      ours, theirs, rtol=tolerance, atol=tolerance
-    ),
-    actual,
-    expected,
-  )
 
 
 def paths(tree) -> set[tuple[str, ...]]:

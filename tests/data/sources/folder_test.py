@@ -4,7 +4,6 @@ import os
 import pathlib
 import shutil
 
-from absl import logging
 import cv2
 import numpy as np
 import pytest
@@ -40,15 +39,6 @@ def write_fruit(folder: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 def root(tmp_path) -> pathlib.Path:
   return write_fruit(tmp_path)
-
-
-@pytest.fixture
-def warnings(monkeypatch) -> list[str]:
-  messages = []
-  monkeypatch.setattr(
-    logging, "warning", lambda text, *args: messages.append(text % args)
-  )
-  return messages
 
 
 def load(root: os.PathLike[str] | str, **options):

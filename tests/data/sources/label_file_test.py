@@ -2,7 +2,6 @@
 
 import pathlib
 
-from absl import logging
 import cv2
 import numpy as np
 import pytest
@@ -32,15 +31,6 @@ def folder(tmp_path) -> pathlib.Path:
     write_image(folder / name, value)
   (folder / "labels.csv").write_text(TABLE)
   return folder
-
-
-@pytest.fixture
-def warnings(monkeypatch) -> list[str]:
-  messages = []
-  monkeypatch.setattr(
-    logging, "warning", lambda text, *args: messages.append(text % args)
-  )
-  return messages
 
 
 def load(folder, *, text: str | None = None, name="labels.csv", **options):

@@ -2,7 +2,6 @@
 
 import io
 import json
-import pathlib
 from typing import Any
 
 import cv2
@@ -18,6 +17,8 @@ from decern_jax.data.sources.tfds_files import (
   load_tfds_label_file,
   load_tfds_resplit,
 )
+from tests.data import tiny_tfds
+from tests.data.tiny_tfds import encode
 from tests.table import each
 
 CLASSES = ["background_google", "faces", "pagoda"]
@@ -74,12 +75,7 @@ class TinyObjects(tfds.core.GeneratorBasedBuilder):
         yield f"{name}/{number}", example
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory) -> pathlib.Path:
-  data_dir = tmp_path_factory.mktemp("tfds")
-  builder = tfds.builder("tiny_objects", data_dir=data_dir)
-  builder.download_and_prepare(file_format="array_record")
-  return data_dir
+data_dir = tiny_tfds.prepared("tiny_objects")
 
 
 @pytest.fixture
@@ -203,11 +199,6 @@ ROWS = [
   ["Beach07.png", 0, 1, 1],
   ["runway12", 1, 0, 0],
 ]
-
-
-def encode(value: int) -> bytes:
-  pixels = np.full((6, 8, 3), value, np.uint8)
-  return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 @pytest.fixture

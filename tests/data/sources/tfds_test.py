@@ -2,14 +2,12 @@
 
 import io
 import json
-import pathlib
 import re
 import shutil
 import subprocess
 import sys
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -21,14 +19,11 @@ from decern_jax.data.sources.tfds import (
   multi_hot,
   stack_bands,
 )
+from tests.data import tiny_tfds
+from tests.data.tiny_tfds import encode
 from tests.table import each
 
 SIZES = {"train": 20, "test": 9, "validation": 3}
-
-
-def encode(value: int) -> bytes:
-  pixels = np.full((6, 8, 3), value, np.uint8)
-  return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 class TinyBirds(tfds.core.GeneratorBasedBuilder):
@@ -64,12 +59,7 @@ class TinyBirds(tfds.core.GeneratorBasedBuilder):
       )
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory) -> pathlib.Path:
-  data_dir = tmp_path_factory.mktemp("tfds")
-  builder = tfds.builder("tiny_birds", data_dir=data_dir)
-  builder.download_and_prepare(file_format="array_record")
-  return data_dir
+data_dir = tiny_tfds.prepared("tiny_birds")
 
 
 @pytest.fixture
@@ -299,12 +289,7 @@ class TinyLand(tfds.core.GeneratorBasedBuilder):
       )
 
 
-@pytest.fixture(scope="module")
-def land_dir(tmp_path_factory) -> pathlib.Path:
-  data_dir = tmp_path_factory.mktemp("tfds")
-  builder = tfds.builder("tiny_land", data_dir=data_dir)
-  builder.download_and_prepare(file_format="array_record")
-  return data_dir
+land_dir = tiny_tfds.prepared("tiny_land")
 
 
 SPLITS: dict[str, Any] = {

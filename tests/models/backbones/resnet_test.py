@@ -106,11 +106,6 @@ class TestResNet:
       )
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip("torch")
-
-
 @pytest.fixture(scope="module", params=FORMS)
 def torch_model(torch, request):
   """A form, and a `transformers.ResNetModel` of random weights."""

@@ -85,11 +85,6 @@ class TestVisionTransformer:
     tiny_models.check_bfloat16_gradient(module)
 
 
-@pytest.fixture(scope="module")
-def torch():
-  return pytest.importorskip("torch")
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def torch_model(torch, request):
   """A kind, and a model of random weights and DINO's positions."""
