@@ -1,24 +1,24 @@
-"""BigEarthNet with 43 labels of land cover, 1,000 to 18,000 labeled by 1,000.
+"""BigEarthNet with 43 labels of land cover, 18 rounds of 1,000 labels.
 
   python -m decern_jax.compare --config=configs/bigearthnet.py \
     --pretrain=configs/pretrain_bigearthnet.py
 
 590,326 patches of Sentinel-2 of 120 x 120 pixels, in red, green and blue; with
 `--config.dataset.name=bigearthnet_all --pretrain.dataset.name=bigearthnet_all`
-in all twelve bands. Both papers' comparison (https://arxiv.org/abs/2306.06908,
-https://arxiv.org/abs/2212.01165): a ResNet-18 that is pre-trained by the first
-flag on the images without labels, then fine-tuned in every round by the same
-number of steps; active against random. A single strategy, with the weights of
-an earlier pre-training:
+in all twelve bands. This is the comparison of two papers
+(https://arxiv.org/abs/2306.06908, https://arxiv.org/abs/2212.01165):
+`--pretrain` pre-trains a ResNet-18 on the images without labels, and every
+round fine-tunes it by the same number of steps. A single strategy with given
+weights:
 
   python -m decern_jax.main --config=configs/bigearthnet.py \
     --config.model.weights=FILE.safetensors
 
 The images come from tfds: `python -m decern_jax.prepare bigearthnet`. Three
-fifths are the pool, a fifth is for validation, a fifth for the test.
+fifths are the pool, one is the validation split, and one the test split.
 
-Hardware, time and accuracy: not run yet, as the data cannot be reached from
-where this was written; the setting is tested on data made in its form.
+Not run yet, because the data were not available: hardware, time and accuracy
+are unknown. The setting is tested on synthetic data of the same form.
 """
 
 from decern_jax.configs import common

@@ -23,7 +23,7 @@ MULTILABEL_STRATEGIES = (
 
 # The settings in which the paper's backbones differ.
 PAPER_BACKBONES = {
-  # DINO, class tokens of the last four blocks; frozen but for normalisation.
+  # DINO, class tokens of the last four blocks; only normalisation trains.
   "vit_small16": {
     "model.weights": "hf://timm/vit_small_patch16_224.dino",
   },
@@ -49,7 +49,7 @@ PAPER_DATASETS = {
   "stanford_dogs": {},
 }
 
-# Labels per class, to begin with and in each round.
+# Labels per class, in the initial set and in each later selection.
 PAPER_BUDGETS = {"1x": 1, "2x": 2}
 
 
@@ -67,32 +67,32 @@ def get_config() -> Any:
 
   config.dataset = dataset = config_dict.ConfigDict()
   dataset.name = config_dict.placeholder(str)
-  # The folder of images, of the release of BronzeDing, or of tfds (its
-  # data_dir; None: the default); or a label file. Folders of images may be on
-  # gs://.
+  # The folder of the images, of BronzeDing's release or of the data sets of
+  # tfds (None for tfds's default); or the label file. Folders of images may be
+  # on gs://.
   dataset.path = config_dict.placeholder(str)
   # The file of the published split, for caltech101.
   dataset.split_file = config_dict.placeholder(str)
-  # The label file of uc_merced. That of label_file is `path`.
+  # The label file of uc_merced. The data set label_file takes it as `path`.
   dataset.label_file = config_dict.placeholder(str)
-  # Columns of the label file: the image, the split (train, val, test), the
-  # names of the labels, or one column of 0 and 1 per label; and those to
-  # ignore. None: recognized by their names.
+  # Columns of the label file: the image, the split (train, val or test), and
+  # either the names of the labels, or one column of 0 and 1 per label; and the
+  # columns to ignore. If not set, columns are recognized by their names.
   dataset.path_column = config_dict.placeholder(str)
   dataset.split_column = config_dict.placeholder(str)
   dataset.label_column = config_dict.placeholder(str)
   dataset.binary_columns = ()
   dataset.ignored_columns = ()
-  # Share of the images drawn for the test split, where no column has the split.
+  # Share of the images drawn for the test split if no column has the split.
   dataset.test_share = 0.2
   dataset.split_seed = 0
   # Whether an image of unlabeled_folder may have several labels.
   dataset.is_multi_label = False
-  # (low, high): the values of the bands that become 0 and 255. (): the images
-  # are uint8 or color images.
+  # (low, high), the values of the bands that become 0 and 255. Empty for images
+  # that are uint8 or have three colors.
   dataset.band_range = ()
   # Thins the pool to a long tail, in which the first label is this many times
-  # as frequent as the last one. None: keeps all examples.
+  # as frequent as the last one. None keeps all examples.
   dataset.long_tail_ratio = config_dict.placeholder(float)
   dataset.long_tail_seed = 0
   # Short side after resizing, and side of the center crop, in pixels.
@@ -103,8 +103,8 @@ def get_config() -> Any:
   config.model = model = config_dict.ConfigDict()
   model.name = config_dict.placeholder(str)
   # A .safetensors file: local, on gs://, or on the Hugging Face Hub as
-  # hf://owner/repo[@revision][/path/file.safetensors]. None: the weights that
-  # ship with the package. "random": drawn from `weights_seed`.
+  # hf://owner/repo[@revision][/path/file.safetensors]. None for the weights
+  # that ship with the package, "random" to draw them from `weights_seed`.
   model.weights = config_dict.placeholder(str)
   model.weights_seed = 0
   # The type that the backbone computes in: "float32" or "bfloat16". Parameters
@@ -120,23 +120,23 @@ def get_config() -> Any:
   labels.formats = ("csv",)
 
   config.train = train = config_dict.ConfigDict()
-  # What trains in addition to the head: "head", nothing; "published", the
-  # layers of this backbone that the authors train; "all", everything.
+  # What trains: "head" only, "published" for the head and the layers that the
+  # authors train, or "all".
   train.scope = "head"
   # Random resized crops and flips. Without them, a fixed backbone computes its
   # features once, and training takes seconds.
   train.augment = False
-  # Whether batch normalisation keeps the statistics of its weights, where the
-  # backbone trains; published: False.
+  # Whether batch normalisation keeps its loaded statistics while the backbone
+  # trains. Published: False.
   train.freeze_batch_norm = False
   train.num_epochs = 200
-  # Batches of an epoch, the same in all rounds. None, as published: one pass
-  # over the labeled examples.
+  # Batches of an epoch, the same in all rounds. None, as published, for one
+  # pass over the labeled examples.
   train.steps_per_epoch = config_dict.placeholder(int)
   train.batch_size = 128
-  # "adamw", which is Adam, as published, without weight decay; or "lars".
+  # "adamw" or "lars". Published: Adam, which is "adamw" without weight decay.
   train.optimizer = "adamw"
-  # Of kernels; biases have none.
+  # For kernels; biases have none.
   train.weight_decay = 0.0
   train.learning_rate = 1e-3
   train.warmup_epochs = 5
@@ -145,31 +145,31 @@ def get_config() -> Any:
 
   config.selection = selection = config_dict.ConfigDict()
   selection.strategy = "decern"
-  # Labels of the initial set, and of every later selection. None:
-  # budget_per_class times the number of classes.
+  # Labels of the initial set, and of every later selection. None for
+  # `budget_per_class` times the number of classes.
   selection.initial_budget = config_dict.placeholder(int)
   selection.budget = config_dict.placeholder(int)
   selection.budget_per_class = 1
   # The strategy that selects the initial set: "random", as published, or one
   # that needs no trained model, such as "typiclust" or "kmeans".
   selection.initial_strategy = "random"
-  # Number of unlabeled examples, drawn anew in every round, that a selection
-  # chooses from. None: all.
+  # Each selection chooses from this many unlabeled examples, drawn at random.
+  # None for all.
   selection.num_candidates = config_dict.placeholder(int)
-  # Options of the strategies, with the defaults that each declares in its own
-  # file in decern_jax/strategies, next to its meaning and range. For example,
-  # --config.selection.options.power_beta=2.0.
+  # Options of the strategies, for example
+  # --config.selection.options.power_beta=2.0. Their modules in
+  # decern_jax/strategies declare defaults, meanings and ranges.
   selection.options = config_dict.ConfigDict(strategies.default_options())
 
   # Settings that change no result beyond rounding. They may change between two
   # starts of a run.
   config.system = system = config_dict.ConfigDict()
-  # Number of devices that the pool is split over. None: all.
+  # Number of devices that the pool is split over. None for all.
   system.num_devices = config_dict.placeholder(int)
   # Whether the features of the pool stay on the host, and are read block by
-  # block. None: only if they are too large for the devices.
+  # block. None to do so only if they are too large for the devices.
   system.pool_on_host = config_dict.placeholder(bool)
-  # Number of threads that decode images. None: one per core.
+  # Number of threads that decode images. None for one per core.
   system.num_workers = config_dict.placeholder(int)
   # Images of a batch while features are computed.
   system.embed_batch_size = 64
@@ -187,7 +187,7 @@ def get_paper_config(dataset: str, variant: str = "") -> Any:
   Args:
     dataset: One of `PAPER_DATASETS`.
     variant: A backbone of `PAPER_BACKBONES`, a budget of `PAPER_BUDGETS`, or
-      both: "resnet50", "1x", "resnet50/1x". Left out, they are DINO's ViT-S/16
+      both: "resnet50", "1x", "resnet50/1x". The defaults are DINO's ViT-S/16
       and the published budget: 1x for Flowers102, 2x for the others.
 
   Returns:
@@ -222,7 +222,7 @@ def get_paper_config(dataset: str, variant: str = "") -> Any:
   config.train.augment = True
   config.selection.budget_per_class = PAPER_BUDGETS[budget]
   if is_flowers and budget == "2x":
-    config.num_rounds = 5  # which label all of the pool
+    config.num_rounds = 5  # These label the whole pool.
   for changes in (PAPER_DATASETS[dataset], PAPER_BACKBONES[backbone]):
     config.update_from_flattened_dict(changes)
   return config

@@ -2,20 +2,19 @@
 
   python -m decern_jax.main --config=configs/flowers102.py
 
-1,020 training and 6,149 test images; 102 labels to begin with and in each of 7
-rounds.
+1,020 training and 6,149 test images. 8 rounds of 102 labels.
 
-The images come from tfds, whose validation split is left out as published:
+The images come from tfds. As published, its validation split is left out:
 `python -m decern_jax.prepare oxford_flowers102`.
 
-The backbone is DINO's ViT-S/16, from the Hugging Face Hub, and the budget the
-published one, 1 label per class. Others follow the name of the file, as
+The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
+published one, 1 label per class. Others can be named after the file:
 `--config=configs/flowers102.py:resnet50/2x`, `:dinov2_small14` or `:2x`.
-`configs/paper.py` says how to get their weights. Published: 5 seeds, as
+`configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 
-Hardware, time and accuracy: not run yet, as the data cannot be reached from
-where this was written; the setting is tested on data made in its form.
+Not run yet, because the data were not available: hardware, time and accuracy
+are unknown. The setting is tested on synthetic data of the same form.
 """
 
 from decern_jax.configs import common

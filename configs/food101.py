@@ -2,20 +2,20 @@
 
   python -m decern_jax.main --config=configs/food101.py
 
-75,750 training and 25,250 test images; 202 labels to begin with and in each of
-7 rounds. Every round scores a random 15,150 of the unlabeled images.
+75,750 training and 25,250 test images.
+8 rounds of 202 labels, each from a random 15,150 of the unlabeled images.
 
 The images come from tfds, which calls the test images `validation`:
 `python -m decern_jax.prepare food101`.
 
-The backbone is DINO's ViT-S/16, from the Hugging Face Hub, and the budget the
-published one, 2 labels per class. Others follow the name of the file, as
+The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
+published one, 2 labels per class. Others can be named after the file:
 `--config=configs/food101.py:resnet50/1x`, `:dinov2_small14` or `:1x`.
-`configs/paper.py` says how to get their weights. Published: 5 seeds, as
+`configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 
-Hardware, time and accuracy: not run yet, as the data cannot be reached from
-where this was written; the setting is tested on data made in its form.
+Not run yet, because the data were not available: hardware, time and accuracy
+are unknown. The setting is tested on synthetic data of the same form.
 """
 
 from decern_jax.configs import common

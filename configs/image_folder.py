@@ -4,7 +4,7 @@
     --config.dataset.path=DIR
 
 DIR holds {train,test}/<class>/*.jpg; png, jpeg, webp and others, of any size,
-gray or with alpha. A `val` folder is reported on too, if there is one. The
+gray or with alpha. A `val` folder is optional; it is evaluated too. The
 backbone is MobileNetV2 with ImageNet weights, which ship with the package.
 """
 

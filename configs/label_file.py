@@ -5,10 +5,10 @@
 
 The file has a row per image: its path, relative to the file, and a column of 0
 and 1 per label; or a column of label names, separated by `;`. A column `split`
-says train, val or test; without it, a fifth is drawn for the test.
-The backbone is MobileNetV2 with ImageNet weights, which ship with the package;
-or a ResNet-18 on images of 64 pixels. Its pre-training and the comparison of
-strategies as one command:
+says train, val or test; without it, a fifth of the images is the test split.
+The backbone is MobileNetV2 with ImageNet weights, which ship with the package.
+With `:resnet18` it is a ResNet-18 on images of 64 pixels. One command
+pre-trains it and compares strategies:
 
   python -m decern_jax.compare --config=configs/label_file.py:resnet18 \
     --pretrain=configs/pretrain_label_file.py \

@@ -4,9 +4,9 @@
     --pretrain=configs/pretrain_quickstart.py
 
 Rendered tiles of 64 pixels with eight kinds of cover, from frequent fields to
-rare ships. The backbone is pre-trained without labels, once; 40 labels to begin
-with and 40 more in each of 5 rounds train a head with an output per label. The
-metric is macro F1. A single strategy, with those weights:
+rare ships. The backbone is pre-trained once, without labels. 6 rounds of 40
+labels train a head with an output per label. The metric is macro F1. A single
+strategy with those weights:
 
   python -m decern_jax.main --config=configs/land_cover.py
 """

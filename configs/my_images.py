@@ -5,9 +5,9 @@
 
 DIR holds the images, at any depth. The command says which images to label, and
 how. When you have labeled them, run it again: it trains, and asks for the next
-labels. Put labeled images into `DIR/test/<class>/` to measure how good the
-model is; you are never asked about them. The backbone is MobileNetV2 with
-ImageNet weights, which ship with the package.
+labels. Labeled images in `DIR/test/<class>/` measure the accuracy of the model;
+you are never asked about them. The backbone is MobileNetV2 with ImageNet
+weights, which ship with the package.
 """
 
 from decern_jax.configs import common

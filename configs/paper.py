@@ -4,19 +4,19 @@
     --config=configs/paper.py:caltech_birds2011/resnet50/1x
 
 The paper counts 26 settings without listing them in the text that we can read.
-All data sets with both budgets but Flowers102 at 2x, and with ResNet-50 and
-ViT-S/16, are exactly 26: this is an inference. DINOv2 and Flowers102 at 2x can
-be named in the same way.
+All data sets with ResNet-50 and ViT-S/16, and with both budgets except
+Flowers102 at 2x, are exactly 26: we infer that these are meant. DINOv2 and
+Flowers102 at 2x can be named in the same way.
 
-All settings, one after the other, or each as a job of its own, with five seeds:
+This runs all settings with five seeds, one after the other:
 
   for setting in $(python -m configs.paper); do
     python -m decern_jax.main --config=configs/paper.py:$setting
   done
 
-Needed first:
-- the images of six data sets, by `python -m decern_jax.prepare NAME`, or the
-  folder of the authors' release, by --config.dataset.path=DIR;
+It needs:
+- the images of six data sets, from `python -m decern_jax.prepare NAME` or from
+  the authors' release in --config.dataset.path=DIR;
 - BronzeDing in `data/bronze_ding`, see `configs/bronze_ding.py`;
 - CoOp's split of Caltech101 as `data/split_zhou_Caltech101.json`;
 - DINO's ResNet-50 as `weights/dino_resnet50_pretrain.safetensors`: download the
@@ -27,8 +27,8 @@ The other backbones come from the Hugging Face Hub.
 Flowers102 has 1,020 training images: with 2 labels per class and round, all of
 them are labeled after 5 rounds, and those runs end there.
 
-Hardware, time and accuracy: not run yet, as the data cannot be reached from
-where this was written.
+Not run yet, because the data were not available: hardware, time and accuracy
+are unknown.
 """
 
 from decern_jax.configs import common

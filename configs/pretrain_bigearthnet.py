@@ -3,7 +3,7 @@
   python -m decern_jax.pretrain --config=configs/pretrain_bigearthnet.py \
     --workdir=runs/pretrain_bigearthnet
 
-The weights go to `configs/bigearthnet.py`.
+`configs/bigearthnet.py` uses the weights.
 """
 
 from decern_jax.configs import pretrain_common

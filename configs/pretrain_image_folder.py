@@ -4,8 +4,8 @@
     --workdir=runs/pretrain_mine --config.dataset.path=DIR
 
 DIR holds {train,test}/<class>/*.jpg as for `configs/image_folder.py`;
-only the images of `train` are used, and their classes only for the probe. Then
-start from the weights:
+only the images of `train` are used, and their classes only for the probe. A run
+starts from the weights by:
 
   python -m decern_jax.main --config=configs/image_folder.py \
     --config.dataset.path=DIR --config.model.name=resnet18 \

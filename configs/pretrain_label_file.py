@@ -3,8 +3,8 @@
   python -m decern_jax.pretrain --config=configs/pretrain_label_file.py \
     --workdir=runs/pretrain_tiles --config.dataset.path=FILE.csv
 
-The file has a row per image: its path, beside the file, and a column of 0 and 1
-per label. Columns of something else are named as
+The file has a row per image: its path, relative to the file, and a column of 0
+and 1 per label. Other columns must be listed:
 `--config.dataset.ignored_columns="('region',)"`.
 """
 

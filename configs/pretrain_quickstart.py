@@ -4,7 +4,7 @@
     --workdir=runs/pretrain_quickstart
 
 A ResNet-18 from random weights, on 1,200 rendered tiles of 64 pixels, without
-their labels. Its weights serve `configs/land_cover.py`.
+their labels. `configs/land_cover.py` uses its weights.
 """
 
 from decern_jax.configs import pretrain_common

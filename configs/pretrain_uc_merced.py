@@ -3,8 +3,8 @@
   python -m decern_jax.pretrain --config=configs/pretrain_uc_merced.py \
     --workdir=runs/pretrain_uc_merced --config.dataset.label_file=FILE.csv
 
-The file tells which images are for the test, or a fifth is drawn: it is that of
-`configs/uc_merced.py`, to which the weights go.
+FILE.csv is the label file of `configs/uc_merced.py`, which uses the weights.
+Only its splits matter; without any, a fifth of the images is the test split.
 """
 
 from decern_jax.configs import pretrain_common

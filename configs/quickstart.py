@@ -3,9 +3,8 @@
   python -m decern_jax.main --config=configs/quickstart.py
 
 36 classes of rendered butterflies that share everything but small markings;
-1 label per class to begin with, and 36 more in each of 5 rounds. The backbone
-is a small CNN, pre-trained on other rendered classes, whose weights ship with
-the package.
+6 rounds of 36 labels. The backbone is a small CNN that was pre-trained on other
+rendered classes; its weights ship with the package.
 """
 
 from decern_jax.configs import common

@@ -1,24 +1,23 @@
-"""UC Merced with 17 labels of land cover, 20 to 400 labeled images by 20.
+"""UC Merced with 17 labels of land cover, 20 rounds of 20 labels.
 
   python -m decern_jax.compare --config=configs/uc_merced.py \
     --pretrain=configs/pretrain_uc_merced.py \
     --config.dataset.label_file=FILE.csv --pretrain.dataset.label_file=FILE.csv
 
-2,100 aerial images of 256 x 256 pixels, a fifth of them drawn for the test. The
-comparison of IGARSS 2023 (https://arxiv.org/abs/2306.06908): a ResNet-18 that
-is pre-trained by the first flag on the images without labels, then fine-tuned
-in every round by the same number of steps; active against random. A single
-strategy, with the weights of an earlier pre-training:
+2,100 aerial images of 256 x 256 pixels, a fifth of them for the test. This is
+the comparison of IGARSS 2023 (https://arxiv.org/abs/2306.06908): `--pretrain`
+pre-trains a ResNet-18 on the images without labels, and every round fine-tunes
+it by the same number of steps. A single strategy with given weights:
 
   python -m decern_jax.main --config=configs/uc_merced.py \
     --config.dataset.label_file=FILE.csv --config.model.weights=FILE.safetensors
 
-The images come from tfds: `python -m decern_jax.prepare uc_merced`. The file of
-labels is Chaudhuri et al.'s (IEEE TGRS 2018), with a column of the names of the
-images and one of 0 and 1 per label.
+The images come from tfds: `python -m decern_jax.prepare uc_merced`. The label
+file is that of Chaudhuri et al. (IEEE TGRS 2018), with a column of image names
+and a column of 0 and 1 per label.
 
-Hardware, time and accuracy: not run yet, as the data cannot be reached from
-where this was written; the setting is tested on data made in its form.
+Not run yet, because the data were not available: hardware, time and accuracy
+are unknown. The setting is tested on synthetic data of the same form.
 """
 
 from decern_jax.configs import common

@@ -9,10 +9,10 @@ from decern_jax.io import storage
 
 FILE_NAME = "epochs.jsonl"
 
-# The first record, of epoch 0, is from before the first step; then there is one
-# after each epoch. All have "epoch" and "seconds" by kind of work, and "probe",
-# the metrics by name, when it was due. Those after an epoch also have "loss",
-# "learning_rate" and "images_per_second".
+# Record 0 is written before the first step, and record e after epoch e. Each
+# has "epoch", "seconds" by kind of work and, if the epoch was probed, "probe"
+# with metrics by name. All but record 0 also have "loss", "learning_rate" and
+# "images_per_second".
 EpochRecord = dict[str, Any]
 
 

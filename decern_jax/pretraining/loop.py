@@ -1,4 +1,4 @@
-"""The epochs of a pre-training, with checkpoints inside epochs too."""
+"""Runs the epochs of a pre-training, with checkpoints also inside an epoch."""
 
 from collections.abc import Callable, Generator, Iterator
 import contextlib
@@ -41,8 +41,8 @@ class Setup:
     backbone: The backbone to start from.
     network: The network with this backbone.
     options: The options of the loss.
-    recipe: How to train, with its `steps_per_epoch`. The batch is a multiple of
-      the devices.
+    recipe: How to train. It sets `steps_per_epoch`, and the batch size is a
+      multiple of the number of devices.
     views: How the views are made.
     train: The images; their labels are never read.
     seed: Seed of the run.
@@ -73,7 +73,7 @@ def run(
   *,
   on_epoch: Callable[[journal.EpochRecord], None] = lambda record: None,
 ) -> PretrainState:
-  """Makes the steps that are missing in a folder.
+  """Runs the remaining steps of a pre-training.
 
   The state after a step and the views of a batch depend only on the seed and
   the number of the step. A resumed run therefore ends exactly, bit for bit,
@@ -91,7 +91,7 @@ def run(
 
   Raises:
     RuntimeError: If the loss is not finite.
-    processes.PreemptedError: If SIGTERM has asked the run to end, once it is
+    processes.PreemptedError: If the process received SIGTERM; the state is
       saved.
   """
   with checkpoint.open_manager(epath.Path(workdir) / FOLDER) as manager:
@@ -115,7 +115,7 @@ def run(
 
 
 def variables_of(state: PretrainState) -> dict[str, Any]:
-  """Returns the variables of the backbone, as `models.create` has them."""
+  """Returns the variables of the backbone, in the form of `models.create`."""
   variables = {"params": state.params["backbone"]}
   if state.batch_stats["backbone"]:
     variables["batch_stats"] = state.batch_stats["backbone"]

@@ -74,7 +74,7 @@ class Options:
     temperature: Temperature of SimCLR and MoCo v2.
     off_diagonal_weight: Barlow Twins' lambda.
     queue_size: Keys of earlier batches that MoCo v2 compares with.
-    momentum: Share of MoCo v2's second network that a step keeps.
+    momentum: Share of the momentum network of MoCo v2 that a step keeps.
     norm_groups: Groups of a batch in MoCo v2, each of which the backbone
       normalizes by its own statistics.
   """
@@ -176,11 +176,10 @@ def moco_v2(
   """Computes the loss of MoCo v2, and updates its momentum network and queue.
 
   The queries are outputs for the first view. The keys are outputs of the
-  momentum network, which moves first, for the second view. Where the backbone
-  has batch normalization, a query and its key must not share statistics, which
-  would give the key away: the batch is split into groups, and the keys are
-  shuffled before. The groups are those of the whole batch, whatever the number
-  of devices.
+  momentum network, which is updated first, for the second view. With batch
+  normalization, shared statistics would reveal which key belongs to a query.
+  The batch is therefore shuffled for the keys, and split into groups with
+  statistics of their own. The groups do not depend on the number of devices.
   """
   momentum, batch = inputs.momentum, len(inputs.views)
   key_params = jax.tree.map(

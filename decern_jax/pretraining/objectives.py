@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Of the normalisation along the batch, as in the authors' code.
+# Added to the variance over the batch, as in the authors' code.
 _EPSILON = 1e-5
 
 
 def normalize(outputs: jax.Array) -> jax.Array:
-  """Scales rows to length 1; a row of zeros stays one, with a gradient.
+  """Scales rows to length 1; a row of zeros stays zero, with a finite gradient.
 
   Args:
     outputs: float [..., dim].
@@ -92,7 +92,7 @@ def barlow_twins(
 def moco(
   queries: jax.Array, keys: jax.Array, queue: jax.Array, *, temperature: float
 ) -> jax.Array:
-  """Computes the loss of MoCo: each query finds its key among those of others.
+  """Computes the loss of MoCo: each query must find its key among others.
 
   With all rows scaled to length 1, q_i a query, k_i the key of the same image
   and n_j the keys in the queue,

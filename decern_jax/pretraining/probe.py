@@ -7,7 +7,7 @@ from decern_jax.ops.multilabel_metrics import class_f1_scores
 # Number of queries whose similarities to all examples are in memory at once.
 _BLOCK_SIZE = 1024
 
-# A label counts as predicted from this share of the votes on.
+# Share of the votes from which a label counts as predicted.
 _THRESHOLD = 0.5
 
 
@@ -28,9 +28,9 @@ def nearest_votes(
   Args:
     features: float [examples, dim], the examples that vote.
     labels: [examples, classes], 0 or 1.
-    queries: float [queries, dim]; None: the examples themselves, and none
-      votes for itself.
-    num_neighbors: Votes per query; more than there are examples means all.
+    queries: float [queries, dim]. None for the examples, each of which gets the
+      votes of the others.
+    num_neighbors: Votes per query, at most one per example.
     temperature: Temperature of the weights, positive.
 
   Returns:

@@ -278,13 +278,13 @@ def with_labels(
     placed = place_pool(np.asarray(labels, np.int32), assets.mesh)
     train = dataclasses.replace(splits["train"], labels=placed)
     splits = {**splits, "train": train}
-  max_labels = assets.task.max_labels
+  min_capacity = assets.task.min_capacity
   if num_labels > assets.task.capacity:
     # Rounded to a power of two, because each capacity needs its own
     # compilation.
-    max_labels = 1 << (num_labels - 1).bit_length()
+    min_capacity = 1 << (num_labels - 1).bit_length()
   task = dataclasses.replace(
-    assets.task, max_labels=max_labels, label_counts=_label_counts(dataset)
+    assets.task, min_capacity=min_capacity, label_counts=_label_counts(dataset)
   )
   return dataclasses.replace(
     assets,

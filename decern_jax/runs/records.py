@@ -38,7 +38,7 @@ METRICS = (
 
 
 def metric_of(record: Record) -> Metric:
-  """Returns the metric that the run of a record is compared by.
+  """Returns the main metric of a record.
 
   Raises:
     ValueError: If the record has none of `METRICS`.

@@ -27,8 +27,8 @@ Select = Callable[..., Selection]
 Explain = Callable[
   [Fit, dict[str, PlacedSplit], RoundState, np.ndarray], dict[str, Any]
 ]
-"""Maps a model, the data as it sees them, the state and the selected indices
-to further entries of the round's record."""
+"""Maps a model, the splits with its features, the state and the selected
+indices to further entries of the round's record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,8 @@ class Task:
       round, that a selection chooses from; None for all.
     label_counts: int [classes], number of training examples with each label;
       None unless examples may have several labels.
-    max_labels: Upper bound on the number of labels. Set when people give the
-      labels, since they may answer more or less than was asked; None if the
-      budgets determine the number.
+    min_capacity: Smallest `capacity`. People may give more labels than the
+      budgets ask for.
   """
 
   ids: tuple[str, ...]
@@ -55,14 +54,13 @@ class Task:
   num_rounds: int
   num_candidates: int | None = None
   label_counts: np.ndarray | None = None
-  max_labels: int | None = None
+  min_capacity: int = 0
 
   @property
   def capacity(self) -> int:
-    """Number of labels in the last round."""
-    if self.max_labels is not None:
-      return self.max_labels
-    return self.initial_budget + (self.num_rounds - 1) * self.budget
+    """Number of labels that every round has room for in its arrays."""
+    budgets = self.initial_budget + (self.num_rounds - 1) * self.budget
+    return max(budgets, self.min_capacity)
 
 
 def draw_first_state(task: Task, *, seed: int) -> RoundState:
@@ -79,7 +77,7 @@ def select_first_state(
 
   Args:
     task: The task.
-    train: The training examples, as the model sees them before any label.
+    train: The training examples, with features of the untrained model.
     seed: Seed of the run.
     select: A strategy that needs no model, only features. No example has a
       label yet.

@@ -22,9 +22,11 @@ Report = Callable[
   [Config, experiment.Assets, epath.Path],
   contextlib.AbstractContextManager[Callable[[records.Record], None]],
 ]
-"""Maps a configuration, its assets and the folder of a run to a context. The
-context yields a function that takes the record of each round, and writes its
-last files when it ends."""
+"""Opens the report of a run, given a configuration, its assets and the folder.
+
+The context manager yields a function that is called with the record of each
+round, and writes the remaining files on exit.
+"""
 
 
 @contextlib.contextmanager

@@ -52,7 +52,7 @@ def fit_with_head(
   head is the same as without the module.
 
   Args:
-    key: As in `fit_head`, like the arguments not described here.
+    key: Random key of the orders.
     head: The initial head.
     params: Initial parameters of the module, for one stage.
     features: Features; the first `num_rows` rows are labeled.

@@ -48,9 +48,9 @@ def evaluate(
       needed where an example may have several labels.
 
   Returns:
-    The result of `summarize`. Where an example may have several labels: that of
-    `multilabel_metrics.summarize`, with the mean binary cross-entropy as
-    "loss". All processes must call this together, and get the same result.
+    The metrics of `summarize`. If examples may have several labels, those of
+    `multilabel_metrics.summarize`, and as "loss" the mean binary cross-entropy.
+    All processes must call this together, and get the same result.
   """
   arrays = (split.features, split.labels, split.valid)
   if split.labels.ndim == 1:
@@ -116,8 +116,8 @@ def summarize(totals: Totals) -> dict[str, Any]:
 
   Returns:
     "accuracy", the top-1 accuracy in [0, 1]; "class_accuracy", that of each
-    class, None for a class without examples; "balanced_accuracy", the mean of
-    these over the other classes; "loss", the mean cross-entropy.
+    class, None for a class without examples; "balanced_accuracy", the mean over
+    the classes with examples; "loss", the mean cross-entropy.
   """
   examples, correct = np.asarray(totals.examples), np.asarray(totals.correct)
   by_class = [

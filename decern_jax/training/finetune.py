@@ -171,7 +171,7 @@ def train_step(
     use_batch_statistics: Whether batch normalization uses the statistics of the
       batch, and updates the running ones.
     in_chunks: Whether the backbone gets a few images at a time, which is faster
-      on one CPU; only where it treats each image by itself.
+      on one CPU. Ignored with `use_batch_statistics`.
     recipe: How to train.
     auxiliary: The strategy's auxiliary module, whose parameters are in the
       state, or None.

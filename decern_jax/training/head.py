@@ -85,8 +85,8 @@ def fit_head(
     key: Random key of the orders.
     head: The head to start from.
     features: Features; the labeled ones come first.
-    labels: Class of each row, or 0 or 1 for every label; any such value past
-      `num_rows`.
+    labels: Class of each row, or 0 or 1 for every label. Rows past `num_rows`
+      may have any label.
     num_rows: Number of rows that count, in [1, rows].
     recipe: How to train.
 
@@ -157,10 +157,9 @@ def fit_params(
 ) -> tuple[Any, Float[Array, " epochs"]]:
   """Trains parameters on the first rows of an array; call it inside `jax.jit`.
 
-  The array keeps its length from round to round while more of its rows count,
-  so that a whole run compiles this once. Each pass visits the rows in a new
-  random order. Its last, incomplete batch is dropped, unless it is the only
-  one.
+  All rounds of a run pass arrays of the same length, so that it compiles this
+  once. Each pass visits the rows that count in a new random order. Its last,
+  incomplete batch is dropped, unless it is the only one.
 
   Args:
     key: Random key of the orders.

@@ -1,4 +1,4 @@
-"""What a round trains, and the data splits as the trained model sees them."""
+"""What a round trains, and the data splits with the features of the model."""
 
 from collections.abc import Callable
 import dataclasses
@@ -69,9 +69,9 @@ class Learner:
   Attributes:
     fit: Trains on the labeled examples of a state, always from the same initial
       parameters.
-    embed: Maps a model and a mask, bool [train], to the data splits as that
-      model sees them: "train", "test" and, if there is one, "val". The features
-      of training examples outside the mask may hold any finite value.
+    embed: Maps a model and a mask, bool [train], to the data splits with the
+      features of that model: "train", "test" and, if there is one, "val". The
+      features of training examples outside the mask may hold any finite value.
   """
 
   fit: Callable[[RoundState], Fit]

@@ -22,9 +22,8 @@ class Recipe:
     warmup_epochs: Epochs of linear warm-up, at most `num_epochs`.
     warmup_learning_rate: The rate that the warm-up starts from.
     final_learning_rate: The rate that the cosine decay ends at.
-    steps_per_epoch: Batches in an epoch. None: those of one pass over the
-      labeled examples. A number gives every round the same number of steps,
-      however many labels there are.
+    steps_per_epoch: Number of batches in an epoch, in every round. None means
+      one pass over the labeled examples.
     optimizer: One of `OPTIMIZERS`.
     weight_decay: Decay of kernels; biases and gains of normalization layers
       have none.
@@ -63,9 +62,8 @@ def learning_rates(
 
   Args:
     recipe: The recipe.
-    times: Epochs completed so far; or steps, in `steps_per_epoch` of the
-      recipe.
-    by_step: Whether `times` are steps.
+    times: Completed epochs, or completed steps.
+    by_step: Whether `times` are steps. This requires `steps_per_epoch`.
   """
   per_epoch = recipe.epoch_steps if by_step else 1
   warmup = recipe.warmup_epochs * per_epoch
@@ -113,7 +111,8 @@ def apply_gradient(
 
 
 def _adamw(weight_decay: float) -> optax.GradientTransformationExtraArgs:
-  # As float32, 1 - b1 rounds as it did in the runs that the documents report.
+  # As float32, because the results in docs/ were computed with 1 - b1 rounded
+  # in this way.
   b1, b2, eps = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
   return optax.chain(
     optax.scale_by_adam(b1, b2, eps),
@@ -123,7 +122,7 @@ def _adamw(weight_decay: float) -> optax.GradientTransformationExtraArgs:
 
 
 def _lars(weight_decay: float) -> optax.GradientTransformationExtraArgs:
-  # The parts of `optax.lars`, at its default values.
+  # The stages of `optax.lars` with its defaults, but a rate that is passed in.
   return optax.chain(
     optax.add_decayed_weights(weight_decay, mask=_are_kernels),
     optax.masked(

@@ -40,10 +40,10 @@ class RoundState:
     )
 
   def with_answers(self, is_known: np.ndarray) -> "RoundState":
-    """Returns this round's state with the labels that were really given.
+    """Returns this round's state with the labels that people gave.
 
-    Queried examples without a label go back to the pool. A label that came late
-    counts as one of this round.
+    Queried examples without a label go back to the pool. A late label counts as
+    one of this round.
 
     Args:
       is_known: bool [train], True at the examples that have a label.

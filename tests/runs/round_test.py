@@ -199,7 +199,7 @@ class TestRunRound:
     np.testing.assert_array_equal(jax.random.key_data(key), expected)
 
   def test_reports_val_where_there_is_one(self):
-    task = tasks.make_task(num_rounds=1, max_labels=CAPACITY)
+    task = tasks.make_task(num_rounds=1, min_capacity=CAPACITY)
     _, records = tasks.run(task, tasks.make_parts(with_val=True), "random")
     assert 0 <= records[0]["val"]["accuracy"] <= 1
     assert records[0]["val"]["accuracy"] * NUM_VAL == pytest.approx(
@@ -224,19 +224,19 @@ class TestRunRound:
     assert records[-1]["num_labeled"] == POOL
 
   def test_one_round_trains_and_evaluates(self, task, parts):
-    single = replace(task, num_rounds=1, max_labels=CAPACITY)
+    single = replace(task, num_rounds=1, min_capacity=CAPACITY)
     states, records = tasks.run(single, parts, "margin")
     assert records[0]["selected"] == []
     np.testing.assert_array_equal(states[1].labeled_at, states[0].labeled_at)
 
   def test_one_label_is_enough_to_go_on(self, task, parts):
-    few = replace(task, initial_budget=1, num_rounds=2, max_labels=CAPACITY)
+    few = replace(task, initial_budget=1, num_rounds=2, min_capacity=CAPACITY)
     states, _ = tasks.run(few, parts, "margin")
     assert states[-1].labeled.sum() == 1 + BUDGET
 
   def test_tells_of_every_model_and_which_is_the_last(self, task, parts):
     told = []
-    short = replace(task, num_rounds=3, max_labels=CAPACITY)
+    short = replace(task, num_rounds=3, min_capacity=CAPACITY)
     states, _ = tasks.run(
       short, parts, "random", on_model=lambda *model: told.append(model)
     )
@@ -258,7 +258,7 @@ class TestRunRound:
     assert np.abs(now - before).max() > 1e-3
 
   def test_records_what_is_explained(self, task, parts):
-    short, asked = replace(task, num_rounds=2, max_labels=CAPACITY), []
+    short, asked = replace(task, num_rounds=2, min_capacity=CAPACITY), []
 
     def explain(model, parts, state, positions):
       asked.append((int(state.round), positions.tolist()))
@@ -275,7 +275,7 @@ class TestRunRound:
   ):
     """Rows that are not asked for hold other features each time."""
     few = replace(
-      task, num_rounds=3, num_candidates=num_candidates, max_labels=CAPACITY
+      task, num_rounds=3, num_candidates=num_candidates, min_capacity=CAPACITY
     )
     asked, made = [], tasks.make_learner(few, parts)
 
