@@ -18,7 +18,7 @@ from decern_jax.features import embedding
 from decern_jax.runs import experiment
 from decern_jax.runs.config import Config
 from decern_jax.runs.round import draw_first_state
-from decern_jax.training import frozen, learner
+from decern_jax.training import head, learner
 from decern_jax.training.recipe import Recipe
 from tests import tiny
 from tests.table import each
@@ -495,13 +495,13 @@ class TestBuild:
   def test_trains_as_configured(
     self, make_config, assets, monkeypatch, tmp_path
   ):
-    seen, fit = [], frozen.fit_head
+    seen, fit = [], head.fit_head
 
     def note(*args, recipe):
       seen.append(recipe)
       return fit(*args, recipe=recipe)
 
-    monkeypatch.setattr(frozen, "fit_head", note)
+    monkeypatch.setattr(head, "fit_head", note)
     values = {
       "num_epochs": 7,
       "batch_size": 3,
