@@ -11,6 +11,7 @@ from typing import Any
 import zipfile
 import zlib
 
+from decern_jax.io import extras
 from decern_jax.io.validation import repeated, shorten
 
 # Text files: the first of these in the heading separates the cells.
@@ -98,9 +99,10 @@ def read_excel(file: pathlib.Path) -> list[list[Any]]:
     The rows, all of one length; None for an empty cell.
 
   Raises:
-    ValueError: If it is no Excel file, or damaged.
+    ValueError: If it is no Excel file, or damaged; or if openpyxl is missing.
   """
-  import openpyxl
+  with extras.needed("excel", f"Reading {file}"):
+    import openpyxl
 
   try:
     book = openpyxl.load_workbook(file, read_only=True, data_only=True)

@@ -7,6 +7,8 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any, cast
 
+from decern_jax.io import extras
+
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds
 
@@ -31,9 +33,10 @@ def open_builder(
     data_dir: Where tfds keeps prepared data; None for its default.
 
   Raises:
-    ValueError: If tfds does not know the name.
+    ValueError: If tfds does not know the name, or is not installed.
   """
-  import tensorflow_datasets as tfds
+  with extras.needed("tfds", f"The data set {name}"):
+    import tensorflow_datasets as tfds
 
   try:
     return tfds.builder(name, data_dir=data_dir)

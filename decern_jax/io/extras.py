@@ -1,12 +1,15 @@
 """Packages of the extras of pip, which a core installation lacks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import importlib.util
 
 
-class MissingExtraError(ImportError):
-  """A package of an extra is needed and not installed; holds one line."""
+class MissingExtraError(ImportError, ValueError):
+  """A package of an extra is needed and not installed; holds one line.
+
+  It is a `ValueError` too, as the commands report these without a traceback.
+  """
 
 
 @contextlib.contextmanager
@@ -26,7 +29,7 @@ def needed(extra: str, purpose: str) -> Iterator[None]:
   try:
     yield
   except ModuleNotFoundError as error:
-    raise _missing([str(error.name)], extra, purpose) from error
+    raise missing([str(error.name)], extra, purpose) from error
 
 
 def check_installed(modules: Iterable[str], extra: str, purpose: str) -> None:
@@ -42,10 +45,19 @@ def check_installed(modules: Iterable[str], extra: str, purpose: str) -> None:
   """
   absent = [name for name in modules if importlib.util.find_spec(name) is None]
   if absent:
-    raise _missing(absent, extra, purpose)
+    raise missing(absent, extra, purpose)
 
 
-def _missing(modules: list[str], extra: str, purpose: str) -> MissingExtraError:
+def missing(
+  modules: Sequence[str], extra: str, purpose: str
+) -> MissingExtraError:
+  """Returns the error for modules that are not installed.
+
+  Args:
+    modules: Their names, at least one.
+    extra: As for `needed`.
+    purpose: As for `needed`.
+  """
   packages = "package" if len(modules) == 1 else "packages"
   are = "is" if len(modules) == 1 else "are"
   return MissingExtraError(

@@ -25,6 +25,8 @@ import filelock
 import fsspec
 import fsspec.config
 
+from decern_jax.io import extras
+
 SCHEME = "gs://"
 
 # A store rejects new versions of an object that arrive faster than this.
@@ -317,10 +319,7 @@ def _check_supported(path: str) -> None:
   try:
     connect()
   except ImportError as error:
-    raise ValueError(
-      f"Expected the package gcsfs, which {path!r} needs, got: {error}."
-      " Install it with: pip install gcsfs (or 'decern_jax[gcs]')."
-    ) from error
+    raise extras.missing(["gcsfs"], "gcs", f"The path {path!r}") from error
 
 
 def _scratch(path: epath.Path) -> epath.Path:

@@ -11,8 +11,7 @@ import shlex
 from typing import NamedTuple
 import urllib.parse
 
-import huggingface_hub
-from huggingface_hub import constants, errors
+from decern_jax.io import extras
 
 PREFIX = "hf://"
 DEFAULT_FILE = "model.safetensors"
@@ -82,6 +81,10 @@ def fetch(file: HubFile) -> pathlib.Path:
     ValueError: If the repository, revision or file does not exist, if access
       is refused, or if the Hub is not reached and the cache lacks the file.
   """
+  with extras.needed("hub", f"The file {file}"):
+    import huggingface_hub
+    from huggingface_hub import errors
+
   try:
     path = huggingface_hub.hf_hub_download(
       file.repo, file.file, revision=file.revision
@@ -101,6 +104,8 @@ def fetch(file: HubFile) -> pathlib.Path:
 
 def _explain(error: Exception) -> str:
   """Returns what went wrong and what to do; subclasses come first."""
+  from huggingface_hub import constants, errors
+
   match error:
     case errors.GatedRepoError():
       return (

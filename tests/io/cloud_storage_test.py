@@ -221,9 +221,9 @@ class TestWithoutGcsfs:
     with fake_store.fresh_connection():
       monkeypatch.delitem(fake_store.REGISTRY, "gcs", raising=False)
       monkeypatch.setitem(known_implementations, "gcs", missing)
-      with pytest.raises(ValueError, match="pip install gcsfs"):
+      with pytest.raises(ValueError, match=r"pip install 'decern_jax\[gcs\]'"):
         workdir.check_free(RUN, SETTINGS, file_name=workdir.CONFIG_FILE)
-      with pytest.raises(ValueError, match="pip install gcsfs"):
+      with pytest.raises(ValueError, match=r"pip install 'decern_jax\[gcs\]'"):
         models.create("small_cnn", weights="gs://b/w", image_size=tiny.SIZE)
 
   @pytest.mark.slow
@@ -253,5 +253,5 @@ class TestWithoutGcsfs:
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: Expected the package gcsfs")
-    assert "pip install gcsfs" in line
+    assert line.startswith("error: The path 'gs://bucket/")
+    assert line.endswith("pip install 'decern_jax[gcs]'")

@@ -73,7 +73,7 @@ class TestAsPath:
       storage.as_path(path)
 
   def test_says_how_to_install_what_is_missing(self, no_gcsfs):
-    message = r"'gs://bucket/a' needs.*pip install gcsfs.*decern_jax\[gcs\]"
+    message = r"'gs://bucket/a' needs.* gcsfs.* pip install 'decern_jax\[gcs\]'"
     with pytest.raises(ValueError, match=message):
       storage.as_path("gs://bucket/a")
 
