@@ -1,4 +1,4 @@
-"""The configurations: of `configs/` in a checkout, installed beside this."""
+"""The configurations of `configs/`, from a checkout or as installed."""
 
 import pathlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""A run whose labels come from people: it continues as far as they answered."""
+"""Runs rounds whose labels come from people, as far as they have answered."""
 
 from collections.abc import Sequence
 import functools

@@ -23,7 +23,7 @@ class Setting:
     model_name: Name of the model in the table.
     dtype: Type in which the model computes.
     image_size: Height and width of the images.
-    scope: Which parameters are trained besides the head.
+    scope: Which parameters are trained in addition to the head.
     augment: Whether training images are augmented.
     freeze_batch_norm: Whether batch normalisation keeps its statistics.
     recipe: The recipe of the training.

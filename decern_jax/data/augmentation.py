@@ -7,7 +7,7 @@ import numpy as np
 
 _ENLARGEMENTS = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
 
-# Draws of a box before the center of the image is taken.
+# Draws of a box before the center of the image is used.
 _MAX_TRIES = 10
 
 # Largest shrinking that three taps can smooth. Beyond it, the outer taps would

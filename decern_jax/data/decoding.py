@@ -50,9 +50,9 @@ _RANGELESS_MODES = ("I", "F")
 def decode_image(data: bytes) -> np.ndarray:
   """Decodes an encoded image to upright RGB pixels.
 
-  Gray, palette and CMYK images are converted to RGB. Of 16 bits the high 8 are
-  kept, of an animation the first frame. Alpha is dropped, as torchvision's
-  loader does. The EXIF orientation is applied.
+  Gray, palette and CMYK images are converted to RGB. Samples of 16 bits keep
+  their high 8 bits, and an animation its first frame. Alpha is dropped, as in
+  torchvision's loader. The EXIF orientation is applied.
 
   Args:
     data: Content of a JPEG, PNG, WebP, BMP, GIF or TIFF file, or of any other
@@ -63,7 +63,7 @@ def decode_image(data: bytes) -> np.ndarray:
 
   Raises:
     ValueError: If the data are truncated or not an image, have 32 bits per
-      sample, or announce more than `MAX_PIXELS` pixels.
+      sample, or declare more than `MAX_PIXELS` pixels.
   """
   try:
     shape = _plain_jpeg_shape(data)

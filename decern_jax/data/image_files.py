@@ -1,4 +1,4 @@
-"""Image files: listing, reading, and a check that is made once."""
+"""Image files: lists them, reads them, and checks them once."""
 
 from collections.abc import Callable, Sequence
 import hashlib
@@ -41,7 +41,7 @@ class ImageFile(NamedTuple):
 
 
 def is_image_name(name: str) -> bool:
-  """Returns whether a file is an image by its name, and not hidden.
+  """Returns whether a file name is that of an image, and not hidden.
 
   Args:
     name: Name of the file, without its folder.

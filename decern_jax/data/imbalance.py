@@ -1,4 +1,4 @@
-"""Strong imbalance: a pool thinned to a long tail of labels."""
+"""Thins a pool to a long tail of labels."""
 
 import hashlib
 
@@ -94,7 +94,7 @@ def long_tail_indices(
   ends with exactly its target, unless
 
   * it had fewer positives, or lost some together with a rarer label, or
-  * more positives than the target have a rarer label: then with exactly these.
+  * more of its positives have a rarer label: then it keeps exactly these.
 
   Examples without any label are always kept.
 

@@ -49,7 +49,7 @@ _BINARY = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-  """What each column of a table holds; None where its name shows it.
+  """What each column of a table holds; None if its name says it.
 
   Attributes:
     path: Column of the images.
@@ -101,16 +101,15 @@ def read_label_table(
 
   Args:
     path: The table.
-    columns: What the columns hold, as far as their names do not show it; None:
-      their names show it.
+    columns: What the columns hold whose names do not say it.
     is_multi_label: Whether an image may have several labels or none, if a
-      column names them. None: if a cell is empty or lists several, or the
-      column has a name of `PLURAL_COLUMNS`. Columns of 0 or 1 always allow
-      several labels.
+      column names them. None means that it may if a cell is empty or lists
+      several labels, or the column has a name of `PLURAL_COLUMNS`. Columns of 0
+      or 1 always allow several labels.
 
   Raises:
     ValueError: If the table cannot be read, the meaning of its columns is not
-      clear, an image is there twice, or a cell does not fit its column. The
+      clear, an image is listed twice, or a cell does not fit its column. The
       message shows the row and the cell.
   """
   table = read_table(path)
@@ -145,7 +144,7 @@ def find_columns(table: Table, given: Columns) -> Columns:
 
   Args:
     table: The table. Its cells are not checked.
-    given: What is known; None or empty where the names show it.
+    given: What the user has said; None or empty if the names say it.
 
   Returns:
     The columns, with `path`, and with `names` or `binary`.
@@ -348,8 +347,8 @@ def _parse_binary(
     shown = shorten(f"{name!r}: {cell}" for name, cell in wrong.items())
     raise ValueError(
       f"Expected 0 or 1 in every column of labels of {table.file}, got others "
-      f"in {{{shown}}}. Name what is no label in `ignored_columns`, or the "
-      "labels in `binary_columns`."
+      f"in {{{shown}}}. Name columns that are not labels in `ignored_columns`, "
+      "or the labels in `binary_columns`."
     )
   return labels
 

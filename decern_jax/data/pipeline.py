@@ -29,10 +29,10 @@ class BatchPlan:
   """The examples and the randomness of one training batch.
 
   Attributes:
-    indices: int [examples], at least one: the examples, in this order. An
-      example that comes twice is augmented in the same way.
-    seed: Seed of the augmentation, as many numbers in [0, 2**32) in all plans.
-      Different seeds give independent draws.
+    indices: int [examples], at least one: the examples, in this order. A
+      repeated example is augmented in the same way each time.
+    seed: Seed of the augmentation: numbers in [0, 2**32), equally many in all
+      plans. Different seeds give independent draws.
   """
 
   indices: np.ndarray
@@ -96,8 +96,7 @@ def image_batches(
       the shape that all images of a batch share. Called from several threads.
     batch_size: Images per batch, at least 1.
     num_workers: Threads, at least 1.
-    indices: int [examples], the examples to read, in this order; all of them
-      if None.
+    indices: int [examples], the examples to read, in this order; None for all.
 
   Returns:
     An iterator over uint8 [batch_size, size, size, channels]; the last batch
@@ -163,7 +162,7 @@ def training_batches(
     rng = np.random.default_rng((*seed, index))
     return _read(split, index, lambda image: augment(image, rng))
 
-  # The look-ahead and the batching go through the plans at their own paces.
+  # The look-ahead is several plans ahead of the batching.
   ahead, current = itertools.tee(_checked(plans, len(split.ids)))
   images = map_ordered(
     load,
@@ -180,7 +179,7 @@ def prefetch(
   *,
   num_ahead: int = 2,
 ) -> Generator[_Result, None, None]:
-  """Puts batches, for example on a device, before they are requested.
+  """Puts batches on a device, or elsewhere, before they are requested.
 
   Args:
     batches: Closed with the iterator, if it can be closed.
@@ -217,9 +216,9 @@ def plan_batches(
     indices: int [examples], the examples to train on, at least one.
     batch_size: Examples of a batch.
     seeds: Maps the number of an epoch to the seed of its order and to that of
-      its augmentation. How an example is augmented does not depend on the
+      its augmentation. The augmentation of an example does not depend on the
       order.
-    first: Number of steps that are done.
+    first: Number of completed steps.
     num_steps: Number of steps of the whole training.
 
   Yields:

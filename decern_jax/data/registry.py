@@ -12,18 +12,18 @@ PathLike = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-  """The user's options, of which a source reads those that it needs.
+  """The user's options; each source reads those that it needs.
 
   Attributes:
-    path: For a folder of images or of a release, the folder; for a label file,
-      the file; for a data set of tfds, its `data_dir`, or None for the default.
+    path: The folder of images or of a release, the label file, or the
+      `data_dir` of tfds (None for its default).
     num_workers: Threads that check the images of a folder, at least 1.
     cache_dir: Folder that keeps the result of that check, or None.
     split_file: Published split file, for data sets with a `split_file_url`.
-    label_file: Label file, where it is not `path`.
-    columns: Columns of the label file, as far as their names do not show it.
+    label_file: Label file, if it is not `path`.
+    columns: What the columns of the label file hold whose names do not say it.
     band_range: Values of image bands that become 0 and 255. None if the images
-      are uint8, or have three colors.
+      are uint8 or have three colors.
     test_share: Share of the images that are drawn for the test split if the
       label file has no splits, in (0, 1).
     split_seed: Seed of that draw.
@@ -60,13 +60,13 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source(abc.ABC):
-  """Row of the table; a kind of source is a subclass, with fields of its own.
+  """Row of the table. Each kind of source is a subclass, which may add fields.
 
   Attributes:
     num_classes: Published number of classes, or None.
     num_train: Published number of examples in the pool, or None.
     num_test: Published number of test examples, or None.
-    split_file_url: Where the split file is published that the data set needs,
+    split_file_url: Address of the published split file that the data set needs,
       or None if it needs none.
     tfds_name: Name in tfds, where `python -m decern_jax.prepare` finds the data
       set; "" if it comes from elsewhere.

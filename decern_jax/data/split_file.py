@@ -10,7 +10,7 @@ from typing import Any
 from decern_jax.io.validation import repeated, shorten
 
 SPLITS = ("train", "test")
-"""The lists that are read; "val", which the format also has, is not."""
+"""The lists that are read. The list "val" of the format is not."""
 
 
 @dataclasses.dataclass(frozen=True)

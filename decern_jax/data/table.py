@@ -14,11 +14,10 @@ import zlib
 from decern_jax.io import extras
 from decern_jax.io.validation import repeated, shorten
 
-# Text files: the first of these in the heading separates the cells.
+# The first of these in the heading of a text file separates its cells.
 _DELIMITERS = (",", "\t", ";")
 
-# Excel files are archives of XML, and openpyxl has no error of its own for the
-# ways in which one can be damaged.
+# The errors that openpyxl raises for damaged files, which are archives of XML.
 _UNREADABLE_EXCEL = (
   LookupError,
   OSError,
@@ -73,8 +72,8 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     Its content, at least one row.
 
   Raises:
-    ValueError: If the file is missing or of no such format, a column is there
-      twice, or a row has other cells than the heading.
+    ValueError: If the file is missing or has another format, a column occurs
+      twice, or the cells of a row do not match the heading.
   """
   file = pathlib.Path(path).expanduser()
   read = _READERS.get(file.suffix.lower())
@@ -83,7 +82,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
       f"Expected a table, one of {sorted(_READERS)}, got {str(file)!r}."
     )
   if not file.is_file():
-    raise ValueError(f"Expected a table in {file}, there is no such file.")
+    raise ValueError(f"Expected a table in {file}, got no such file.")
   found = read(file)
   columns = tuple(next(found, Row(1, {})).values)
   rows = tuple(found)
@@ -99,7 +98,7 @@ def read_excel(file: pathlib.Path) -> list[list[Any]]:
     The rows, all of one length; None for an empty cell.
 
   Raises:
-    ValueError: If it is no Excel file, or damaged; or if openpyxl is missing.
+    ValueError: If it is not an Excel file, or damaged, or openpyxl is missing.
   """
   with extras.needed("excel", f"Reading {file}"):
     import openpyxl

@@ -95,7 +95,7 @@ class FeatureStore:
       return False
     found = _read(path)
     if found is None or len(found) != len(self.rows_of(number)):
-      logging.warning("Computing features anew: %s does not hold them.", path)
+      logging.warning("Computing features again: %s does not hold them.", path)
       return False
     self._blocks[number] = found
     return True

@@ -110,7 +110,7 @@ def _bind(
 ) -> tuple[Callable[..., Any], ...]:
   """Returns the four functions of a model.
 
-  JAX compiles anew for every new function, so equal models share theirs.
+  Equal models share them, because JAX compiles programs for each new function.
   """
   normalize_images = functools.partial(normalize, mean, std)
   functions = (_features, _training, compute_stages, _training_stages)

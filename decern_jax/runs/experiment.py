@@ -134,9 +134,8 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
     return assets
   if config.train.augment:
     logging.warning(
-      "train.augment: every epoch computes features anew, as no cache holds"
-      " those of augmented images; the cached ones serve evaluation and"
-      " selection alone."
+      "train.augment: every epoch computes the features of its augmented"
+      " images; cached features serve only evaluation and selection."
     )
   return dataclasses.replace(assets, splits=_cached_splits(config, assets))
 

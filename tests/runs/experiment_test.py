@@ -263,7 +263,7 @@ class TestLoad:
   ):
     assets = experiment.load(make_config(**{"train.augment": True}))
     assert assets.splits is not None
-    assert "every epoch computes features anew" in caplog.text
+    assert "every epoch computes the features" in caplog.text
 
   def test_says_nothing_where_they_are_cached(
     self, make_config, assets, caplog

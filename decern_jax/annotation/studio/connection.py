@@ -109,7 +109,7 @@ class Connection:
     """Returns the JSON that the server answers, None if that is empty.
 
     Raises:
-      ValueError: If it is no JSON, or as in `fetch`.
+      ValueError: If it is not JSON, or as in `fetch`.
     """
     address = f"{path}?{urllib.parse.urlencode(query)}" if query else path
     content = self.fetch(method, address, body)

@@ -1,4 +1,4 @@
-"""Draws a butterfly whose kind shows in four small parts of its wings."""
+"""Draws a butterfly whose class shows in four small parts of its wings."""
 
 import colorsys
 from typing import NamedTuple
@@ -32,7 +32,7 @@ _Layers = list[tuple[np.ndarray, np.ndarray]]
 
 
 class Kind(NamedTuple):
-  """What tells one class of butterflies from another.
+  """The differences between the classes of butterflies.
 
   Attributes:
     bars: Dark bars across each forewing, one of `PARTS["bars"]`.
@@ -48,7 +48,7 @@ class Kind(NamedTuple):
 
 
 def _plain_outlines(wing: Wing) -> list[np.ndarray]:
-  """Margin, ground, flush near the base, and four veins of a wing."""
+  """Returns margin, ground, flush near the base, and four veins of a wing."""
   veins = [
     wing.region(0.15, 0.955, s - 0.008, s + 0.008) for s in (0.2, 0.4, 0.6, 0.8)
   ]
@@ -75,7 +75,7 @@ _PLAIN_HINDWING = _plain_outlines(_HINDWING)
 
 
 class _Look(NamedTuple):
-  """What differs between two butterflies of one kind."""
+  """The differences between butterflies of one kind."""
 
   base: np.ndarray
   flush: tuple[np.ndarray, np.ndarray]  # near the base of fore- and hindwing
@@ -91,8 +91,8 @@ def _tone(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def _random_look(rng: np.random.Generator) -> _Look:
-  # Hues near the orange and the blue tip are left out, and so are very light
-  # and very dark wings: a tip stands out from every wing.
+  # Hues near the orange and the blue tip, and very light or dark wings, are
+  # left out, so that a tip stands out from every wing.
   hue = rng.choice([rng.uniform(0.14, 0.46), rng.uniform(0.76, 0.95)])
   base = _tone(hue, rng.uniform(0.2, 0.5), rng.uniform(0.55, 0.82))
   return _Look(
@@ -109,7 +109,7 @@ def _random_look(rng: np.random.Generator) -> _Look:
 
 
 def _random_flush(base: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """A tone for the wing's base: often a tint that other kinds have on a tip."""
+  """Draws a tone of the wing's base, often a tint that tips may have."""
   tints = list(_TIP_COLORS.values())
   tint = tints[rng.integers(len(tints))]
   return base + rng.choice([0.15, 0.75]) * (tint - base)
@@ -243,7 +243,7 @@ def draw_butterfly(
     canvas: uint8 image [height, width, 3], RGB.
     kind: The parts to draw.
     pose: Where, how large and how turned.
-    rng: Source of what differs between two butterflies of one kind.
+    rng: Source of the differences between butterflies of one kind.
   """
   look = _random_look(rng)
   _cast_shadow(canvas, pose)

@@ -41,7 +41,7 @@ def draw_water(canvas: np.ndarray, rng: Rng) -> np.ndarray:
   """Draws a lake, or a river from side to side.
 
   Returns:
-    Where it is: float32 [canvas, canvas], 1 on the water.
+    float32 [canvas, canvas], 1 on the water and 0 elsewhere.
   """
   if rng.random() < 0.5:
     center, radius = shape.random_point(rng), rng.uniform(26.0, 50.0)
@@ -150,4 +150,4 @@ ABOVE: dict[str, Callable[[np.ndarray, Rng], None]] = {
   "tank": draw_tanks,
   "building": draw_buildings,
 }
-"""Covers that are drawn after it."""
+"""Covers that are drawn after the water, in this order."""

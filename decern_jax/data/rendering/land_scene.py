@@ -1,4 +1,4 @@
-"""Puts covers of land into a picture: ground, look-alikes and camera."""
+"""Draws land from above: ground, covers, things that look like them, camera."""
 
 from collections.abc import Collection
 
@@ -28,8 +28,8 @@ def draw_land(covers: Collection[str], rng: Rng) -> np.ndarray:
   """Draws a picture of land from above.
 
   Shadows of clouds look like water, tracks like roads, single bushes like
-  trees, mown strips like fields and rocks like buildings or ships; each shows
-  up whatever the covers are.
+  trees, mown strips like fields and rocks like buildings or ships. They appear
+  independently of the covers.
 
   Args:
     covers: What the scene shows: names in `BENEATH` and `ABOVE`, "water", and
@@ -59,7 +59,7 @@ def _draw(
 
 
 def _ground(rng: Rng) -> np.ndarray:
-  """Grass and earth, mixed at random."""
+  """Returns grass and earth, mixed at random."""
   mix = np.clip(0.5 + shape.random_grain(rng, 5, 0.45), 0.0, 1.0)
   grass = shape.random_tone(rng, (112.0, 122.0, 78.0), 14.0)
   earth = shape.random_tone(rng, (142.0, 126.0, 100.0), 14.0)
@@ -68,7 +68,7 @@ def _ground(rng: Rng) -> np.ndarray:
 
 
 def _draw_lookalikes(canvas: np.ndarray, rng: Rng) -> None:
-  """Draws what is no cover, but looks like one."""
+  """Draws things that look like covers."""
   if rng.random() < 0.4:
     _draw_cloud_shadow(canvas, rng)
   if rng.random() < 0.4:
@@ -106,7 +106,7 @@ def _draw_mown_strip(canvas: np.ndarray, rng: Rng) -> None:
 
 
 def _photograph(canvas: np.ndarray, rng: Rng) -> np.ndarray:
-  """Light from one side with a tint, a little blur, and noise."""
+  """Adds tinted light from one side, a little blur, and noise."""
   if rng.random() < 0.5:
     canvas = cv2.GaussianBlur(canvas, (5, 5), rng.uniform(0.5, 1.6))
   image = cv2.resize(

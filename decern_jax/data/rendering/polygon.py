@@ -14,7 +14,7 @@ UNIT_CIRCLE = np.stack([np.cos(_TURNS), np.sin(_TURNS)], axis=1)
 
 
 class Pose(NamedTuple):
-  """How a butterfly lies in the picture.
+  """Position, size and orientation of a butterfly in the picture.
 
   Attributes:
     center: Position of the thorax in pixels [2], x first.

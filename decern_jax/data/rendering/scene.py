@@ -1,4 +1,4 @@
-"""Puts a butterfly into a garden: background, pose, occlusion, camera."""
+"""Draws a butterfly in a garden: background, pose, occlusion, camera."""
 
 import colorsys
 
@@ -10,7 +10,7 @@ from decern_jax.data.rendering.polygon import UNIT_CIRCLE, Pose, fill_polygon
 
 IMAGE_SIZE = 96
 
-# Drawn at twice the size and averaged down: edges come out smooth.
+# Drawn at twice the size and averaged, for smooth edges.
 _CANVAS_SIZE = 2 * IMAGE_SIZE
 
 # Position along a side of the picture.
@@ -58,7 +58,7 @@ def _stretch(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _ground(rng: np.random.Generator) -> np.ndarray:
-  """A ground of two tones with coarse and fine texture."""
+  """Returns a ground of two tones with coarse and fine texture."""
   mix = rng.random((5, 5, 1), np.float32)
   tones = mix * _random_tone(rng) + (1.0 - mix) * _random_tone(rng)
   ground = _stretch(np.clip(tones, 0.0, 255.0).astype(np.uint8), IMAGE_SIZE)
@@ -113,7 +113,7 @@ def _random_pose(rng: np.random.Generator) -> Pose:
 
 
 def _occlude(canvas: np.ndarray, pose: Pose, rng: np.random.Generator) -> None:
-  """Lays a leaf over part of one side; the other still shows every part."""
+  """Draws a leaf over one side; the other side still shows every part."""
   side = int(rng.choice([-1, 1]))
   spot = rng.uniform([0.55, -0.8], [1.0, 0.7])
   root = pose.place(spot[None], side)[0]
@@ -121,7 +121,7 @@ def _occlude(canvas: np.ndarray, pose: Pose, rng: np.random.Generator) -> None:
 
 
 def _photograph(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Light from one side with a tint, a little blur, and noise."""
+  """Adds tinted light from one side, a little blur, and noise."""
   if rng.random() < 0.5:
     canvas = cv2.GaussianBlur(canvas, (5, 5), rng.uniform(0.5, 1.8))
   image = cv2.resize(

@@ -24,7 +24,7 @@ class Wing(NamedTuple):
   bulge: float
 
   def at(self, t: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Points of the surface, [points, 2]."""
+    """Returns points of the surface, [points, 2]."""
     basis = np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
     chord = self.back[2] - self.front[2]
     outward = np.array([chord[1], -chord[0]]) / np.hypot(*chord)

@@ -51,8 +51,8 @@ def load_bronze_ding(
 
   It holds `complete_DATASET` with the images `delete_png/<name>.png` and the
   tables `train.xlsx` and `test.xlsx`, see `read_dates`. Ids are
-  "train/<name>.png" and "test/<name>.png", in the order of the tables. Classes
-  are the ages, whose names are "1", "2", … as the tables have numbers only.
+  "train/<name>.png" and "test/<name>.png", in the order of the tables. The
+  classes are the ages, named "1", "2", ..., because the tables give numbers.
 
   Args:
     path: The folder of the release, or `complete_DATASET` itself.
@@ -68,7 +68,7 @@ def load_bronze_ding(
 
   Raises:
     ValueError: If a table or an image is missing or cannot be read, a table is
-      malformed or of another size than is expected, or the pool lacks a class.
+      malformed or of an unexpected size, or the pool lacks a class.
 
   References:
     Zhou et al., "Multi-Granularity Archaeological Dating of Chinese Bronze
@@ -210,9 +210,9 @@ def read_dates(
     The images, in the order of the table; no two have the same name.
 
   Raises:
-    ValueError: If the file is no Excel file, a cell is of another kind, an age
-      is outside the range, an image is there twice, or the number of images is
-      not the one that is expected.
+    ValueError: If the file is not an Excel file, a cell has a wrong type, an
+      age is out of range, an image is listed twice, or the number of images is
+      not the expected one.
   """
   rows = [
     _parse(table, number, cells)
@@ -233,10 +233,10 @@ def read_dates(
 
 
 def _parse(table: pathlib.Path, number: int, cells: Sequence[Any]) -> Row:
-  """Reads the name and the age; `number` is that of the row in Excel."""
+  """Reads the name and the age; `number` is the number of the row in Excel."""
   name = _cell(cells, _NAME_COLUMN)
   age = _cell(cells, _AGE_COLUMN)
-  if type(name) is int:  # a name of digits that Excel took for a number
+  if type(name) is int:  # a name of digits, which Excel read as a number
     name = str(name)
   if not isinstance(name, str) or not name.strip():
     raise ValueError(

@@ -41,18 +41,18 @@ def load_label_file(
 ) -> Dataset:
   """Opens images whose labels are in a table, see `read_label_table`.
 
-  Ids are the paths as the table has them, in its order. Without a column of
-  splits, `label_table.random_splits` draws train and test.
+  Ids are the paths in the table, in its order. Without a column of splits,
+  `label_table.random_splits` draws train and test.
 
-  Images of more than three bands are files of `decoding.read_bands`: those that
-  end in .npy or .npz, and with a `band_range` all images. They are not checked
-  before they are read; other images are decoded once for a check.
+  `decoding.read_bands` reads images that end in .npy or .npz and, with a
+  `band_range`, all images. They are not checked in advance. Other images are
+  decoded once for a check.
 
   Args:
     path: The table.
     image_dir: Folder that the paths are relative to; None for that of the
       table.
-    columns: What the columns hold, as far as their names do not show it.
+    columns: What the columns hold whose names do not say it.
     is_multi_label: As for `read_label_table`.
     test_share: Share of the images that are drawn for the test split, in
       (0, 1), if no column holds the splits.
@@ -179,7 +179,7 @@ def _count_bands(
   files: Sequence[ImageFile],
   read: Callable[[ImageFile], np.ndarray],
 ) -> int:
-  """Reads the first image, whose number of bands all must have."""
+  """Returns the number of bands of the first image, which all must have."""
   try:
     return read(files[0]).shape[-1]
   except (OSError, ValueError) as error:

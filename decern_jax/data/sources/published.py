@@ -1,4 +1,4 @@
-"""The paper's data sets, as their authors release them or as tfds has them."""
+"""The paper's data sets, from their authors' releases or from tfds."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -37,10 +37,10 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-  """How the authors' archives look when they are unpacked.
+  """The layout of the authors' unpacked archives.
 
   Attributes:
-    folder: Folder that the archive makes, or "" if it makes none.
+    folder: Folder that the archive contains, or "" if it has none.
     markers: Files and folders by which the layout is recognized.
     images: Folder of images.
     read: Reads the lists of images. Its arguments are the folder of the release
@@ -56,7 +56,7 @@ class Release:
     """Returns the folder of the release, or None if it is not there.
 
     Args:
-      path: That folder, or the one in which the archive was unpacked.
+      path: That folder, or the one that the archive was unpacked into.
     """
     if path is None:
       return None
@@ -78,7 +78,7 @@ def load_release(
   num_classes: int | None = None,
   num_examples: Mapping[str, int] | None = None,
 ) -> Dataset:
-  """Opens a data set in the folder that its authors' archive makes.
+  """Opens a data set in the folder of its authors' release.
 
   Ids are "<split>/<path in the folder of images>".
 
@@ -96,8 +96,9 @@ def load_release(
     The data set.
 
   Raises:
-    ValueError: If a list is malformed or has another size than published, or
-      an image is missing. More than a few unreadable images are refused too.
+    ValueError: If a list is malformed or does not have the published size, an
+      image is missing, or more than `MAX_UNREADABLE_SHARE` of the images cannot
+      be read.
   """
   try:
     listing = release.read(root, split_file)
@@ -141,7 +142,7 @@ def load_release(
 def _find_files(
   folder: epath.Path, listing: Listing
 ) -> dict[str, list[ImageFile]]:
-  """Finds the listed images; refuses a listing with images that are missing."""
+  """Finds the listed images; refuses a list with missing images."""
   paths = [path for listed in listing.splits.values() for path, _ in listed]
   parents = sorted({path.rpartition("/")[0] for path in paths})
   entries = {}
@@ -174,7 +175,7 @@ def _find_files(
 
 
 def _rows(path: epath.Path) -> list[list[str]]:
-  """Returns the words of each line that has some and is no comment."""
+  """Returns the words of each line, except empty lines and comments."""
   lines = storage.read_bytes(path).decode("utf-8").splitlines()
   return [line.split() for line in lines if line.strip() and line[0] != "#"]
 
@@ -339,7 +340,7 @@ class Published(Source):
     )
 
   def _check_split_file(self, split_file: epath.PathLike | None) -> None:
-    """Refuses a split file that is not given or not there."""
+    """Refuses a missing split file."""
     if split_file is None or not storage.as_path(split_file).exists():
       found = "None" if split_file is None else f"{split_file}, not a file"
       raise ValueError(

@@ -1,4 +1,4 @@
-"""The rendered data set: butterflies that differ in small parts only."""
+"""The rendered data set: butterflies that differ only in small parts."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,16 +19,16 @@ _VERSION = 2
 
 MAX_CLASSES = 64
 
-# A step without a common divisor with the 192 kinds visits each of them once;
-# with this one, nearly all of the first three dozen have a twin that differs in
-# one part, and every value of a part is about as frequent as the others.
+# Coprime to the 192 kinds, so that the steps visit each of them once. With this
+# step, nearly all of the first three dozen kinds have a twin that differs in
+# one part, and all values of a part are about equally frequent.
 _STEP = 79
 
-# Of the classes of the pool, the rarest has this share below the mean number
-# of examples, and the most frequent this share above it.
+# The rarest class of the pool has this share fewer examples than the mean, and
+# the most frequent one this share more.
 _IMBALANCE = 0.4
 
-# Every stream of pictures draws its own randomness.
+# The pictures of each split are drawn from a random stream of their own.
 _STREAMS = {"train": 0, "test": 1, "pretrain/train": 2, "pretrain/test": 3}
 
 
@@ -41,17 +41,17 @@ _KINDS = _ordered_kinds()
 
 
 def rendered_classes() -> tuple[Kind, ...]:
-  """The kinds that `load_rendered` takes its classes from, in order."""
+  """Returns the kinds that `load_rendered` takes its classes from, in order."""
   return _KINDS[:MAX_CLASSES]
 
 
 def pretraining_classes() -> tuple[Kind, ...]:
-  """The other kinds, which `load_rendered` never shows."""
+  """Returns the other kinds, which `load_rendered` never draws."""
   return _KINDS[MAX_CLASSES:]
 
 
 def _rng(seed: int, stream: str, *position: int) -> np.random.Generator:
-  """The generator of a picture; without a position, that of the order."""
+  """Returns the generator of a picture; without a position, of the order."""
   entropy = np.random.SeedSequence(
     seed, spawn_key=(_STREAMS[stream], *position)
   )
@@ -61,8 +61,8 @@ def _rng(seed: int, stream: str, *position: int) -> np.random.Generator:
 def _shuffled_labels(
   num_classes: int, mean_size: int, imbalance: float, rng: np.random.Generator
 ) -> np.ndarray:
-  """Labels of classes whose sizes are spread evenly around the mean."""
-  # Rounding half to even keeps the symmetry, and so the mean.
+  """Returns labels of classes whose sizes are spread evenly around the mean."""
+  # Rounding half to even keeps the symmetry and therefore the mean.
   spread = np.rint(imbalance * mean_size * np.linspace(-1.0, 1.0, num_classes))
   sizes = mean_size + rng.permutation(spread.astype(np.int64))
   return rng.permutation(
@@ -147,20 +147,19 @@ def load_rendered(
 
   All classes share one body plan and differ in four small parts: the number of
   bars and the tint of the tip on the forewing, the eye and the hem on the
-  hindwing.  Most classes have another that differs in one part only.  Pose,
-  wing color, specks, the tint near the body, background, light, blur, noise and
-  a leaf in front of one side vary from picture to picture and say nothing about
-  the class.
+  hindwing. For most classes there is another that differs in only one part.
+  Pose, wing color, specks, the tint near the body, background, light, blur,
+  noise and a leaf in front of one side do not depend on the class.
 
-  A picture is drawn when it is read, in one or two milliseconds.  It depends on
-  its class, its position and the seed alone.
+  A picture is drawn when it is read, in one or two milliseconds. It depends
+  only on its class, its position and the seed.
 
   Args:
-    num_classes: Number of classes, in [2, MAX_CLASSES]; more classes add to the
-      fewer, whose kinds stay the same.
+    num_classes: Number of classes, in [2, MAX_CLASSES]. A larger number adds
+      classes and keeps the others.
     train_per_class: Mean size of a class in the pool, at least 1.  Sizes are
       spread evenly within 40 percent of it.
-    test_per_class: Size of every class in the test part, at least 1.
+    test_per_class: Size of every class in the test split, at least 1.
     seed: Seed of pictures, order and class sizes, at least 0.  Another seed
       gives other pictures of the same classes.
 
@@ -188,10 +187,11 @@ def load_pretraining(
   test_per_class: int = 25,
   seed: int = 0,
 ) -> Dataset:
-  """Draws a data set of the same making for pre-training.
+  """Draws a similar data set of other classes, for pre-training.
 
   Args:
-    num_classes: The first so many of `pretraining_classes()`, in [2, 128].
+    num_classes: Number of classes, in [2, 128]: the first ones of
+      `pretraining_classes()`.
     train_per_class: As for `load_rendered`.
     test_per_class: As for `load_rendered`.
     seed: As for `load_rendered`.
@@ -214,7 +214,7 @@ def load_pretraining(
 
 
 def check_no_path(options: Options) -> None:
-  """Refuses a path, as rendered images are in no file.
+  """Refuses a path, because rendered images are not in files.
 
   Raises:
     ValueError: If there is a path.

@@ -24,11 +24,11 @@ FREQUENCIES = {
   "tank": 0.07,
   "ship": 0.04,
 }
-"""Share of the pictures that show each cover: a long tail."""
+"""Share of the pictures that show each cover, in a long tail."""
 
 _COVERS = tuple(FREQUENCIES)
 
-# Every stream of pictures draws its own randomness.
+# The pictures of each split are drawn from a random stream of their own.
 _STREAMS = {"train": 0, "test": 1}
 
 
@@ -37,17 +37,17 @@ def load_rendered_land_cover(
 ) -> Dataset:
   """Draws a data set of several labels: what covers a piece of land.
 
-  Covers occur independently of each other with the shares of `FREQUENCIES`,
-  rounded to whole pictures; only ships are all on water. A picture may show
-  none of them, and one cover may hide a part of another. Shadows of clouds,
-  tracks, bushes and rocks look like covers and are none.
+  Covers occur independently with the shares of `FREQUENCIES`, rounded to whole
+  pictures, except that ships need water. A picture may show none of them, and a
+  cover may partly hide another. Shadows of clouds, tracks, bushes and rocks
+  look like covers but are not labeled.
 
-  A picture is drawn when it is read, in about four milliseconds. It depends on
-  its labels, its position and the seed alone.
+  A picture is drawn when it is read, in about four milliseconds. It depends
+  only on its labels, its position and the seed.
 
   Args:
     num_train: Pictures of the pool, at least 25, so that each cover occurs.
-    num_test: Pictures of the test part, at least 25.
+    num_test: Pictures of the test split, at least 25.
     seed: Seed of pictures and labels, at least 0.
 
   Returns:
@@ -74,7 +74,7 @@ def load_rendered_land_cover(
 
 
 def _rng(seed: int, stream: str, *position: int) -> np.random.Generator:
-  """The generator of a picture; without a position, that of the labels."""
+  """Returns the generator of a picture; without a position, of the labels."""
   entropy = np.random.SeedSequence(
     seed, spawn_key=(_STREAMS[stream], *position)
   )
@@ -82,7 +82,7 @@ def _rng(seed: int, stream: str, *position: int) -> np.random.Generator:
 
 
 def _draw_labels(num_examples: int, rng: np.random.Generator) -> np.ndarray:
-  """Labels with exact frequencies, int32 [examples, covers]."""
+  """Draws labels with exact frequencies, int32 [examples, covers]."""
   labels = np.zeros((num_examples, len(_COVERS)), np.int32)
   for label, cover in enumerate(_COVERS):
     places = np.arange(num_examples)

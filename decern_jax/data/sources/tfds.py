@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class _Reader:
-  """How an example is read.
+  """The functions that read an example.
 
   Attributes:
     class_names: Name of each label.
     read_labels: Returns the label of an example, or the labels, int32
       [classes], 0 or 1.
     read_image: Returns the image, uint8 [height, width, channels].
-    size_of: Returns a number that differs for most images, without decoding
+    size_of: Returns a number that tells most images apart, without decoding
       them.
   """
 
@@ -53,10 +53,9 @@ def load_tfds(
   """Opens a data set of tfds that `python -m decern_jax.prepare` has written.
 
   Nothing is downloaded. The examples are read once for their labels; images
-  are decoded when they are read. Ids are "<split>/<index>": tfds shuffles the
-  examples when it writes them, in an order that only their keys determine, so
-  that the indices are the same wherever this version of the data set was
-  prepared.
+  are decoded when they are read. Ids are "<split>/<index>". The order depends
+  only on the keys of the examples, so the indices are the same wherever this
+  version of the data set was prepared.
 
   Args:
     name: Name in tfds, with its config if it has one: "food101".

@@ -62,7 +62,7 @@ def load_tfds_resplit(
     The data set, without `val`.
 
   Raises:
-    ValueError: If the file is malformed or of another size than is expected,
+    ValueError: If the file is malformed or of an unexpected size,
       the data cannot be opened, two images have the same name, or an image of
       the file is not among them.
   """
@@ -144,10 +144,10 @@ def load_tfds_label_file(
 ) -> Dataset:
   """Opens images of tfds with the labels of a table, see `read_label_table`.
 
-  UC Merced thus has the 17 labels of land cover that Chaudhuri et al. gave its
-  images, from the file that they publish. An image of the table is the image of
-  tfds whose file has the same name, in any case and with any extension, in any
-  of the splits. Ids are the names in the table.
+  For UC Merced, Chaudhuri et al. publish a table of 17 labels of land cover. An
+  image of the table is the image of tfds whose file has the same name, in any
+  case and with any extension, in any of the splits. Ids are the names in the
+  table.
 
   Args:
     name: Name in tfds: "uc_merced".
@@ -156,7 +156,7 @@ def load_tfds_label_file(
     splits: Splits of tfds that hold the images.
     image_key: Feature that holds the image.
     file_key: Feature that holds the name of the image's file.
-    columns: What the columns hold, as far as their names do not show it.
+    columns: What the columns hold whose names do not say it.
     is_multi_label: As for `read_label_table`.
     test_share: Share of the images that are drawn for the test split if no
       column holds the splits, see `label_table.random_splits`.
@@ -166,7 +166,7 @@ def load_tfds_label_file(
 
   Raises:
     ValueError: If the table or the data are not as expected, two images have
-      the same name, one of the table is not in tfds, or a split is empty.
+      the same name, an image of the table is not in tfds, or a split is empty.
 
   References:
     Chaudhuri, Demir, Chaudhuri and Bruzzone, "Multilabel Remote Sensing Image
