@@ -23,7 +23,7 @@ from decern_jax.models.backbone import (
   first_convolution,
   widen_input,
 )
-from decern_jax.models.registry import ModelSpec, find_spec
+from decern_jax.models.registry import MODELS, ModelSpec, find_spec
 from decern_jax.ops import keys
 from decern_jax.ops.head import LinearHead
 
@@ -175,6 +175,12 @@ def _find_weights(
 
 def _locate(weights: PathLike) -> PathLike:
   """Returns the file, after a download if it is on the Hub."""
+  text = os.fspath(weights)
+  if text.startswith(("https://", "http://")) or _is_hub_id(text):
+    raise ValueError(
+      "Expected a local .safetensors file, or one on the Hugging Face Hub as"
+      f" {hub.FORM}, got {text}."
+    )
   if storage.is_remote(weights) and not hub.is_hub_name(weights):
     _check_remote(os.fspath(weights))
     return weights
@@ -184,6 +190,13 @@ def _locate(weights: PathLike) -> PathLike:
   file = hub.parse(os.fspath(weights))
   hub.check_not_pickled(file)
   return hub.fetch(file)
+
+
+def _is_hub_id(text: str) -> bool:
+  """Returns whether a text is "owner/repo", and not the path of a file."""
+  suffixes = (".safetensors", *hub.PICKLED_SUFFIXES)
+  is_id = text.count("/") == 1 and not text.startswith((".", "/", "~"))
+  return is_id and not text.endswith(suffixes) and not os.path.exists(text)
 
 
 def _check_there(file: pathlib.Path, spec: ModelSpec) -> None:
@@ -218,7 +231,29 @@ def _load(
   source: str,
 ) -> dict[str, Any]:
   """Returns the variables of a file, with its classifier as `head`."""
-  tensors = pretrained.read_safetensors(file)
+  tensors = pretrained.strip_prefixes(pretrained.read_safetensors(file))
+  try:
+    variables = _convert(module, spec, tensors, shape, source=source)
+  except pretrained.OtherTensorsError as error:
+    names = _models_of(tensors, shape)
+    if not names:
+      raise
+    raise ValueError(
+      f"Expected the weights of {source}, got those of another model: set"
+      f" `config.model.name` to {' or '.join(names)}."
+    ) from error
+  return jax.tree.map(jnp.asarray, variables)
+
+
+def _convert(
+  module: nn.Module,
+  spec: ModelSpec,
+  tensors: pretrained.Tensors,
+  shape: tuple[int, int, int, int],
+  *,
+  source: str,
+) -> dict[str, Any]:
+  """Returns the variables of a model, with the classifier as `head`."""
   template = _template(module, (*shape[:3], NUM_COLORS))
   if spec.adapt:
     tensors = spec.adapt(tensors)
@@ -227,13 +262,26 @@ def _load(
     template = _template(module, shape)
   if naming:
     tensors = pretrained.without(tensors, spec.ignorable)
-  variables = pretrained.to_variables(
+  return pretrained.to_variables(
     tensors,
     {**template, **_head_template(tensors, naming, spec.dim)},
     torch_name=naming,
     source=source,
   )
-  return jax.tree.map(jnp.asarray, variables)
+
+
+def _models_of(
+  tensors: pretrained.Tensors, shape: tuple[int, int, int, int]
+) -> list[str]:
+  """Returns the models whose tensors these are."""
+  names = []
+  for name, spec in MODELS.items():
+    try:
+      _convert(spec.module(), spec, tensors, shape, source=name)
+    except ValueError:
+      continue
+    names.append(name)
+  return names
 
 
 def _template(module: nn.Module, shape: tuple[int, ...]) -> Variables:

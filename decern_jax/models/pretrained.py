@@ -23,6 +23,9 @@ Tensors = Mapping[str, np.ndarray]
 _TORCH_KERNEL_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
 _MAX_NAMES = 10
 
+# From the outermost on.
+_PREFIXES = ("module.", "backbone.", "model.", "vit.", "dinov2.", "resnet.")
+
 
 class _Entry(NamedTuple):
   """Tensors of a variable in a file; `axes` are its axes in their order."""
@@ -30,6 +33,10 @@ class _Entry(NamedTuple):
   names: tuple[str, ...]
   axes: tuple[int, ...]
   shape: tuple[int, ...]
+
+
+class OtherTensorsError(ValueError):
+  """A file has other tensors than those of the model."""
 
 
 def read_safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
@@ -57,8 +64,24 @@ def read_safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
       return {name: tensors.get_tensor(name) for name in names}
   except safetensors.SafetensorError as error:
     raise ValueError(
-      f"Expected a whole .safetensors file, got {file}: {error}."
+      f"Expected a whole .safetensors file, got {file}:"
+      f" {_what_it_is(file) or error}."
     ) from error
+
+
+def _what_it_is(file: epath.Path) -> str | None:
+  """Says what a file is that has the wrong format; None if unknown."""
+  start = storage.read_bytes(file)[:64]
+  if start.startswith(b"version https://git-lfs"):
+    return "a pointer of Git LFS; `git lfs pull` downloads the weights"
+  if start.startswith((b"PK\x03\x04", b"\x80")):
+    return (
+      "a pickled file of PyTorch; give it the ending .pth to learn how to"
+      " convert it"
+    )
+  if start.lstrip()[:1] == b"<":
+    return "a web page; download the file itself"
+  return None
 
 
 def save_safetensors(
@@ -146,7 +169,9 @@ def to_variables(
     Float32 variables of the template's structure.
 
   Raises:
-    ValueError: If tensors are missing, left over, or of another shape or type.
+    OtherTensorsError: If tensors are missing, left over, or of another shape or
+      type.
+    ValueError: If a value is not finite, or a variance negative.
   """
   flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(template)
   entries = {
@@ -156,14 +181,56 @@ def to_variables(
     name: entry.shape for entry in entries.values() for name in entry.names
   }
   _check_tensors(tensors, shapes, source)
-  return traverse_util.unflatten_dict(
-    {
-      path: _join([tensors[name] for name in entry.names])
-      .transpose(np.argsort(entry.axes))
-      .astype(np.float32, order="C")
-      for path, entry in entries.items()
-    }
-  )
+  variables = {}
+  for path, entry in entries.items():
+    joined = _join([tensors[name] for name in entry.names])
+    # What exceeds float32 becomes infinite, and is refused.
+    with np.errstate(over="ignore"):
+      value = joined.transpose(np.argsort(entry.axes)).astype(
+        np.float32, order="C"
+      )
+    _check_values(path, entry.names, value, source)
+    variables[path] = value
+  return traverse_util.unflatten_dict(variables)
+
+
+def strip_prefixes(tensors: Tensors) -> dict[str, np.ndarray]:
+  """Removes what wrappers of a model put before the names of its tensors.
+
+  Args:
+    tensors: The tensors of a file by name.
+
+  Returns:
+    The tensors. `module.` of parallel training and the name of the backbone in
+    a classifier, such as `vit.`, are removed if most names start with it.
+  """
+  tensors = dict(tensors)
+  for prefix in _PREFIXES:
+    wrapped = sum(name.startswith(prefix) for name in tensors)
+    if 2 * wrapped > len(tensors):
+      tensors = {
+        name.removeprefix(prefix): tensor for name, tensor in tensors.items()
+      }
+  return tensors
+
+
+def _check_values(
+  path: tuple[str, ...],
+  names: tuple[str, ...],
+  value: np.ndarray,
+  source: str,
+) -> None:
+  """Refuses values that no trained model has."""
+  if not np.isfinite(value).all():
+    raise ValueError(
+      f"Expected finite weights of {source}, got NaN or infinity in"
+      f" {' and '.join(names)}."
+    )
+  if path[-1] == "var" and (value < 0.0).any():
+    raise ValueError(
+      f"Expected variances of at least 0 of {source}, got {value.min()} in"
+      f" {' and '.join(names)}."
+    )
 
 
 def _names(path: tuple[str, ...], naming: TensorName | None) -> tuple[str, ...]:
@@ -208,7 +275,7 @@ def _check_tensors(
     if names
   ]
   if found:
-    raise ValueError(
+    raise OtherTensorsError(
       f"Expected exactly the tensors of {source}, which may hold the weights "
       f"of another model; got {'; '.join(found)}."
     )

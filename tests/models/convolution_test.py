@@ -92,6 +92,16 @@ class TestSameConvFunction:
         outputs[name], expected, rtol=1e-4, atol=1e-4, err_msg=name
       )
 
+  @each("height", [4, 5])
+  @each("name, padding", [("depthwise", 1), ("pointwise", 0), ("grouped", 1)])
+  def test_pads_half_a_window_on_every_side(self, name, padding, height):
+    case = make_case(KERNELS[name], height, 6)
+    found = jax.jit(
+      functools.partial(convolution.same_conv, stride=2, is_symmetric=True)
+    )(*case)
+    expected = numpy_networks.conv(*case, 2, padding)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
   @each("name", ["depthwise", "pointwise", "few_channels"])
   def test_is_no_convolution_on_a_cpu(self, name):
     assert "stablehlo.convolution" not in lower(name, "cpu")

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from decern_jax import models
 from decern_jax.models import hub, loading, pretrained, registry
-from decern_jax.models.backbones import mobilenet, resnet
+from decern_jax.models.backbones import mobilenet, resnet, vit
 from tests.models import tiny_models, torch_models
 from tests.table import each
 
@@ -231,7 +231,7 @@ class TestCreate:
 
   def test_timm_file_with_registers_is_refused_without_them(self, write):
     file = write(torch_models.timm_state(torch_tensors("tiny_dinov2_reg")))
-    with pytest.raises(ValueError, match="left over: reg_token; 1 of another"):
+    with pytest.raises(ValueError, match="another model.*tiny_dinov2_reg"):
       create(file, "tiny_dinov2")
 
   def test_weights_of_colors_are_widened_to_more_bands(self, tensors, write):
@@ -360,3 +360,74 @@ class TestMissingFile:
       models.create(
         "resnet50", weights=tmp_path / "dino.safetensors", image_size=32
       )
+
+  @each(
+    "weights", ["timm/resnet18.a1_in1k", "https://huggingface.co/timm/resnet18"]
+  )
+  def test_message_shows_the_form_of_a_name_on_the_hub(self, weights):
+    expected = f"hf://owner/repo.*, got {weights}"
+    with pytest.raises(ValueError, match=expected):
+      models.create("resnet18", weights=weights, image_size=32)
+
+
+class TestWrongFile:
+  @each("prefix", ["module.", "backbone.", "module.model."])
+  def test_prefix_of_a_wrapper_is_removed(self, tensors, write, prefix):
+    wrapped = {f"{prefix}{name}": value for name, value in tensors.items()}
+    found = create(write(wrapped, "wrapped.safetensors")).fingerprint
+    assert found == create(write(tensors)).fingerprint
+
+  def test_classifier_of_hugging_face_is_left_out(self, write):
+    naming = vit.hugging_face_vit_name
+    plain = torch_tensors("tiny_vit", naming)
+    wrapped = {f"vit.{name}": value for name, value in plain.items()}
+    wrapped["classifier.weight"] = np.zeros((3, 24), np.float32)
+    wrapped["classifier.bias"] = np.zeros(3, np.float32)
+    found = create(write(wrapped, "wrapped.safetensors"), "tiny_vit")
+    expected = create(write(plain), "tiny_vit")
+    assert found.head is None
+    assert found.fingerprint == expected.fingerprint
+
+  @each("value", [np.nan, np.inf])
+  def test_rejects_values_that_are_not_finite(self, tensors, write, value):
+    name = "features.0.0.weight"
+    damaged = tensors[name].copy()
+    damaged[0, 0, 0, 0] = value
+    expected = "finite weights of tiny_mobilenet.*infinity in features.0.0.weig"
+    with pytest.raises(ValueError, match=expected):
+      create(write({**tensors, name: damaged}))
+
+  def test_rejects_values_beyond_float32(self, tensors, write):
+    name = "features.0.0.bias"
+    large = np.full_like(tensors[name], 1e300, np.float64)
+    with pytest.raises(ValueError, match="infinity in features.0.0.bias"):
+      create(write({**tensors, name: large}))
+
+  def test_rejects_negative_variance(self, write):
+    tensors = torch_tensors("tiny_resnet")
+    tensors["bn1.running_var"][0] = -0.5
+    expected = "at least 0 of tiny_resnet .*-0.5 in bn1.running_var"
+    with pytest.raises(ValueError, match=expected):
+      create(write(tensors), "tiny_resnet")
+
+  def test_message_names_the_model_of_the_table_that_fits(self, write):
+    file = write(torch_tensors("tiny_resnet"))
+    expected = "another model: set `config.model.name` to tiny_resnet"
+    with pytest.raises(ValueError, match=expected):
+      create(file)
+
+  @each(
+    "content, expected",
+    [
+      (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+      (b"PK\x03\x04rest", "a pickled file of PyTorch"),
+      (b"\x80\x02rest", "a pickled file of PyTorch"),
+      (b"<!DOCTYPE html>", "a web page"),
+      (b"\x00", "header too small"),
+    ],
+  )
+  def test_message_says_what_the_file_is(self, tmp_path, content, expected):
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"w.safetensors: .*{expected}"):
+      create(file)

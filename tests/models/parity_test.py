@@ -125,3 +125,32 @@ class TestParity:
       **({"interpolate_pos_encoding": True} if kind == "ViT" else {}),
     )
     assert relative_error(name, form, file, pixels, expected) < 1e-4
+
+
+class TestMobileNet:
+  def test_of_transformers(self, torch, transformers, tmp_path):
+    config = transformers.MobileNetV2Config(num_labels=1001)
+    model = transformers.MobileNetV2ForImageClassification(config)
+    torch_models.randomise(torch, model).save_pretrained(tmp_path)
+    pixels = make_pixels(160)
+    inputs = normalised("mobilenet_v2", pixels).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+      expected = model.mobilenet_v2(torch.tensor(inputs)).pooler_output
+    file = tmp_path / "model.safetensors"
+    form = ("mobilenet_v2", "Hugging Face", file, pixels, expected.numpy())
+    assert relative_error(*form) < 1e-5
+
+  @each("size", [160, 161])
+  def test_of_timm(self, torch, tmp_path, size):
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("mobilenetv2_100", pretrained=False)
+    model = torch_models.randomise(torch, model)
+    file = tmp_path / "w.safetensors"
+    tensors = {name: t.numpy() for name, t in model.state_dict().items()}
+    safetensors.numpy.save_file(tensors, file)
+    pixels = make_pixels(size)
+    inputs = normalised("mobilenet_v2_torch", pixels).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+      expected = model.forward_features(torch.tensor(inputs)).mean((2, 3))
+    form = ("mobilenet_v2_torch", "timm", file, pixels, expected.numpy())
+    assert relative_error(*form) < 1e-5

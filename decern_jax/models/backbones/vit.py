@@ -28,8 +28,14 @@ NUM_CLASS_TOKENS = 4
 
 _HEAD_DIM = 64
 
-# Tensors that only DINOv2's own training uses.
-DINOV2_IGNORABLE = ("mask_token", "embeddings.mask_token")
+# A tensor that only DINOv2's own training uses, and a classifier of other
+# features than ours.
+DINOV2_IGNORABLE = (
+  "mask_token",
+  "embeddings.mask_token",
+  "classifier.weight",
+  "classifier.bias",
+)
 # A classifier of the last class token, which is not the whole feature, and the
 # optional pooler of `transformers.ViTModel`.
 VIT_IGNORABLE = (
@@ -37,6 +43,8 @@ VIT_IGNORABLE = (
   "head.bias",
   "pooler.dense.weight",
   "pooler.dense.bias",
+  "classifier.weight",
+  "classifier.bias",
 )
 
 _LEAVES = {"kernel": "weight", "scale": "weight"}
