@@ -7,12 +7,7 @@ from decern_jax.models.backbone import (
   assemble,
   with_one_stage,
 )
-from decern_jax.models.loading import (
-  RANDOM,
-  create,
-  create_random,
-  load_or_draw,
-)
+from decern_jax.models.loading import RANDOM, create
 from decern_jax.models.registry import (
   MODELS,
   SCOPES,
@@ -31,8 +26,6 @@ __all__ = [
   "assemble",
   "backbones",
   "create",
-  "create_random",
-  "load_or_draw",
   "register",
   "trainable_mask",
   "with_one_stage",

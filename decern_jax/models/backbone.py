@@ -113,10 +113,12 @@ def _bind(
   Equal models share them, because JAX compiles programs for each new function.
   """
   normalize_images = functools.partial(normalize, mean, std)
-  functions = (_features, _training, compute_stages, _training_stages)
   return tuple(
-    functools.partial(function, module, normalize_images)
-    for function in functions
+    functools.partial(
+      _compute, module, normalize_images, is_training, with_stages
+    )
+    for with_stages in (False, True)
+    for is_training in (False, True)
   )
 
 
@@ -167,77 +169,24 @@ def normalize(
   return (images.astype(np.float32) - shift) / scale
 
 
-def _apply(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-  """Applies a module; `Any`, because the result depends on the options."""
-  return module.apply(*arguments, **options)
-
-
-def _features(
+def _compute(
   module: nn.Module,
   normalize_images: Normalize,
+  is_training: bool,
+  with_stages: bool,
   variables: Variables,
   images: jax.Array,
-) -> jax.Array:
-  return _apply(module, variables, normalize_images(images))
-
-
-def _training(
-  module: nn.Module,
-  normalize_images: Normalize,
-  variables: Variables,
-  images: jax.Array,
-) -> tuple[jax.Array, dict[str, Any]]:
-  if "batch_stats" not in variables:
-    return _features(module, normalize_images, variables, images), {}
-  features, updated = _apply(
-    module,
+) -> Any:
+  """Computes what the functions of `Backbone` return."""
+  use_batch = is_training and "batch_stats" in variables
+  features, updated = module.apply(
     variables,
     normalize_images(images),
-    train=True,
-    mutable=["batch_stats"],
+    mutable=["batch_stats"] * use_batch + [KEPT] * with_stages,
+    **({"train": True} if use_batch else {}),
   )
-  return features, updated["batch_stats"]
-
-
-def compute_stages(
-  module: nn.Module,
-  normalize_images: Normalize,
-  variables: Variables,
-  images: jax.Array,
-) -> tuple[jax.Array, Stages]:
-  """Computes features and stages, as `Backbone.stage_apply`.
-
-  Args:
-    module: The module.
-    normalize_images: Normalizes the images.
-    variables: Variables of the module.
-    images: [batch, height, width, channels].
-
-  Returns:
-    The features, and the outputs of the stages averaged over the image.
-  """
-  features, kept = _apply(
-    module, variables, normalize_images(images), mutable=[KEPT]
-  )
-  return features, _pool(kept)
-
-
-def _training_stages(
-  module: nn.Module,
-  normalize_images: Normalize,
-  variables: Variables,
-  images: jax.Array,
-) -> tuple[tuple[jax.Array, Stages], dict[str, Any]]:
-  if "batch_stats" not in variables:
-    return compute_stages(module, normalize_images, variables, images), {}
-  features, updated = _apply(
-    module,
-    variables,
-    normalize_images(images),
-    train=True,
-    mutable=["batch_stats", KEPT],
-  )
-  return (features, _pool(updated)), updated["batch_stats"]
+  found = (features, _pool(updated)) if with_stages else features
+  return (found, updated.get("batch_stats", {})) if is_training else found
 
 
 def _repeat_features(

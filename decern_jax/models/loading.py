@@ -35,11 +35,11 @@ RANDOM = "random"
 _WEIGHTS_DIR = pathlib.Path(__file__).parent / "weights"
 
 
-def load_or_draw(
+def create(
   name: str,
   *,
-  weights: PathLike | None,
-  seed: int,
+  weights: PathLike | None = None,
+  seed: int = 0,
   image_size: int,
   num_bands: int = 3,
   dtype: str = "float32",
@@ -47,40 +47,16 @@ def load_or_draw(
   """Makes a model by name, with weights from a file or random ones.
 
   Args:
-    name: Name of the model in the table.
-    weights: As in `models.create`, or `"random"`.
-    seed: Seed of random weights.
-    image_size: Height and width of the images.
-    num_bands: Number of bands of the images.
-    dtype: Type that the model computes in, one of `models.DTYPES`.
-
-  Raises:
-    ValueError: As `models.create`.
-  """
-  options = {"image_size": image_size, "num_bands": num_bands, "dtype": dtype}
-  if weights == RANDOM:
-    return create_random(name, seed=seed, **options)
-  return create(name, weights=weights, **options)
-
-
-def create(
-  name: str,
-  *,
-  weights: PathLike | None = None,
-  image_size: int,
-  num_bands: int = 3,
-  dtype: str = "float32",
-) -> Backbone:
-  """Loads a model by name.
-
-  Args:
     name: Name of the model.
     weights: A .safetensors file, local or on gs://, or on the Hugging Face Hub
       as `hf://owner/repo[@revision][/path/file.safetensors]`. None for the file
-      that ships with the package, for models that have one.
+      that ships with the package, for models that have one. `"random"` for
+      weights that are drawn.
+    seed: Seed of random weights.
     image_size: Height and width of the images, at least 32.
     num_bands: Number of channels of the images. If the weights are for three
-      colors, the first convolution is widened by `backbone.widen_input`.
+      colors, the first convolution is widened by `backbone.widen_input`. Other
+      numbers of bands are normalized by the averages of the table's values.
     dtype: Type that the model computes in, `"float32"` or `"bfloat16"`.
       Parameters, statistics and features are float32 in both cases.
 
@@ -93,6 +69,8 @@ def create(
   """
   spec = find_spec(name)
   check_options(image_size, dtype)
+  if weights == RANDOM:
+    return _draw(name, spec, seed, image_size, num_bands, dtype)
   file = _find_weights(name, spec, weights)
   module = spec.module(dtype=DTYPES[dtype])
   variables = _load(
@@ -114,34 +92,15 @@ def create(
   )
 
 
-def create_random(
+def _draw(
   name: str,
-  *,
+  spec: ModelSpec,
   seed: int,
   image_size: int,
-  num_bands: int = 3,
-  dtype: str = "float32",
+  num_bands: int,
+  dtype: str,
 ) -> Backbone:
-  """Makes a model by name, with random weights.
-
-  If the images do not have three bands, each band is normalized by the averages
-  of the table's values.
-
-  Args:
-    name: Name of the model in the table.
-    seed: Seed of the weights.
-    image_size: Height and width of the images.
-    num_bands: Number of bands of the images.
-    dtype: Type that the model computes in, one of `models.DTYPES`.
-
-  Returns:
-    The model, without a classifier.
-
-  Raises:
-    ValueError: If a name is unknown or the images are too small.
-  """
-  check_options(image_size, dtype)
-  spec = find_spec(name)
+  """Makes a model with random weights."""
   image = jnp.zeros((1, image_size, image_size, num_bands))
   init = jax.jit(spec.module().init)
   variables = init(keys.seed_key(seed, "backbone"), image)

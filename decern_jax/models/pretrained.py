@@ -12,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from decern_jax.io import storage
+from decern_jax.io.validation import shorten
 
 # Maps the path of a variable (collection, layers, leaf) to its name in a file,
 # or to the names of tensors that are joined along their first axis.
@@ -21,7 +22,6 @@ Tensors = Mapping[str, np.ndarray]
 
 # Axes of a linear and of a convolution kernel, in PyTorch's order.
 _TORCH_KERNEL_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}
-_MAX_NAMES = 10
 
 # From the outermost on.
 _PREFIXES = ("module.", "backbone.", "model.", "vit.", "dinov2.", "resnet.")
@@ -270,7 +270,7 @@ def _check_tensors(
     "of another shape or type": misshaped,
   }
   found = [
-    f"{len(names)} {problem}: {_listing(names)}"
+    f"{len(names)} {problem}: {shorten(names)}"
     for problem, names in problems.items()
     if names
   ]
@@ -283,9 +283,3 @@ def _check_tensors(
 
 def _fits(tensor: np.ndarray, shape: tuple[int, ...]) -> bool:
   return tensor.shape == shape and jnp.issubdtype(tensor.dtype, jnp.floating)
-
-
-def _listing(names: list[str]) -> str:
-  listing = ", ".join(names[:_MAX_NAMES])
-  num_more = len(names) - _MAX_NAMES
-  return f"{listing} and {num_more} more" if num_more > 0 else listing

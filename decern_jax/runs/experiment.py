@@ -103,7 +103,7 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
     is_multi_label=dataset.train.labels.ndim > 1,
   )
   task = _make_task(config, dataset)
-  backbone = models.load_or_draw(
+  backbone = models.create(
     config.model.name,
     weights=config.model.weights,
     seed=config.model.weights_seed,

@@ -155,7 +155,7 @@ def build(config: Config) -> tuple[Setup, dict[str, Any]]:
   recipe = make_recipe(
     config, num_examples=len(train.ids), num_devices=mesh.size
   )
-  backbone = models.load_or_draw(
+  backbone = models.create(
     config.model.name,
     weights=config.model.weights,
     seed=config.seed,

@@ -118,8 +118,8 @@ class TestRun:
     jax.tree.map(
       np.testing.assert_array_equal, loaded.variables, finished.variables
     )
-    random = models.create_random(
-      MODEL, seed=make_config().seed, image_size=tiny.SIZE
+    random = models.create(
+      MODEL, weights="random", seed=make_config().seed, image_size=tiny.SIZE
     )
     kernels = (
       model.variables["params"]["conv1"]["kernel"] for model in (loaded, random)

@@ -277,7 +277,9 @@ class TestCreate:
 class TestCreateRandom:
   def test_follows_from_the_seed(self):
     first, again, other = (
-      models.create_random("tiny_resnet", seed=seed, image_size=32).variables
+      models.create(
+        "tiny_resnet", weights="random", seed=seed, image_size=32
+      ).variables
       for seed in (1, 1, 2)
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
@@ -289,14 +291,12 @@ class TestCreateRandom:
   @each("num_bands", [3, 5])
   def test_has_the_features_of_the_loaded_model(self, num_bands, tmp_path):
     options = {"image_size": 32, "num_bands": num_bands}
-    random = models.load_or_draw(
+    random = models.create(
       "tiny_mobilenet", weights="random", seed=3, **options
     )
     path = tmp_path / "weights.safetensors"
     pretrained.save_safetensors(path, random.variables)
-    loaded = models.load_or_draw(
-      "tiny_mobilenet", weights=path, seed=0, **options
-    )
+    loaded = models.create("tiny_mobilenet", weights=path, seed=0, **options)
     kernel = random.variables["params"]["stem"]["kernel"]
     assert kernel.shape == (3, 3, num_bands, 4)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 26, num_bands))
@@ -310,8 +310,8 @@ class TestCreateRandom:
     assert random.head is None
 
   def test_bands_are_normalized_alike(self):
-    model = models.create_random(
-      "tiny_mobilenet", seed=0, image_size=32, num_bands=5
+    model = models.create(
+      "tiny_mobilenet", weights="random", seed=0, image_size=32, num_bands=5
     )
     gray = np.full((3, 32, 26, 5), 127.5, np.float32)
     features = jax.jit(model.apply)(model.variables, gray)
@@ -325,8 +325,8 @@ class TestCreateRandom:
       {"seed": 0, "num_bands": 4},
     ]
     found = {
-      models.create_random(
-        "tiny_mobilenet", image_size=32, **setting
+      models.create(
+        "tiny_mobilenet", weights="random", image_size=32, **setting
       ).fingerprint
       for setting in settings
     }
@@ -342,7 +342,9 @@ class TestCreateRandom:
   )
   def test_rejects_option(self, name, options, message):
     with pytest.raises(ValueError, match=message):
-      models.create_random(name, seed=0, **{"image_size": 32, **options})
+      models.create(
+        name, weights="random", seed=0, **{"image_size": 32, **options}
+      )
 
 
 class TestMissingFile:

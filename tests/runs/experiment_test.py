@@ -281,7 +281,7 @@ class TestLoad:
       asked.append((name, options["weights"], options["seed"]))
       raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "load_or_draw", draw)
+    monkeypatch.setattr(models, "create", draw)
     config = make_config(model__weights="random", model__weights_seed=7)
     with pytest.raises(KeyboardInterrupt):
       experiment.load(config)

@@ -210,7 +210,7 @@ class TestBuild:
   def use_tiny_network(self, monkeypatch):
     """Its program is compiled once for all tests."""
     backbone = networks.make_backbone(use_norm=True)
-    monkeypatch.setattr(models, "load_or_draw", lambda *_, **__: backbone)
+    monkeypatch.setattr(models, "create", lambda *_, **__: backbone)
 
   @each("num_val", [0, 3])
   @pytest.mark.usefixtures("use_tiny_network")

@@ -228,31 +228,6 @@ def dino_name(path: tuple[str, ...]) -> str:
   return ".".join([*layers, leaf])
 
 
-def hugging_face_vit_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
-  """Returns the name of a variable in files of `transformers.ViTModel`.
-
-  Args:
-    path: As in `dino_name`.
-
-  Returns:
-    The tensor's name; for the layer that joins queries, keys and values, the
-    three names.
-  """
-  return _hugging_face_name(path, _HUGGING_FACE_VIT_LAYERS)
-
-
-def hugging_face_dinov2_name(path: tuple[str, ...]) -> str | tuple[str, ...]:
-  """Returns the name of a variable in files of `transformers.Dinov2Model`.
-
-  Args:
-    path: As in `dino_name`.
-
-  Returns:
-    As `hugging_face_vit_name` does.
-  """
-  return _hugging_face_name(path, _HUGGING_FACE_DINOV2_LAYERS)
-
-
 def from_timm_registers(
   tensors: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
@@ -276,8 +251,18 @@ def from_timm_registers(
 
 
 def _hugging_face_name(
-  path: tuple[str, ...], block_layers: Mapping[str, str]
+  block_layers: Mapping[str, str], path: tuple[str, ...]
 ) -> str | tuple[str, ...]:
+  """Returns the name of a variable in files of Hugging Face's `transformers`.
+
+  Args:
+    block_layers: Their names of the layers of a block that have another one.
+    path: As in `dino_name`.
+
+  Returns:
+    The tensor's name; for the layer that joins queries, keys and values, the
+    three names.
+  """
   leaf = _LEAVES.get(path[-1], path[-1])
   match path:
     case ("head", _):
@@ -300,6 +285,14 @@ def _hugging_face_name(
     case layers:
       layer = ".".join(layers)
       return f"{block}.{block_layers.get(layer, layer)}.{leaf}"
+
+
+hugging_face_vit_name = functools.partial(
+  _hugging_face_name, _HUGGING_FACE_VIT_LAYERS
+)
+hugging_face_dinov2_name = functools.partial(
+  _hugging_face_name, _HUGGING_FACE_DINOV2_LAYERS
+)
 
 
 def make_vit_spec(width: int) -> ModelSpec:
