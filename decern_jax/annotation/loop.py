@@ -1,4 +1,4 @@
-"""A loop of queries and labels as an object, for one's own way of labeling."""
+"""A loop of queries and answers in memory, for any way of labeling."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
@@ -265,7 +265,7 @@ class Loop:
       return chosen
 
   def tell(self, ids: Iterable[Id], labels: Any, *, annotator: str = "") -> int:
-    """Takes answers: late, in part, in any order and again.
+    """Adds answers, in any order. They may be late, incomplete or repeated.
 
     An answer that differs from the person's last one about a row corrects it.
     Where people disagree, the majority wins, and the latest answer breaks a
@@ -306,7 +306,7 @@ class Loop:
       ids: Ids of the new rows. By default the next numbers, if ids are numbers.
 
     Raises:
-      ValueError: If a value is not valid or an id is there already; then
+      ValueError: If a value is not valid or an id exists already; then
         nothing has changed.
     """
     with self._lock:
@@ -395,7 +395,7 @@ class Loop:
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> Self:
-    """Reads a file of `save`; the loop goes on as the saved one would.
+    """Reads a file of `save`; the loop continues as the saved one would.
 
     Raises:
       ValueError: If it is not such a file.

@@ -1,4 +1,4 @@
-"""What a run with people reports: why images were selected, what was found."""
+"""Explains the selections of a run with people, and writes its report."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def explain(
   ids: tuple[str, ...],
   class_names: tuple[str, ...],
 ) -> dict[str, Any]:
-  """Describes selected images by the model and by the rest of the pool.
+  """Describes why images were selected, by the model and the other images.
 
   Returns:
     For each selected image, if there are any: "predictions", its likeliest
@@ -110,7 +110,7 @@ def _cluster_sizes(
   unlabeled = np.flatnonzero(~state.labeled)
   for start in range(0, len(unlabeled), BLOCK_ROWS):
     indices = unlabeled[start : start + BLOCK_ROWS]
-    # The last block is padded to the length of the others: one program.
+    # The last block is padded, so that one program serves all blocks.
     padded = np.resize(indices, min(BLOCK_ROWS, len(unlabeled)))
     others = jnp.asarray(take_replicated(pool.features, padded))
     # Features that the round did not compute are zero.

@@ -165,7 +165,7 @@ class PeopleRun:
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """All classes so far, as a round that begins now would order them."""
+    """All classes so far, in the order of a round that begins now."""
     return name_classes(self._known_classes, self._state.labels)
 
   def describe_conflicts(self) -> list[str]:
@@ -286,8 +286,8 @@ class PeopleRun:
   def _count_earlier_answers(self, round_num: int) -> int:
     """Returns the number of answers that arrived before a query was written.
 
-    A round that was killed writes its query again, when people may have
-    answered the first one already: the number of the first one holds.
+    A round that was killed writes its query again. People may have answered it
+    in between, so the number in the first copy is kept.
     """
     last = query.latest_round(self._folder)
     if last is not None and last >= round_num:
@@ -306,7 +306,7 @@ class PeopleRun:
 
 
 def _asked(of_round: Query) -> Asked:
-  """Returns what a query asked, as the state keeps it."""
+  """Returns a query in the form of the state."""
   return Asked(tuple(item.id for item in of_round.items), of_round.num_answers)
 
 

@@ -206,8 +206,8 @@ class LabelingState:
   def answer(self, given: Answer) -> bool:
     """Adds an answer; returns False if the person has given it already.
 
-    Only the person's last answer about the image is compared: who returns to an
-    earlier answer changes the last one.
+    Only the person's last answer about the image is compared, so a return to an
+    earlier answer is a change.
     """
     person = given.id, given.annotator
     if (

@@ -1,4 +1,4 @@
-"""Zip files of exports: which of their files are read, and how much at most."""
+"""Unpacks the answer files in the zip file of an export, up to a size."""
 
 from collections.abc import Iterator
 import contextlib
@@ -34,7 +34,7 @@ _ERRORS = (
 
 
 def is_archive(content: bytes) -> bool:
-  """Returns whether a file, or its beginning, is that of a zip."""
+  """Returns whether the content, or its beginning, is that of a zip file."""
   return content.startswith(_SIGNATURES)
 
 

@@ -42,8 +42,8 @@ def read(content: bytes) -> ParsedAnswers:
     content: The file, exported from a task, a job or a project.
 
   Returns:
-    The answers and problems. Of a file that is damaged somewhere, the images
-    before the damage are read.
+    The answers and problems. If the file is damaged, only the images before the
+    damage are read.
 
   Raises:
     ValueError: If it is not XML of CVAT, or has a document type, whose entities

@@ -15,9 +15,9 @@ from decern_jax.annotation.query import Item
 def to_ids(found: ParsedAnswers, items: Iterable[Item]) -> ParsedAnswers:
   """Replaces file names by image ids, where exactly one image fits.
 
-  A name that equals the id or path of an image refers to it. Otherwise it
-  refers to the images whose id ends with the name, or whose id the name ends
-  with, in whole folders, with or without the file ending.
+  A name that equals the id or path of an image refers to it. A name also fits
+  an image if its id ends with the name, or the name with its id. Only whole
+  folders are compared, and the file ending may be missing.
 
   Returns:
     The answers. Names that fit no image stay as they are. Names that fit

@@ -33,7 +33,7 @@ Labels = tuple[str, ...] | None
 
 
 class StaleError(Exception):
-  """A newer query, or a newer answer of the same page, replaced this."""
+  """There is a newer query, or a newer answer of the same page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,9 +132,9 @@ class CurrentQuery:
   ) -> None:
     """Adds an answer to the log; it is durable when this returns.
 
-    A repeated answer is not written again: a page that got no reply sends it
-    twice. An answer that arrives after a later one of the same page is refused:
-    the annotator has replaced it.
+    A page that got no reply sends its answer again; the repetition is not
+    written. An answer is refused if a later one of the same page has arrived,
+    because the annotator has replaced it.
 
     Args:
       version: Digest of the query.

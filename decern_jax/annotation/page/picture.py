@@ -1,4 +1,4 @@
-"""Images as the page shows them: as the model sees them, and not too large."""
+"""Renders images for the page: decoded as for training, and reduced."""
 
 import os
 import stat
@@ -52,7 +52,7 @@ def render(path: str) -> tuple[str, bytes]:
 
 
 def _check_size(path: epath.PathLike) -> None:
-  """Refuses files that would fill the memory, and devices without an end."""
+  """Refuses very large files, and devices, which may have no end."""
   if storage.is_remote(path):
     return
   status = os.stat(path)

@@ -1,7 +1,7 @@
-"""The server of the labeling page: for this machine, behind a secret address.
+"""The server of the labeling page, at a secret address of this machine.
 
 The address is kept with the run, readable only for its owner, so that an open
-page goes on working when the server is started again.
+page keeps working when the server is started again.
 """
 
 from collections.abc import Callable

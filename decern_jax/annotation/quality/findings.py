@@ -29,7 +29,7 @@ POOL = "pool"
 
 
 class Progress(NamedTuple):
-  """How far a run is.
+  """The progress of a run.
 
   Attributes:
     num_images: Images of the pool.
@@ -281,7 +281,7 @@ def _interval(record: Record, split: str, count: int) -> Interval | None:
   """Returns the interval of the score of a round."""
   if "accuracy" in record[split]:
     return statistics.wilson(record[split]["accuracy"], count)
-  # That of macro F1 needs the predictions, so the round has recorded it.
+  # The interval of macro F1 needs the predictions, so the round records it.
   found = record.get("intervals", {}).get(split)
   return None if found is None else (found[0], found[1])
 
@@ -296,7 +296,7 @@ def _duplicates(
     for split, of_split in facts.hashes.items()
     for id_, value in of_split.items()
   }
-  # Copies among the held-out images only are not a matter of labeling.
+  # Copies that are all held out do not concern the labels of people.
   return tuple(
     tuple(Copy(id_, split, labels[split].get(id_)) for split, id_ in group)
     for group in duplicates.group(hashes)
@@ -346,7 +346,7 @@ def _reasons(
   records: Sequence[Record], round_num: int
 ) -> dict[str, tuple[tuple[tuple[str, float], ...], int | None]]:
   """Returns the nearest images and cluster size of each image of a query."""
-  # The query of a round was selected by the round before it.
+  # The query of a round was selected in the previous round.
   if not 0 < round_num <= len(records):
     return {}
   record = records[round_num - 1]

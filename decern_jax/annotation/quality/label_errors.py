@@ -171,10 +171,10 @@ class Suspect(NamedTuple):
 
   Attributes:
     id: Id of the image.
-    given: The class it was given. Where images may have several labels, "" if
-      the image was not given the class `suggested`.
+    given: The class that the image was given. Where images may have several
+      labels, "" if the suspect is a missing label `suggested`.
     suggested: The class that is likelier. Where images may have several labels,
-      "" if the image is unlikely to have the class `given`.
+      "" if the suspect is a wrong label `given`.
     p_given: The probability of what was given.
     p_suggested: The probability of what is suggested.
     annotators: The people who gave the label.
@@ -194,8 +194,8 @@ class LabelCheck(NamedTuple):
   Attributes:
     suspects: The labels that are likely wrong, the most suspicious first.
     num_checked: Number of labels that were checked.
-    accuracy: Share of them that the model predicts right. Where images may have
-      several labels, each pair of an image and a class counts.
+    accuracy: Share of them that the model predicts correctly. Where images may
+      have several labels, each pair of an image and a class counts.
     unchecked: Classes with too few labels to check.
   """
 

@@ -61,7 +61,7 @@ def _lead(found: Findings) -> str:
     f" after {progress.num_rounds} rounds."
   )
   if held_out is None:
-    return f"{text} Nothing is held out, so nothing says how good the model is."
+    return f"{text} No images are held out, so the accuracy is unknown."
   last = held_out.scores[-1]
   return (
     f"{text} {held_out.metric.capitalize()} on the {held_out.num_images} images"
@@ -72,14 +72,14 @@ def _lead(found: Findings) -> str:
 def _facts(found: Findings) -> Iterator[tuple[str, str]]:
   progress = found.progress
   yield "Images", f"{progress.num_images}"
-  yield "Asked about", f"{progress.num_asked}"
+  yield "Queried", f"{progress.num_asked}"
   yield "Labeled", f"{progress.num_labeled}"
   yield "Skipped by all", f"{progress.num_skipped}"
   yield "Rounds done", f"{progress.num_rounds}"
   yield "People", f"{len(found.annotators)}"
   yield "Likely wrong", _count_suspects(found)
   yield "Disagreements", f"{len(found.conflicts)}"
-  yield "Same to the eye", f"{len(found.duplicates)} groups"
+  yield "Look the same", f"{len(found.duplicates)} groups"
 
 
 def _count_suspects(found: Findings) -> str:

@@ -38,7 +38,7 @@ RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds to wait after each failure in a row, except the last."""
 
 MAX_REQUESTS = 3
-"""How often `ensure` makes its request at most."""
+"""Largest number of requests that `ensure` makes."""
 
 _PAGE_SIZE = 1000
 
@@ -50,7 +50,7 @@ class Project:
   """A project of the server.
 
   Attributes:
-    number: Its number, by which the methods of `Client` name it.
+    number: Its number, which the methods of `Client` take.
     description: Its description.
     config: Its labeling configuration, in XML.
     model_version: Name of the model whose predictions its pages show, or "".
@@ -91,7 +91,7 @@ def ensure(find: Callable[[], _T | None], request: Callable[[], object]) -> _T:
 
   Raises:
     TransientError: If the server did not do it.
-    RuntimeError: If the server reported success, and the result is not there.
+    RuntimeError: If the server reported success, but the result is missing.
   """
   for attempt in range(1, MAX_REQUESTS + 1):
     found = retry(find)
@@ -118,7 +118,7 @@ def ensure(find: Callable[[], _T | None], request: Callable[[], object]) -> _T:
 def _wait_for_result(
   find: Callable[[], _T | None], error: TransientError
 ) -> _T | None:
-  """Waits for what the server may still be doing; returns it, or None."""
+  """Waits for the result of a request that may still be running; else None."""
   for delay in RETRY_DELAYS if error.may_be_done else RETRY_DELAYS[:1]:
     logging.warning("%s Checking in %g s whether it was done.", error, delay)
     time.sleep(delay)

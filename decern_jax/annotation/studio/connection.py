@@ -30,10 +30,11 @@ _T = TypeVar("_T")
 
 
 class TransientError(RuntimeError):
-  """A request got no proper answer; it may get one the next time.
+  """A request got no valid answer; a retry may succeed.
 
   Attributes:
-    may_be_done: Whether the server may have carried it out, or still may.
+    may_be_done: Whether the server may have carried out the request, or may
+      still do so.
   """
 
   def __init__(self, message: str, *, may_be_done: bool):
@@ -47,7 +48,7 @@ class MissingError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class _Answer:
-  """What the server answered: a status, the address of a redirect, a body."""
+  """An answer of the server: a status, the address of a redirect, a body."""
 
   status: int
   location: str | None
@@ -119,7 +120,7 @@ class Connection:
     """Applies a function to an answer.
 
     Raises:
-      ValueError: If the function fails, as the answer is of another kind.
+      ValueError: If the function fails on the answer.
     """
     try:
       return read(answer)
@@ -141,7 +142,7 @@ class Connection:
       body: What is sent as JSON; None for nothing.
 
     Raises:
-      TransientError: If there was no proper answer; the next may be one.
+      TransientError: If there was no valid answer; a retry may succeed.
       MissingError: If the server has no such object.
       ValueError: If it refuses.
     """
@@ -154,7 +155,7 @@ class Connection:
     """Returns the answer to a request, whatever its status.
 
     Raises:
-      TransientError: If there was none.
+      TransientError: If there was no answer.
       ValueError: If the server does not exchange the key.
     """
     # A personal access token is a JSON web token, which the server exchanges
@@ -237,7 +238,7 @@ class Connection:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-  """Follows no redirect, which would turn a POST into a GET."""
+  """Does not follow redirects, which would turn a POST into a GET."""
 
   def redirect_request(
     self,

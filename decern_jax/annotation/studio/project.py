@@ -37,7 +37,7 @@ class Link:
 
 
 def create_link(url: str) -> Link:
-  """Returns the link to a project on a server that is not created yet."""
+  """Returns the link to a project that will be created on a server."""
   return Link(url, f"decern_jax {secrets.token_hex(_NUM_MARK_BYTES)}")
 
 
@@ -126,7 +126,7 @@ def add_classes(client: Client, project: Project, query: Query) -> None:
 def show_predictions(client: Client, project: Project, query: Query) -> None:
   """Makes the pages show the predictions of a query, whose tasks are pushed.
 
-  The pages show only one model: without this, that of the first round.
+  The pages show the predictions of one model, by default of the first round.
   """
   versions = {
     prediction["model_version"]

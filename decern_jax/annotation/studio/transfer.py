@@ -36,7 +36,7 @@ class Pushed:
 
 @dataclasses.dataclass(frozen=True)
 class Pulled:
-  """The answer file, its answers, and a sentence for each other annotation."""
+  """The answer file, its number of answers, and the unread annotations."""
 
   path: epath.Path
   num_answers: int
@@ -54,7 +54,7 @@ def push(
     client: Client of the server.
     project: The project.
     query: The query.
-    document_root: Folder on the server's machine; it shows the files below it.
+    document_root: Folder on the server's machine, below which it shows files.
 
   Raises:
     ValueError: If an image is not in that folder, or the server cannot show the
