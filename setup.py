@@ -73,6 +73,9 @@ setup(
     "decern_jax.models": ["weights/*"],
     "decern_jax.report": ["templates/*.html"],
   },
+  entry_points={
+    "console_scripts": ["decern-jax = decern_jax.cli.console:main"]
+  },
   install_requires=CORE,
   extras_require={
     **EXTRAS,

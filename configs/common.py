@@ -1,5 +1,7 @@
 """Every field of a configuration, with its meaning and its default.
 
+The comment above a field is what `--help` shows of it.
+
 The defaults are the published values. A configuration file calls `get_config`,
 or `get_paper_config` for one of the paper's settings, and changes values; it
 adds no field. `decern_jax/runs/config.py` says which values a field may have.
@@ -59,13 +61,14 @@ def get_config() -> Any:
 
   # A round trains, evaluates, and selects; the last one does not select.
   config.num_rounds = 8
-  # One run per seed.  Published: (1, 11, 111, 1111, 11111).
+  # One run per seed. Published: (1, 11, 111, 1111, 11111).
   config.seeds = (1,)
-  # The strategies that `decern_jax.compare` compares; `decern_jax.main` runs
-  # `selection.strategy`.
+  # The strategies that `compare` compares; `run` takes `selection.strategy`.
   config.strategies = ("decern", "margin", "random")
 
   config.dataset = dataset = config_dict.ConfigDict()
+  # The data set. Your own: image_folder, with a folder per class;
+  # unlabeled_folder, whose labels come from people; label_file, a table.
   dataset.name = config_dict.placeholder(str)
   # The folder of the images, of BronzeDing's release or of the data sets of
   # tfds (None for tfds's default); or the label file. Folders of images may be
@@ -75,16 +78,20 @@ def get_config() -> Any:
   dataset.split_file = config_dict.placeholder(str)
   # The label file of uc_merced. The data set label_file takes it as `path`.
   dataset.label_file = config_dict.placeholder(str)
-  # Columns of the label file: the image, the split (train, val or test), and
-  # either the names of the labels, or one column of 0 and 1 per label; and the
-  # columns to ignore. If not set, columns are recognized by their names.
+  # The column of the label file with the path of the image. If not set, columns
+  # are recognized by their names.
   dataset.path_column = config_dict.placeholder(str)
+  # The column with the split: train, val or test.
   dataset.split_column = config_dict.placeholder(str)
+  # The column with the names of the labels.
   dataset.label_column = config_dict.placeholder(str)
+  # The columns of 0 and 1, one per label.
   dataset.binary_columns = ()
+  # The columns to ignore.
   dataset.ignored_columns = ()
   # Share of the images drawn for the test split if no column has the split.
   dataset.test_share = 0.2
+  # Seed of that draw.
   dataset.split_seed = 0
   # Whether an image of unlabeled_folder may have several labels.
   dataset.is_multi_label = False
@@ -94,21 +101,25 @@ def get_config() -> Any:
   # Thins the pool to a long tail, in which the first label is this many times
   # as frequent as the last one. None keeps all examples.
   dataset.long_tail_ratio = config_dict.placeholder(float)
+  # Seed of that thinning.
   dataset.long_tail_seed = 0
-  # Short side after resizing, and side of the center crop, in pixels.
+  # Short side of an image after resizing, in pixels.
   dataset.resize_size = 256
+  # Side of the crop that the backbone sees, in pixels.
   dataset.image_size = 224
+  # How images are resized.
   dataset.interpolation = "bilinear"
 
   config.model = model = config_dict.ConfigDict()
+  # The backbone.
   model.name = config_dict.placeholder(str)
   # A .safetensors file: local, on gs://, or on the Hugging Face Hub as
   # hf://owner/repo[@revision][/path/file.safetensors]. None for the weights
   # that ship with the package, "random" to draw them from `weights_seed`.
   model.weights = config_dict.placeholder(str)
+  # Seed of random weights.
   model.weights_seed = 0
-  # The type that the backbone computes in: "float32" or "bfloat16". Parameters
-  # and features are float32.
+  # The type that the backbone computes in. Parameters and features are float32.
   model.dtype = "float32"
 
   # Where labels come from people.
@@ -129,26 +140,35 @@ def get_config() -> Any:
   # Whether batch normalisation keeps its loaded statistics while the backbone
   # trains. Published: False.
   train.freeze_batch_norm = False
+  # Epochs of the training of a round.
   train.num_epochs = 200
   # Batches of an epoch, the same in all rounds. None, as published, for one
   # pass over the labeled examples.
   train.steps_per_epoch = config_dict.placeholder(int)
+  # Labeled examples of a batch.
   train.batch_size = 128
   # "adamw" or "lars". Published: Adam, which is "adamw" without weight decay.
   train.optimizer = "adamw"
-  # For kernels; biases have none.
+  # Weight decay of kernels; biases have none.
   train.weight_decay = 0.0
+  # The highest learning rate, at the end of the warmup.
   train.learning_rate = 1e-3
+  # Epochs in which the learning rate rises linearly, at most `num_epochs`.
   train.warmup_epochs = 5
+  # The learning rate at the start.
   train.warmup_learning_rate = 1e-6
+  # The learning rate at the end, after half a cosine.
   train.final_learning_rate = 1e-5
 
   config.selection = selection = config_dict.ConfigDict()
+  # The query strategy.
   selection.strategy = "decern"
-  # Labels of the initial set, and of every later selection. None for
-  # `budget_per_class` times the number of classes.
+  # Labels of the initial set. None for `budget_per_class` times the number of
+  # classes.
   selection.initial_budget = config_dict.placeholder(int)
+  # Labels of every later selection. None as for the initial set.
   selection.budget = config_dict.placeholder(int)
+  # Labels per class, where a budget is None.
   selection.budget_per_class = 1
   # The strategy that selects the initial set: "random", as published, or one
   # that needs no trained model, such as "typiclust" or "kmeans".

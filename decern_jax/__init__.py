@@ -1,22 +1,22 @@
 """Deep active learning for images in JAX."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
-
-from decern_jax.ops.anchors import Anchors, class_anchors
-from decern_jax.ops.discrepancy import discrepancy_confusion
-from decern_jax.ops.head import LinearHead
-from decern_jax.ops.kmeans import Clusters, weighted_kmeans
-from decern_jax.ops.saliency import saliency_mask
-from decern_jax.strategies.api import list_strategies, score, select
-from decern_jax.strategies.base import register
-from decern_jax.strategies.decern import (
-  calibrated_pick,
-  select_decern,
-  uncertainty_threshold,
-)
 
 if TYPE_CHECKING:
   from decern_jax.annotation.loop import Loop
+  from decern_jax.ops.anchors import Anchors, class_anchors
+  from decern_jax.ops.discrepancy import discrepancy_confusion
+  from decern_jax.ops.head import LinearHead
+  from decern_jax.ops.kmeans import Clusters, weighted_kmeans
+  from decern_jax.ops.saliency import saliency_mask
+  from decern_jax.strategies.api import list_strategies, score, select
+  from decern_jax.strategies.base import register
+  from decern_jax.strategies.decern import (
+    calibrated_pick,
+    select_decern,
+    uncertainty_threshold,
+  )
 
 __all__ = [
   "Anchors",
@@ -36,11 +36,29 @@ __all__ = [
   "weighted_kmeans",
 ]
 
+# Imported on first use: the command line lists its verbs without JAX.
+_HOMES = (
+  "ops.anchors",
+  "ops.discrepancy",
+  "ops.head",
+  "ops.kmeans",
+  "ops.saliency",
+  "strategies.api",
+  "strategies.base",
+  "strategies.decern",
+  "annotation.loop",
+)
+
 
 def __getattr__(name: str) -> Any:
-  """Imports what costs time and is rarely needed."""
-  if name == "Loop":
-    from decern_jax.annotation.loop import Loop
+  if name in __all__:
+    for home in _HOMES:
+      module = importlib.import_module(f"decern_jax.{home}")
+      found = getattr(module, name, None)
+      if getattr(found, "__module__", None) == module.__name__:
+        return found
+  raise AttributeError(f"module 'decern_jax' has no attribute {name!r}")
 
-    return Loop
-  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+  return sorted([*globals(), *__all__])

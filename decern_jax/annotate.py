@@ -1,8 +1,6 @@
-"""Alias: `python -m decern_jax.annotate` runs `decern_jax.cli.annotate`."""
+"""Alias: `python -m decern_jax.annotate` is `decern-jax annotate`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module(
-    "decern_jax.cli.annotate", run_name="__main__", alter_sys=True
-  )
+  console.main("annotate")

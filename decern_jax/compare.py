@@ -1,8 +1,6 @@
-"""Alias: `python -m decern_jax.compare` runs `decern_jax.cli.compare`."""
+"""Alias: `python -m decern_jax.compare` is `decern-jax compare`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module(
-    "decern_jax.cli.compare", run_name="__main__", alter_sys=True
-  )
+  console.main("compare")

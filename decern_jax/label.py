@@ -1,6 +1,6 @@
-"""Alias: `python -m decern_jax.label` runs `decern_jax.cli.label`."""
+"""Alias: `python -m decern_jax.label` is `decern-jax label`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module("decern_jax.cli.label", run_name="__main__", alter_sys=True)
+  console.main("label")

@@ -1,6 +1,6 @@
-"""Alias: `python -m decern_jax.main` runs `decern_jax.cli.main`."""
+"""Alias: `python -m decern_jax.main` is `decern-jax run`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module("decern_jax.cli.main", run_name="__main__", alter_sys=True)
+  console.main("run")

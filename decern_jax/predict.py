@@ -1,8 +1,6 @@
-"""Alias: `python -m decern_jax.predict` runs `decern_jax.cli.predict`."""
+"""Alias: `python -m decern_jax.predict` is `decern-jax predict`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module(
-    "decern_jax.cli.predict", run_name="__main__", alter_sys=True
-  )
+  console.main("predict")

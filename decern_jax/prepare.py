@@ -1,8 +1,6 @@
-"""Alias: `python -m decern_jax.prepare` runs `decern_jax.cli.prepare`."""
+"""Alias: `python -m decern_jax.prepare` is `decern-jax prepare`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module(
-    "decern_jax.cli.prepare", run_name="__main__", alter_sys=True
-  )
+  console.main("prepare")

@@ -1,8 +1,6 @@
-"""Alias: `python -m decern_jax.pretrain` runs `decern_jax.cli.pretrain`."""
+"""Alias: `python -m decern_jax.pretrain` is `decern-jax pretrain`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module(
-    "decern_jax.cli.pretrain", run_name="__main__", alter_sys=True
-  )
+  console.main("pretrain")

@@ -1,6 +1,6 @@
-"""Labels in Label Studio: pushes a query to it, and pulls annotations.
+"""Pushes a query to Label Studio, and pulls annotations from it.
 
-  LABEL_STUDIO_API_KEY=... python -m decern_jax.annotate --workdir=RUN
+  LABEL_STUDIO_API_KEY=... decern-jax annotate --workdir=RUN
 
 RUN is the folder of a run that waits for labels. Images that are not on the
 server yet are added to it, and all submitted annotations are written to
@@ -11,7 +11,7 @@ RUN/answers, where the run finds them. The same command can be repeated.
 from collections.abc import Sequence
 import os
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 
 from decern_jax.annotation import query
@@ -24,6 +24,8 @@ from decern_jax.io.validation import shorten
 from decern_jax.runs import workdir as run_folder
 
 PathLike = str | os.PathLike[str]
+
+COMMAND = command.Command(required=("workdir",))
 
 ACTIONS = ("both", "push", "pull")
 
@@ -140,8 +142,3 @@ def main(argv: Sequence[str]) -> None:
     ),
     if_interrupted="Interrupted; the same command again goes on.",
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flag_as_required("workdir")
-  app.run(main)

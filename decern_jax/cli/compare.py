@@ -1,10 +1,11 @@
-"""Compares strategies: `python -m decern_jax.compare --config=configs/NAME.py`.
+r"""Compares strategies over several seeds, and writes a report.
 
-  --config.strategies="('decern', 'margin', 'random')" --config.seeds="(1, 11)"
+  decern-jax compare --config=NAME --config.seeds="(1, 11)" \
+    --config.strategies="('decern', 'margin', 'random')"
 
-Runs every strategy with every seed, each in the folder that `decern_jax.main`
+Runs every strategy with every seed, each in the folder that `decern-jax run`
 would use, and writes a report on all runs. Finished runs are not repeated, and
-the same command resumes interrupted ones. `--pretrain=configs/pretrain_NAME.py`
+the same command resumes interrupted ones. `--pretrain=pretrain_NAME`
 first pre-trains a backbone, unless this has been done already. All runs then
 start from it.
 """
@@ -12,13 +13,13 @@ start from it.
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 import jax
 from ml_collections import config_flags
 import numpy as np
 
-from decern_jax.cli import command, config_flag, pretrain
+from decern_jax.cli import command, config_files, config_flag, pretrain
 from decern_jax.distributed import processes
 from decern_jax.distributed.sharding import to_host
 from decern_jax.report import comparison, document, gallery, run_report
@@ -29,14 +30,21 @@ from decern_jax.strategies import STRATEGIES
 
 REPORT_FOLDER = "report"
 
+COMMAND = command.Command(
+  required=("config",),
+  configurations={
+    "config": config_files.RUN,
+    "pretrain": config_files.PRETRAINING,
+  },
+)
+
 _PHOTOS = flags.DEFINE_bool(
   "photos", True, "Whether the report shows the images that were selected."
 )
-_PRETRAIN = config_flags.DEFINE_config_file(
+_PRETRAIN = config_flag.define(
   "pretrain",
-  None,
-  "File of a configuration of pre-training, which all runs then start from.",
-  lock_config=True,
+  "Configuration of a pre-training that all runs start from: a name or a file.",
+  config_files.PRETRAINING,
 )
 _PRETRAIN_WORKDIR = flags.DEFINE_string(
   "pretrain_workdir",
@@ -175,8 +183,8 @@ def _folders(
 
 
 def _pretrain_folder() -> epath.Path:
-  file = config_flags.get_config_filename(flags.FLAGS["pretrain"])
-  default = epath.Path("runs") / config_flag.name_of(file)
+  value = config_flags.get_config_filename(flags.FLAGS["pretrain"])
+  default = epath.Path("runs") / config_files.name_of(value)
   return config_flag.reachable_folder(_PRETRAIN_WORKDIR.value) or default
 
 
@@ -193,8 +201,3 @@ def main(argv: Sequence[str]) -> None:
   command.run(
     argv, work, if_interrupted="Interrupted; the same command continues."
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flag_as_required("config")
-  app.run(main, flags_parser=config_flag.parse)

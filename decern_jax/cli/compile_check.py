@@ -1,22 +1,22 @@
-"""Compiles the programs of a run for devices that are not attached.
+"""Compiles a run for devices that are not attached.
 
-  python -m decern_jax.compile_check --config=configs/NAME.py --topology=v5e:4x4
+  decern-jax compile-check --config=NAME --topology=v5e:4x4
 
 Prints the memory that each program needs on a device, and fails if a program
 does not fit. Use it to check a launch before renting hardware. Takes the flags
-of `decern_jax.main`, and reads neither images nor weights.
+of `decern-jax run`, and reads neither images nor weights.
 """
 
 from collections.abc import Sequence
 import dataclasses
 import json
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 import jax
 from jax.sharding import Mesh
 
-from decern_jax.cli import command, config_flag
+from decern_jax.cli import command, config_files, config_flag
 from decern_jax.compile_check import program, round_programs, topology
 from decern_jax.compile_check.program import Figures, Program
 from decern_jax.compile_check.run_setting import Setting, make_setting
@@ -33,6 +33,10 @@ _COLUMNS = (
   "code",
   "resident",
   "total",
+)
+
+COMMAND = command.Command(
+  required=("config", "topology"), configurations={"config": config_files.RUN}
 )
 
 _TOPOLOGY = flags.DEFINE_string(
@@ -229,8 +233,3 @@ def main(argv: Sequence[str]) -> None:
     ),
     if_interrupted="Interrupted.",
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "topology"])
-  app.run(main, flags_parser=config_flag.parse)

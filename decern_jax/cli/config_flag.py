@@ -1,21 +1,36 @@
 """The flags of the commands that run experiments, and their folders."""
 
-from collections.abc import Sequence
-import runpy
-import sys
-from typing import Any
-
-from absl import app, flags
+from absl import flags
 from etils import epath
 from ml_collections import config_flags
 
+from decern_jax.cli import config_files
 from decern_jax.distributed import processes
 from decern_jax.io import storage
 from decern_jax.runs import workdir
 from decern_jax.runs.config import Config
 
-CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File of the configuration.", lock_config=True
+
+def define(name: str, meaning: str, kind: str) -> flags.FlagHolder:
+  """Defines a flag that names a configuration file.
+
+  Args:
+    name: Name of the flag.
+    meaning: What it is, for the help.
+    kind: `config_files.RUN` or `config_files.PRETRAINING`.
+
+  Returns:
+    The holder of the configuration.
+  """
+  holder = config_flags.DEFINE_config_file(name, None, meaning)
+  flags.FLAGS[name].parser = config_files.FileParser(kind)
+  return holder
+
+
+CONFIG = define(
+  "config",
+  "Configuration: a name, such as quickstart or cub:resnet50, or a file.",
+  config_files.RUN,
 )
 WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -39,25 +54,6 @@ NUM_PROCESSES = flags.DEFINE_integer(
 PROCESS_ID = flags.DEFINE_integer(
   "process_id", None, "Index of this process, with --coordinator."
 )
-
-
-def parse(argv: Sequence[str]) -> list[str]:
-  """Parses flags; an unknown field of the configuration is named.
-
-  Returns:
-    The arguments that are not flags.
-
-  Raises:
-    SystemExit: If a flag or a field is unknown; holds a line for the user.
-  """
-  try:
-    return app.parse_flags_with_usage(list(argv))
-  except (AttributeError, KeyError) as error:
-    # A misspelled field is an AttributeError that holds the KeyError.
-    missing = error if isinstance(error, KeyError) else error.args[0]
-    if not isinstance(missing, KeyError):
-      raise
-    sys.exit(f"error: No such field of the configuration: {missing.args[0]}")
 
 
 def join_processes() -> None:
@@ -104,19 +100,7 @@ def reachable_folder(name: str | None) -> epath.Path | None:
 
 def default_folder(config: Config) -> epath.Path:
   """Returns the default folder of the runs of a configuration."""
-  file = config_flags.get_config_filename(flags.FLAGS["config"])
-  return workdir.default_path(name_of(file), config.to_dict(), _defaults(file))
-
-
-def name_of(file: str) -> str:
-  """Returns the name of a configuration, including its argument if any."""
-  path, _, argument = file.partition(":")
-  parts = [epath.Path(path).stem, *argument.split("/")]
-  return "-".join(part for part in parts if part)
-
-
-def _defaults(file: str) -> dict[str, Any]:
-  """Returns the settings of a configuration file, without flags."""
-  path, _, argument = file.partition(":")
-  get_config = runpy.run_path(path)["get_config"]
-  return get_config(*[argument] if argument else []).to_dict()
+  value = config_flags.get_config_filename(flags.FLAGS["config"])
+  defaults = config_files.load(value, config_files.RUN).to_dict()
+  name = config_files.name_of(value)
+  return workdir.default_path(name, config.to_dict(), defaults)

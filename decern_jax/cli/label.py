@@ -1,10 +1,10 @@
-"""Opens the labeling page of a run, for one person on this machine.
+"""Serves the labeling page of a run to one person.
 
-  python -m decern_jax.label --workdir=RUN [--annotator=NAME] [--open]
+  decern-jax label --workdir=RUN [--annotator=NAME] [--open]
 
 RUN is the folder of a run that waits for labels. The page shows the images of
 its query one by one; every answer is saved at once, in RUN/answers. The page
-can stay open while `decern_jax.main` reads the answers and writes a new query.
+can stay open while `decern-jax run` reads the answers and writes a new query.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ import os
 import signal
 import webbrowser
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 
 from decern_jax.annotation import query
@@ -35,6 +35,8 @@ from decern_jax.io import storage
 from decern_jax.io.validation import check_integer
 
 PathLike = str | os.PathLike[str]
+
+COMMAND = command.Command(required=("workdir",))
 
 LOCK_FILE = "page.lock"
 
@@ -173,8 +175,3 @@ def main(argv: Sequence[str]) -> None:
     ),
     if_interrupted="Interrupted; every answer is saved.",
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flag_as_required("workdir")
-  app.run(main)

@@ -1,4 +1,8 @@
-"""Runs an experiment: `python -m decern_jax.main --config=configs/NAME.py`.
+"""Runs an experiment, or asks people for its next labels.
+
+  decern-jax run --config=NAME
+
+NAME is a configuration that ships, such as quickstart, or a file.
 
 The same command again continues an interrupted run, and prints the result of a
 finished one. If people give the labels, it runs the rounds whose images have
@@ -7,17 +11,21 @@ been answered, and says what to do next.
 
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 import numpy as np
 
 from decern_jax.annotation.run import run_with_people
-from decern_jax.cli import command, config_flag
+from decern_jax.cli import command, config_files, config_flag
 from decern_jax.data import sources
 from decern_jax.distributed import processes
 from decern_jax.report import figures, run_report
 from decern_jax.runs import records, runner
 from decern_jax.runs.config import Config
+
+COMMAND = command.Command(
+  required=("config",), configurations={"config": config_files.RUN}
+)
 
 _GO_ON = flags.DEFINE_bool(
   "go_on",
@@ -100,8 +108,3 @@ def main(argv: Sequence[str]) -> None:
   command.run(
     argv, work, if_interrupted="Interrupted; the same command continues."
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flag_as_required("config")
-  app.run(main, flags_parser=config_flag.parse)

@@ -1,6 +1,6 @@
 """Labels images with the model of a run.
 
-  python -m decern_jax.predict --workdir=RUN --images=DIR --output=FILE.csv
+  decern-jax predict --workdir=RUN --images=DIR --output=FILE.csv
 
 RUN is the folder of a finished run. The file has a row per image in DIR and its
 subfolders: its path in DIR, and the most probable classes, each with its
@@ -13,7 +13,7 @@ import os
 import pathlib
 from typing import cast
 
-from absl import app, flags, logging
+from absl import flags, logging
 import numpy as np
 
 from decern_jax.cli import command
@@ -30,6 +30,8 @@ from decern_jax.runs import model_file
 from decern_jax.training import learner
 
 PathLike = str | os.PathLike[str]
+
+COMMAND = command.Command(required=("workdir", "images", "output"))
 
 _WORKDIR = flags.DEFINE_string(
   "workdir",
@@ -223,8 +225,3 @@ def main(argv: Sequence[str]) -> None:
     ),
     if_interrupted="Interrupted; nothing was written.",
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir", "images", "output"])
-  app.run(main)

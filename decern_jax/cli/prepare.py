@@ -1,6 +1,6 @@
-"""Downloads a tfds data set, in a format that `decern_jax` can read.
+"""Downloads a data set of tfds in a format that runs can read.
 
-  python -m decern_jax.prepare caltech_birds2011 --data_dir=DIR
+  decern-jax prepare caltech_birds2011 --data_dir=DIR
 
 The only command that needs TensorFlow: pip install 'decern_jax[prepare]'.
 """
@@ -12,13 +12,16 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from decern_jax.cli import command
 from decern_jax.data import tfds_builder
 from decern_jax.data.sources import DATASETS
 
 if TYPE_CHECKING:
   import tensorflow_datasets as tfds
+
+COMMAND = command.Command()
 
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Where tfds keeps prepared data; its default if not given."
@@ -74,7 +77,7 @@ def check_can_be_prepared(name: str) -> None:
 def main(argv: Sequence[str]) -> None:
   """Runs the command."""
   if len(argv) != 2:
-    raise app.UsageError(f"Expected one data set, got {list(argv[1:])}.")
+    sys.exit(f"error: Expected one data set, got {list(argv[1:])}.")
   from tensorflow_datasets.core.download.util import DownloadError
 
   try:
@@ -105,7 +108,3 @@ def _check_installed(builder: "tfds.core.DatasetBuilder") -> None:
         f"Preparing {builder.name} needs the package {package}, which is not"
         f" installed: pip install {shlex.quote(wanted)}"
       )
-
-
-if __name__ == "__main__":
-  app.run(main)

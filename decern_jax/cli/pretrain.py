@@ -1,6 +1,6 @@
 """Pre-trains a backbone without labels, on the training images.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_NAME.py --workdir=DIR
+  decern-jax pretrain --config=pretrain_NAME --workdir=DIR
 
 Running the same command again continues an interrupted run. A finished folder
 has `backbone.safetensors`, for `--config.model.weights` of any configuration.
@@ -9,15 +9,19 @@ has `backbone.safetensors`, for `--config.model.weights` of any configuration.
 from collections.abc import Sequence
 from typing import cast
 
-from absl import app, flags
 from etils import epath
 
-from decern_jax.cli import command, config_flag
+from decern_jax.cli import command, config_files, config_flag
 from decern_jax.distributed import processes
 from decern_jax.models import pretrained
 from decern_jax.pretraining import journal, loop
 from decern_jax.report import figures
 from decern_jax.runs import pretraining, workdir
+
+COMMAND = command.Command(
+  required=("config", "workdir"),
+  configurations={"config": config_files.PRETRAINING},
+)
 
 WEIGHTS_FILE = "backbone.safetensors"
 
@@ -95,8 +99,3 @@ def main(argv: Sequence[str]) -> None:
   command.run(
     argv, work, if_interrupted="Interrupted; the same command continues."
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main, flags_parser=config_flag.parse)

@@ -1,6 +1,6 @@
 """Reports on finished runs.
 
-  python -m decern_jax.report DIR... --output=FOLDER
+  decern-jax report DIR... --output=FOLDER
 
 A DIR is the folder of a run, or a folder that holds such folders at any depth.
 The runs may differ only in their seed, their strategy and the strategies' own
@@ -9,12 +9,14 @@ options. Unfinished runs are left out and listed.
 
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
 from decern_jax.cli import command
 from decern_jax.distributed import processes
 from decern_jax.report import comparison, document
 from decern_jax.strategies import STRATEGIES
+
+COMMAND = command.Command(required=("output",))
 
 _OUTPUT = flags.DEFINE_string(
   "output",
@@ -63,8 +65,3 @@ def main(argv: Sequence[str]) -> None:
     lambda: report(argv[1:], _OUTPUT.value or "", full_data=_FULL_DATA.value),
     if_interrupted="Interrupted; the same command starts over.",
   )
-
-
-if __name__ == "__main__":
-  flags.mark_flag_as_required("output")
-  app.run(main)

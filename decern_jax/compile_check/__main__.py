@@ -1,8 +1,6 @@
-"""Alias: this runs the command `decern_jax.cli.compile_check`."""
+"""Alias: `python -m decern_jax.compile_check` is `decern-jax compile-check`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module(
-    "decern_jax.cli.compile_check", run_name="__main__", alter_sys=True
-  )
+  console.main("compile-check")

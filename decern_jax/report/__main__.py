@@ -1,6 +1,6 @@
-"""Alias: this runs the command `decern_jax.cli.report`."""
+"""Alias: `python -m decern_jax.report` is `decern-jax report`."""
 
-import runpy
+from decern_jax.cli import console
 
 if __name__ == "__main__":
-  runpy.run_module("decern_jax.cli.report", run_name="__main__", alter_sys=True)
+  console.main("report")

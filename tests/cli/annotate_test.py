@@ -231,7 +231,7 @@ class TestProcess:
   def test_needs_a_workdir(self):
     done = self.run()
     assert done.returncode == 1
-    assert "--workdir must have a value" in done.stderr
+    assert "Expected --workdir, got none" in done.stderr
 
   def test_mistake_ends_in_a_line(self, workdir):
     done = self.run(f"--workdir={workdir}", **{KEY_VARIABLE: ""})

@@ -1,6 +1,6 @@
 """Tests of decern_jax/cli/command.py."""
 
-from absl import app, flags, logging
+from absl import flags, logging
 from absl.testing import flagsaver
 import jax
 import pytest
@@ -74,7 +74,7 @@ class TestRun:
     assert calls == [1]
 
   def test_rejects_arguments(self):
-    with pytest.raises(app.UsageError, match=r"only flags, got \['a', 'b'\]"):
+    with pytest.raises(SystemExit, match=r"only flags, got \['a', 'b'\]"):
       command.run(
         ["program", "a", "b"],
         lambda: pytest.fail("work began"),

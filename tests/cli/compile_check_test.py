@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 import numpy as np
 import pytest
 
-from decern_jax.cli import compile_check, config_flag
+from decern_jax.cli import command, compile_check
 from decern_jax.compile_check import program, round_programs, topology
 from decern_jax.models.backbones import small_cnn
 from tests import tiny
@@ -33,7 +33,6 @@ NAMES = [
 ]
 
 pytestmark = [
-  pytest.mark.filterwarnings("ignore:the load_module"),
   # The shape of an array stands for the array.
   pytest.mark.usefixtures("unannotated"),
 ]
@@ -50,7 +49,7 @@ def check(monkeypatch):
     level = logging.get_absl_logger().level
     try:
       with flagsaver.flagsaver():
-        compile_check.main(config_flag.parse(argv))
+        compile_check.main(command.parse(argv))
     finally:
       logging.get_absl_logger().setLevel(level)
 

@@ -240,4 +240,4 @@ class TestProcess:
       check=False,
     )
     assert done.returncode == 1
-    assert "--workdir must have a value" in done.stderr
+    assert "Expected --workdir, got none" in done.stderr

@@ -285,7 +285,7 @@ class TestCommand:
   def test_asks_for_its_flags(self):
     result = run_command("--images=a", "--output=b")
     assert result.returncode == 1
-    assert "--workdir must have a value other than None" in result.stderr
+    assert result.stderr.startswith("error: Expected --workdir, got none.")
     assert "Traceback" not in result.stderr
 
 

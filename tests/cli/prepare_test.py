@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 
-from absl import app
 from absl.testing import flagsaver
 import cv2
 import numpy as np
@@ -165,7 +164,7 @@ class TestMain:
   def test_rejects_no_or_several_names(self):
     for names in ([], ["food101", "eurosat"]):
       message = re.escape(f"Expected one data set, got {names}")
-      with pytest.raises(app.UsageError, match=message):
+      with pytest.raises(SystemExit, match=message):
         prepare.main(["prepare", *names])
 
   def test_command_names_its_mistake(self):

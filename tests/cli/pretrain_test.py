@@ -13,7 +13,7 @@ import pytest
 
 from configs import pretrain_common
 from decern_jax import models
-from decern_jax.cli import config_flag, pretrain
+from decern_jax.cli import command, pretrain
 from decern_jax.distributed import processes
 from decern_jax.pretraining import journal, loop, step
 from decern_jax.runs import experiment, pretraining
@@ -216,7 +216,6 @@ class Watched:
 
 
 @pytest.mark.usefixtures("restored_flags")
-@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 class TestMain:
   @pytest.fixture
   def call(self, monkeypatch):
@@ -229,7 +228,7 @@ class TestMain:
       calls = []
       monkeypatch.setattr(pretrain, "run", lambda *args: calls.append(args))
       monkeypatch.setattr(processes, "stop_on_sigterm", lambda: None)
-      pretrain.main(config_flag.parse(argv))
+      pretrain.main(command.parse(argv))
       return calls[0]
 
     return call
@@ -243,7 +242,7 @@ class TestMain:
     assert flag.is_locked
 
   def test_refuses_arguments(self, call):
-    with pytest.raises(Exception, match="only flags"):
+    with pytest.raises(SystemExit, match="only flags"):
       call("extra")
 
   def test_names_a_field_that_does_not_exist(self, call):

@@ -126,7 +126,7 @@ class TestRefusal:
 
   def test_asks_for_a_configuration(self, tmp_path):
     result = run(tmp_path)
-    assert "--config must have a value other than None" in result.stderr
+    assert "Expected --config, got none" in result.stderr
     assert result.returncode != 0
     assert "Traceback" not in result.stdout + result.stderr
     assert not list(tmp_path.iterdir())

@@ -16,14 +16,13 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from decern_jax.annotation import answers, inbox, query
+from decern_jax.annotation import inbox, query, state
 from decern_jax.annotation.query import Item
 from decern_jax.annotation.studio import client, project, transfer
 from decern_jax.annotation.studio.client import KEY_VARIABLE
 from decern_jax.cli import annotate
 from tests.annotation.studio import real_server
 from tests.annotation.studio.fake import make_query
-from tests.table import each
 
 pytestmark = [
   pytest.mark.slow,
@@ -154,7 +153,7 @@ def test_answers_come_back(server, session, workdir, asked):
     workdir, asked.items, pool=[*NAMES], is_multi_label=False
   )
   assert intake.problems == ()
-  told = answers.resolve(intake.answers)
+  told = state.resolve(intake.answers)
   assert told.labels == {NAMES[0]: ("cat",), NAMES[3]: ('dog & "wolf"',)}
   assert told.skipped == {NAMES[4]}
   check_once(session, server, workdir, asked)
@@ -171,7 +170,7 @@ def test_answers_of_several_labels_come_back(server, session, workdir, asked):
     workdir, asked.items, pool=[*NAMES], is_multi_label=True
   )
   assert intake.problems == ()
-  told = answers.resolve(intake.answers)
+  told = state.resolve(intake.answers)
   assert told.labels == {NAMES[0]: ("cat", "zebra"), NAMES[1]: ()}
 
 
@@ -194,8 +193,9 @@ def test_next_round_has_its_classes_and_predictions(
   assert shown["result"][0]["value"]["choices"] == ["okapi"]
 
 
-@each(
-  "script, num_imports",
+# Each needs a project of its own.
+@pytest.mark.parametrize(
+  ("script", "num_imports"),
   [
     (["cut after"], 1),
     (["late"], 1),

@@ -1,0 +1,6 @@
+"""Runs a verb: `python -m decern_jax run ...` is `decern-jax run ...`."""
+
+from decern_jax.cli import console
+
+if __name__ == "__main__":
+  console.main()
