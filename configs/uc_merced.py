@@ -1,4 +1,4 @@
-"""UC Merced with 17 labels of land cover, 20 rounds of 20 labels.
+"""UC Merced with 17 labels of land cover, 40 to 400 labels in steps of 20.
 
   python -m decern_jax.compare --config=configs/uc_merced.py \
     --pretrain=configs/pretrain_uc_merced.py \
@@ -26,7 +26,7 @@ from decern_jax.configs import common
 def get_config():
   """Returns the configuration for UC Merced."""
   config = common.get_config()
-  config.num_rounds = 20
+  config.num_rounds = 19
   config.seeds = (1, 11, 111)
   config.strategies = common.MULTILABEL_STRATEGIES
   config.dataset.name = "uc_merced"
@@ -37,6 +37,6 @@ def get_config():
   config.train.steps_per_epoch = 10
   config.train.batch_size = 32
   config.selection.strategy = "gradient_magnitude_clustered"
-  config.selection.initial_budget = 20
+  config.selection.initial_budget = 40
   config.selection.budget = 20
   return config

@@ -204,13 +204,13 @@ class TestPaperConfigs:
     assert steps == [6] * 8
 
   def test_ask_for_what_the_papers_did(self):
-    for name, (first, last) in {
-      "uc_merced": (20, 400),
-      "bigearthnet": (1_000, 18_000),
+    for name, (first, step, last) in {
+      "uc_merced": (40, 20, 400),
+      "bigearthnet": (1_000, 1_000, 18_000),
     }.items():
       config = importlib.import_module(f"configs.{name}").get_config()
       budgets = config.selection
-      assert budgets.initial_budget == budgets.budget == first
+      assert (budgets.initial_budget, budgets.budget) == (first, step)
       assert first + (config.num_rounds - 1) * budgets.budget == last
 
 
