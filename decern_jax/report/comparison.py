@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
@@ -170,12 +169,10 @@ def read(folder: epath.Path) -> Run:
   Raises:
     ValueError: If a file is missing or damaged.
   """
-  settings = _read_json(folder / workdir.CONFIG_FILE)
-  for name in (STRATEGY, SEED, NUM_ROUNDS):
-    if name not in settings:
-      raise ValueError(f"Expected a setting `{name}` in {folder}, got none.")
+  names = (STRATEGY, SEED, NUM_ROUNDS)
+  settings = workdir.read_settings(folder / workdir.CONFIG_FILE, names)
   found = records.read(folder)
-  data = _read_json(folder / workdir.DATA_FILE) if found else {}
+  data = workdir.read_settings(folder / workdir.DATA_FILE) if found else {}
   return Run(folder, settings, data, found)
 
 
@@ -209,16 +206,6 @@ def _walk(folder: epath.Path) -> Iterator[epath.Path]:
   for path in folder.iterdir():
     if path.is_dir() and path.name not in _NO_RUNS:
       yield from _walk(path)
-
-
-def _read_json(path: epath.Path) -> dict[str, Any]:
-  try:
-    found = json.loads(path.read_text())
-  except (ValueError, OSError) as error:
-    raise ValueError(f"Expected settings in {path}, got {error}.") from None
-  if not isinstance(found, dict):
-    raise ValueError(f"Expected settings in {path}, got {found!r:.200}.")
-  return found
 
 
 def _check_same(found: Sequence[Run], options: Options) -> dict[str, Any]:

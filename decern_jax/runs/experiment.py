@@ -380,13 +380,13 @@ def first_features(
   return np.concatenate([*batches])
 
 
-def _make_transform(config: Config) -> functools.partial:
+def make_transform(dataset: fields.Dataset) -> functools.partial:
   """Returns the deterministic image transform, for embedding and evaluation."""
   return functools.partial(
     transforms.resize_and_center_crop,
-    resize_size=config.dataset.resize_size,
-    image_size=config.dataset.image_size,
-    interpolation=config.dataset.interpolation,
+    resize_size=dataset.resize_size,
+    image_size=dataset.image_size,
+    interpolation=dataset.interpolation,
   )
 
 
@@ -403,7 +403,7 @@ def _embed_split(
     assets.backbone.apply,
     variables,
     split,
-    _make_transform(config),
+    make_transform(config.dataset),
     name=name,
     batch_size=config.system.embed_batch_size,
     num_workers=assets.num_workers,
@@ -417,7 +417,7 @@ def _cached_splits(
 ) -> dict[str, learner.PlacedSplit]:
   """Returns the features of all splits, from the cache if possible."""
   backbone = assets.backbone
-  options = str(_make_transform(config).keywords)
+  options = str(make_transform(config.dataset).keywords)
   splits = {}
   for name, split in _splits_of(assets.dataset).items():
     rows = feature_store.open_store(
@@ -605,5 +605,5 @@ def _make_augment(config: Config) -> Callable[..., np.ndarray]:
       image_size=config.dataset.image_size,
       interpolation=config.dataset.interpolation,
     )
-  transform = _make_transform(config)
+  transform = make_transform(config.dataset)
   return lambda image, rng: transform(image)

@@ -1,7 +1,6 @@
 """The saved model of a run, with its classes and its image transform."""
 
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
@@ -21,6 +20,7 @@ _SETTINGS = (
   "model.dtype",
   "model.name",
 )
+_DATA = ("class_names", "is_multi_label")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,8 @@ def load(directory: epath.PathLike) -> TrainedModel:
       f"Expected the folder of a finished run, got {directory} without"
       f" {', '.join(missing)}."
     )
-  settings = _read(directory / workdir.CONFIG_FILE, _SETTINGS)
-  data = _read(directory / workdir.DATA_FILE, ("class_names", "is_multi_label"))
+  settings = workdir.read_settings(directory / workdir.CONFIG_FILE, _SETTINGS)
+  data = workdir.read_settings(directory / workdir.DATA_FILE, _DATA)
   backbone = models.create(
     settings["model.name"],
     weights=directory / FILE_NAME,
@@ -86,23 +86,6 @@ def load(directory: epath.PathLike) -> TrainedModel:
     },
     is_multi_label=data["is_multi_label"],
   )
-
-
-def _read(path: epath.Path, names: tuple[str, ...]) -> dict[str, Any]:
-  """Reads settings; raises if any of the names is missing."""
-  try:
-    found = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(f"Expected settings in {path}, got {error}.") from None
-  if not isinstance(found, dict):
-    raise ValueError(f"Expected settings in {path}, got {found!r:.200}.")
-  missing = [name for name in names if name not in found]
-  if missing:
-    raise ValueError(
-      f"Expected the run of this version of decern_jax, got {path} without"
-      f" {', '.join(missing)}."
-    )
-  return found
 
 
 def _check_head(

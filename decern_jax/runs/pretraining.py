@@ -8,7 +8,6 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 
 from decern_jax import models
-from decern_jax.data import transforms
 from decern_jax.data.dataset import Dataset, Split
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.features import embedding
@@ -281,17 +280,11 @@ def _embed(
   indices: np.ndarray,
 ) -> np.ndarray:
   """Computes the features of examples, float32 [examples, dim]."""
-  transform = functools.partial(
-    transforms.resize_and_center_crop,
-    resize_size=config.dataset.resize_size,
-    image_size=config.dataset.image_size,
-    interpolation=config.dataset.interpolation,
-  )
   batches = embedding.embed_split(
     setup.backbone.apply,
     variables,
     split,
-    transform,
+    experiment.make_transform(config.dataset),
     name="probe",
     batch_size=config.system.embed_batch_size,
     num_workers=setup.num_workers,

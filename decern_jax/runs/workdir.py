@@ -1,6 +1,6 @@
 """The folder of a run: its default name, its settings and its lock."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import hashlib
 import json
@@ -52,6 +52,33 @@ def default_path(
   return epath.Path("runs") / config_name / folder
 
 
+def read_settings(
+  path: epath.Path, names: Sequence[str] = ()
+) -> dict[str, Any]:
+  """Returns the settings in a file.
+
+  Args:
+    path: The file.
+    names: Settings that the file must have.
+
+  Raises:
+    ValueError: If the file is missing or damaged, or lacks a setting.
+  """
+  try:
+    found = json.loads(storage.read_bytes(path))
+  except (ValueError, OSError) as error:
+    raise ValueError(f"Expected settings in {path}, got {error}.") from error
+  if not isinstance(found, dict):
+    raise ValueError(f"Expected settings in {path}, got {found!r:.200}.")
+  missing = [name for name in names if name not in found]
+  if missing:
+    raise ValueError(
+      f"Expected the run of this version of decern_jax, got {path} without"
+      f" {', '.join(missing)}."
+    )
+  return found
+
+
 def check_free(
   workdir: epath.PathLike, settings: Mapping[str, Any], *, file_name: str
 ) -> None:
@@ -67,8 +94,11 @@ def check_free(
       settings. The message shows the differences.
   """
   path = storage.as_path(workdir) / file_name
-  found = _read(path)
-  if found is None:
+  try:
+    found = read_settings(path)
+  except ValueError as error:
+    if not isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+      raise
     _check_writable(path.parent)
     return
   names = sorted(set(found) | set(settings))
@@ -141,20 +171,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     else:
       flat[f"{prefix}{name}"] = value
   return flat
-
-
-def _read(path: epath.Path) -> dict[str, Any] | None:
-  """Returns the settings in a file, or None if there is none."""
-  try:
-    content = storage.read_if_exists(path)
-    if content is None:
-      return None
-    found = json.loads(content)
-  except (ValueError, OSError) as error:
-    raise ValueError(f"Expected settings in {path}, got {error}.") from None
-  if not isinstance(found, dict):
-    raise ValueError(f"Expected settings in {path}, got {found!r}.")
-  return found
 
 
 def _check_writable(folder: epath.Path) -> None:

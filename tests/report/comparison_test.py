@@ -216,5 +216,5 @@ class TestRead:
   def test_rejects_settings_of_something_else(self, tmp_path, name):
     path = add(tmp_path / "random/seed1") / workdir.CONFIG_FILE
     path.write_text(path.read_text().replace(f'"{name}"', '"other"'))
-    with pytest.raises(ValueError, match=f"`{name}` in .*random/seed1"):
+    with pytest.raises(ValueError, match=f"random/seed1/.* without {name}"):
       comparison.read(comparison.find([path.parent])[0])
