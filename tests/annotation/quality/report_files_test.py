@@ -155,10 +155,10 @@ class TestPage:
     text = write(collect(facts), tmp_path)
     for part in (
       "0 of 50 images have a label",
-      "Nothing is held out",
-      "Nothing was asked yet.",
+      "No images are held out",
+      "There is no query yet.",
       "Nobody has answered yet.",
-      "Two classes of five labels or more are needed",
+      "Labels can be checked once two classes have five labels",
     ):
       assert part in text, part
     assert not (tmp_path / "figures").exists()
