@@ -4,11 +4,11 @@
   python -m benchmarks.backbones
 
 ResNet-50 and ViT-S/16, batches of 32 images of 224 pixels, random weights, in
-float32. PyTorch's models are those of transformers, in training as published:
-the last stage of ResNet-50 with statistics of the batch, the last
-normalisations of ViT-S/16, and a head. Both sides run alternately in one
-process; medians of the blocks' rates. ResNet-50 in PyTorch also with channels
-last, its faster layout on a CPU.
+float32. The PyTorch models are those of the package transformers. A step trains
+as published: the head and the last stage of ResNet-50 with batch statistics, or
+the last normalisations of ViT-S/16. Both sides run alternately in one process,
+and medians are printed. ResNet-50 in PyTorch also runs with channels last, its
+faster layout on a CPU.
 """
 
 import pathlib
@@ -92,7 +92,7 @@ def ours(name: str, images: np.ndarray):
 
 
 def torch_model(name: str):
-  """Returns a model, what computes its features, and what of it trains."""
+  """Returns a model, its feature function and its trainable parameters."""
   if name == "resnet50":
     model = transformers.ResNetModel(transformers.ResNetConfig())
     return (

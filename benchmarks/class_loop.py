@@ -1,8 +1,8 @@
 """DECERN's scoring as its authors compute it: a loop over classes, in PyTorch.
 
-Written from the method, with the operations of the official code in their
-order: float32, batches of 128, the gradient by backward, fused features in full
-width, one pass through the head per class. The baseline of `scoring.py`.
+It follows the order of operations of the official code: float32, batches of
+128, the gradient by backward, fused features in full width, one pass through
+the head per class. It is the baseline of `scoring.py`.
 """
 
 import numpy as np

@@ -1,10 +1,10 @@
-"""Compares weighted k-means with scikit-learn's, on real or made features.
+"""Compares weighted k-means with scikit-learn's, on real or random features.
 
-  python -m benchmarks.kmeans                  # made features
+  python -m benchmarks.kmeans                  # random features
   python -m benchmarks.kmeans --features=FILE  # a block of a run's cache
 
-Normalised features, random weights, one start, five seeds, alternating in one
-process.
+Normalised features, random weights, one start, five seeds. Both sides run
+alternately in one process.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What a clustering of a pool costs, by its parts: start, and steps of Lloyd.
+"""Times the stages of clustering a pool: the start, and Lloyd's steps.
 
   python -m benchmarks.kmeans_steps [--rows=10000,100000,1000000]
 
 The pool is that of `benchmarks.scale`, its features normalised, all weights 1,
-100 clusters, one device. Prints how many steps there are, and the time of each
-part for one point, beside that of the products alone.
+100 clusters, one device. Prints the number of steps, and the time of each stage
+per point, next to the time of only its matrix products.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from decern_jax.ops.distances import normalize
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-  """Returns the seconds of the second call, and what it gives."""
+  """Returns the seconds of the second call, and its result."""
   jax.block_until_ready(work())
   start = time.perf_counter()
   found = jax.block_until_ready(work())
@@ -34,7 +34,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def measure_limit(points: jax.Array, num_clusters: int) -> float:
-  """Returns the seconds of the two products of a step, in blocks alone."""
+  """Returns the seconds of only the two products of a step, in blocks."""
   size = block_rows(points.shape[1])
   rows, centers = points[:size], points[:num_clusters]
   product = jax.jit(lambda rows, centers: (rows @ centers.T).T @ rows)

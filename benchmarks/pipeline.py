@@ -2,9 +2,9 @@
 
   python -m benchmarks.pipeline
 
-64 made photos of about 500 x 400, JPEG of quality 88, about 70 KB each, in
-memory. All sides run alternately in one process; medians and ranges of 25
-rounds. The one-thread sides use one thread each.
+64 synthetic photos of about 500 x 400 pixels, as JPEG of quality 88, about 70
+KB each, in memory. All sides run alternately in one process; medians and ranges
+of 25 rounds are printed. The single-threaded sides use one thread each.
 """
 
 import functools
@@ -33,7 +33,7 @@ NUM_AHEAD = 64
 
 
 def make_photo(rng: np.random.Generator) -> bytes:
-  """Returns a JPEG file of noise whose spectrum falls as that of photos."""
+  """Returns a JPEG file of noise with the spectrum of photos."""
   width, height = int(rng.integers(480, 520)), int(rng.integers(380, 420))
   frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
   frequency[0, 0] = np.inf  # no mean
@@ -108,10 +108,10 @@ def pipeline_batches(photos: list[bytes]):
 
 
 def with_pipeline(photos: list[bytes]) -> float:
-  """Returns images per second of the pipeline, first batches left out.
+  """Returns images per second of the pipeline, without the first batches.
 
-  As many images are ahead when the clock stops as when it starts, so that none
-  is decoded outside the measured time.
+  The look-ahead is the same when the clock starts and stops, so that no image
+  is decoded outside of the measured time.
   """
   num_batches = 4 * len(photos) // BATCH_SIZE
   batches = pipeline_batches(photos)
@@ -127,7 +127,7 @@ def with_pipeline(photos: list[bytes]) -> float:
 
 def main() -> None:
   """Runs the comparison."""
-  cv2.setNumThreads(1)  # its own threads would help one side alone
+  cv2.setNumThreads(1)  # its own threads would help only one side
   rng = np.random.default_rng(0)
   photos = [make_photo(rng) for _ in range(NUM_PHOTOS)]
   mean_size = statistics.mean(map(len, photos)) / 1000

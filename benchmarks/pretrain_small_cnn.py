@@ -2,11 +2,11 @@
 
   python -m benchmarks.pretrain_small_cnn [--output=FILE]
 
-Draws butterflies of kinds that the quickstart leaves out, learns to tell them
-apart from pictures that are each seen once, folds the normalisation away,
-whitens the features, and writes the weights in float16 where the package ships
-them. Then trains linear heads on the frozen features of the quickstart's own
-classes, as a run of it does. Takes about 3 minutes on 2 CPU cores.
+Trains a classifier of butterflies that the quickstart leaves out, on pictures
+that are each seen once. Folds the normalisation into the convolutions, whitens
+the features, and writes the weights in float16 where the package ships them.
+Then trains linear heads on the frozen features of the quickstart's own classes,
+as the quickstart does. Takes about 3 minutes on 2 CPU cores.
 """
 
 import argparse
@@ -34,15 +34,15 @@ OUTPUT = (
   pathlib.Path(models.__file__).parent / "weights" / "small_cnn.safetensors"
 )
 SEED = 0
-# Few classes leave room to learn: with more of them, the parts are told apart
-# so well that the quickstart is solved by one label per class.
+# With more classes, the features become so good that one label per class solves
+# the quickstart.
 NUM_CLASSES = 24
 TRAIN_PER_CLASS = 850
 TEST_PER_CLASS = 25
 BATCH_SIZE = 64
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
-# Share of the mean variance; bounds how far whitening stretches a direction.
+# Share of the mean variance. It bounds how far whitening stretches a direction.
 WHITENING_FLOOR = 0.003
 WHITENING_IMAGES = 6400
 LABELS_PER_CLASS = (1, 3, 6, 12, None)
@@ -78,7 +78,7 @@ def main() -> None:
 def batches(
   split: Split, indices: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
-  """The images of a part, uint8 [batch, height, width, 3]."""
+  """Returns the images of a split, uint8 [batch, height, width, 3]."""
   return image_batches(
     split,
     lambda image: image,
@@ -94,13 +94,13 @@ def normalise(images: jax.Array) -> jax.Array:
 
 
 def test_of(dataset: Dataset) -> Split:
-  """The part that is held out, which every rendered data set has."""
+  """Returns the test split, which every rendered data set has."""
   assert dataset.test is not None
   return dataset.test
 
 
 def accuracy(head: LinearHead, features: np.ndarray, dataset: Dataset) -> float:
-  """The share of the held-out pictures that a head labels correctly."""
+  """Returns the share of the test pictures that a head labels correctly."""
   scores = logits(head, jnp.asarray(features))
   return float((scores.argmax(axis=-1) == test_of(dataset).labels).mean())
 
@@ -131,7 +131,7 @@ def train(dataset: Dataset) -> tuple[dict, LinearHead]:
 
 
 def init(dataset: Dataset) -> tuple[Mapping, Mapping]:
-  """Fresh parameters of model and classifier, and batch statistics."""
+  """Returns fresh parameters of model and classifier, and batch statistics."""
   model_key, head_key = jax.random.split(jax.random.key(SEED))
   variables = small_cnn.SmallCNN(use_batch_norm=True).init(
     model_key, normalise(jnp.asarray(dataset.train.read(0)[None]))
@@ -141,7 +141,7 @@ def init(dataset: Dataset) -> tuple[Mapping, Mapping]:
 
 
 def make_step(optimizer: optax.GradientTransformation):
-  """The jitted step: new parameters, statistics and state, and the loss."""
+  """Returns the jitted training step."""
 
   def compute_loss(params, batch_stats, images, labels):
     features, updates = small_cnn.SmallCNN(use_batch_norm=True).apply(
@@ -165,17 +165,15 @@ def make_step(optimizer: optax.GradientTransformation):
 
 
 def whiten(variables: dict, features: np.ndarray) -> dict:
-  """Sets the projection, an identity so far, such that features are white.
+  """Returns variables whose projection whitens the features.
 
-  What tells the pre-training classes apart dominates the features that they
-  give; white ones let a head find what tells other classes apart.
+  Features of the pre-training are dominated by the differences between its
+  classes. White features let a head find the differences between other classes.
 
   Args:
-    variables: Those of the model that gave the features.
+    variables: Variables that gave the features. Their projection is the
+      identity.
     features: [images, dim].
-
-  Returns:
-    The variables with the new projection.
   """
   mean = features.mean(axis=0, dtype=np.float64)
   values, vectors = np.linalg.eigh(np.cov(features, rowvar=False))
@@ -187,7 +185,7 @@ def whiten(variables: dict, features: np.ndarray) -> dict:
 def embed(
   variables: dict, split: Split, indices: np.ndarray | None = None
 ) -> np.ndarray:
-  """Features of a part, float32 [examples, dim]."""
+  """Returns the features of a split, float32 [examples, dim]."""
   model = small_cnn.SmallCNN()
   apply = jax.jit(lambda images: model.apply(variables, normalise(images)))
   return np.concatenate([apply(images) for images in batches(split, indices)])
@@ -218,13 +216,13 @@ def probe(
   count: int | None,
   seed: int,
 ) -> float:
-  """Accuracy of a head that learns from `count` examples of each class."""
+  """Returns the accuracy of a head trained on `count` examples per class."""
   labels, num_classes = dataset.train.labels, len(dataset.class_names)
   rows = np.random.default_rng(seed).permutation(len(labels))
   chosen = np.concatenate(
     [rows[labels[rows] == label][:count] for label in range(num_classes)]
   )
-  # All heads are trained at one size, so that one program serves them all.
+  # All heads get arrays of the same shape, so that one program serves them all.
   order = np.concatenate([chosen, np.setdiff1d(rows, chosen)])
   key = jax.random.key(seed)
   head, _ = fit_head(

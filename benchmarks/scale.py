@@ -6,9 +6,10 @@
   python -m benchmarks.scale --on_host            # features stay on the disk
 
 Rows x 512 features in a file that is mapped to memory, 100 classes, 500 labels,
-budget 100. Every line is a run of its own: seconds of each stage when it is
-compiled, what was resident at most in a process, the mapped file included, and
-a digest of the selected ids, which must be that of all lines with as many rows.
+budget 100. Each line is a run of its own: seconds of each stage once it is
+compiled, the peak of resident memory in a process including the mapped file,
+and a digest of the selected ids. Lines with equally many rows must have equal
+digests.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import time
 import numpy as np
 
 DIM, NUM_CLASSES, NUM_LABELED, BUDGET = 512, 100, 500, 100
-# Rows that are made at once, so that making them takes no memory to speak of.
+# Rows that are made at once, so that making them takes little memory.
 CHUNK = 50_000
 
 

@@ -2,11 +2,11 @@
 
   pip install -c constraints.txt -e ".[benchmark]"
   python -m benchmarks.scoring            # 1024 x 200 x 2048, 5594 x 200 x 2048
-  python -m benchmarks.scoring --limit    # what the machine could do at best
+  python -m benchmarks.scoring --limit    # the machine's best rates
   python -m benchmarks.scoring --memory   # peak memory, 50,000 x 200 x 1024
 
-Both sides run alternately in one process, on the same arrays; medians of 5.
-Compilation is reported apart.
+Both sides run alternately in one process, on the same arrays; medians of 5 are
+printed. Compilation is reported separately.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def compare(rows: int, classes: int, dim: int, budget: int | None) -> None:
 
 
 def measure_memory(rows: int, classes: int, dim: int) -> None:
-  """Prints how far scoring raises the peak of resident memory."""
+  """Prints how much scoring raises the peak of resident memory."""
   pool = jax.device_put(make_pool(rows, classes, dim))
   jax.block_until_ready(pool)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -117,12 +117,12 @@ def measure_memory(rows: int, classes: int, dim: int) -> None:
 
 
 def measure_limit(rows: int, classes: int, dim: int) -> None:
-  """Prints the times of scoring's least work, at this machine's best rates.
+  """Prints a lower bound of the time of scoring on this machine.
 
-  The products with head, anchors and mask (3 times rows x dim x classes), the
-  factorised fusion (rows x classes^2 x 100 bins) at the rate of a large matrix
-  product; two exponentials and a logarithm for each of rows x classes^2 at the
-  rate of an array that stays in cache.
+  It counts the products with head, anchors and mask (3 times rows x dim x
+  classes) and the factorised fusion (rows x classes^2 x 100 bins) at the rate
+  of a large matrix product; and two exponentials and a logarithm for each of
+  rows x classes^2 values at the rate of an array that stays in cache.
   """
   matrix = np.ones((2048, 2048), np.float32)
   values = np.full(2**17, 0.5, np.float32)

@@ -3,11 +3,11 @@
   python -m venv peer && peer/bin/pip install scikit-activeml
   python -m benchmarks.strategies --peer=peer/bin/python
 
-400 of 50,000 x 768 with 100 classes and 500 labels. Every strategy runs in a
-process of its own; ours is timed when it is compiled, and the first call beside
-it. Memory is what the selection adds to the process at its peak. The peer gets
-10 minutes and 16 GiB; where that is not enough, half the pool is tried, and so
-on. `--rows`, `--budget` and `--strategies` change the task.
+Selects 400 of 50,000 x 768 with 100 classes and 500 labels. Each strategy runs
+in a process of its own. Ours is timed once it is compiled, and its first call
+separately. Memory is what the selection adds to the peak of the process. The
+peer gets 10 minutes and 16 GiB; if these do not suffice, half the pool is
+tried, and so on. `--rows`, `--budget` and `--strategies` change the task.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def run_ours(name: str, file: str, budget: int) -> dict:
 
 
 def reset_peak() -> int | None:
-  """Makes the peak what is resident now, and returns that; Linux only."""
+  """Resets the peak to the memory resident now, which it returns; on Linux."""
   try:
     pathlib.Path("/proc/self/clear_refs").write_text("5")
   except OSError:
@@ -171,7 +171,7 @@ PEER_STRATEGIES = (
 def run_apart(
   python: str, side: str, name: str, file: pathlib.Path, budget: int
 ) -> dict | str:
-  """Runs one strategy in a process; returns what it measured, or why not."""
+  """Runs a strategy in a process; returns its measurements, or its error."""
   command = [
     *(python, "-W", "ignore", "-m", "benchmarks.strategies"),
     *(f"--side={side}", f"--strategies={name}", f"--file={file}"),

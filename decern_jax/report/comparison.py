@@ -89,7 +89,7 @@ class Comparison:
 
   @property
   def metric(self) -> Metric:
-    """The metric that the runs are compared by."""
+    """The main metric of the runs."""
     return metric_of(self._first_run[0])
 
   @property

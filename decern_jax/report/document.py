@@ -54,8 +54,8 @@ def write(
   Args:
     runs: The runs.
     folder: The folder, created if needed.
-    pool: The images of the pool; None leaves out the pictures of what was
-      selected.
+    pool: The images of the pool; None leaves out the pictures of the selected
+      images.
     full_data: Runs on all labels, for the upper bound; None leaves it out.
 
   Returns:

@@ -175,7 +175,7 @@ def penalty_heatmap(
   means: Sequence[float | None],
   path: epath.PathLike,
 ) -> None:
-  """Draws at which share of the budgets a strategy beats another.
+  """Draws the share of the budgets at which a strategy beats another.
 
   Args:
     names: The strategies.

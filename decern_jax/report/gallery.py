@@ -14,15 +14,15 @@ from decern_jax.report import figures
 from decern_jax.report.comparison import Comparison
 from decern_jax.report.summary import Summary
 
-# Contact sheets are JPEG files of this width in pixels, so that the page is
-# small enough for a mail.
+# Contact sheets are JPEG files of this width in pixels, so that the page can be
+# sent by e-mail.
 _SHEET_WIDTH = 1000
 _SHEET_QUALITY = 80
 
 
 @dataclasses.dataclass(frozen=True)
 class PoolView:
-  """The images of the pool, for the pictures of what was selected.
+  """The images of the pool, for pictures of the selected ones.
 
   Attributes:
     ids: Id of each image.
@@ -93,8 +93,8 @@ def draw(
     runs: The runs.
     summary: Their numbers.
     folder: Folder for the PNG files.
-    pool: The images of the pool; None leaves out the pictures of what the
-      strategies selected.
+    pool: The images of the pool; None leaves out the pictures of the selected
+      images.
 
   Raises:
     ValueError: As in `check_pool`.

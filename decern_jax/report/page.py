@@ -145,13 +145,12 @@ def notes_on(summary: Summary) -> list[str]:
 def _on_training(summary: Summary) -> str:
   if summary.is_frozen:
     return (
-      "Frozen features: the backbone stayed as it was pretrained, and only the"
-      " linear head was trained. Do not put these numbers beside fine-tuned"
-      " ones."
+      "Frozen features: only the linear head was trained. Do not compare these"
+      " numbers with those of fine-tuned backbones."
     )
   return (
     "Fine-tuned: the backbone was trained too (train.scope is"
-    f" {summary.settings['train.scope']!r}). Do not put these numbers beside"
+    f" {summary.settings['train.scope']!r}). Do not compare these numbers with"
     " those of frozen features."
   )
 
@@ -161,13 +160,13 @@ def _on_strategies(summary: Summary) -> Iterator[str]:
   missing = [name for name in BASELINES if name not in bases]
   if missing:
     yield (
-      f"Not compared: {_join(missing)}. A claim about a strategy needs"
-      f" {_join(BASELINES)} beside it."
+      f"Not compared: {_join(missing)}. A claim about a strategy needs a"
+      f" comparison with {_join(BASELINES)}."
     )
   if summary.reference is None:
     yield (
-      f"Without {REFERENCE} there is no difference to it, and no number of"
-      " labels saved."
+      f"Without {REFERENCE}, differences to it and the number of labels saved"
+      " are unknown."
     )
   if summary.unfinished:
     yield f"Left out, because not finished: {_join(summary.unfinished)}."
@@ -179,13 +178,12 @@ def _on_seeds(summary: Summary) -> Iterator[str]:
     missing = sorted(seeds - set(result.seeds))
     if missing:
       yield (
-        f"{result.name} lacks {_join(missing, 'seed')}: its mean is over the"
-        " seeds it has, its differences over those it has in common with the"
-        " other strategy."
+        f"{result.name} lacks {_join(missing, 'seed')}: its mean is over its"
+        " own seeds, and each difference is over the seeds of both strategies."
       )
   if len(seeds) < MIN_SEEDS:
     yield (
-      f"{len(seeds)} seed{'s' * (len(seeds) > 1)} only: a claim needs at least"
+      f"Only {len(seeds)} seed{'s' * (len(seeds) > 1)}: a claim needs at least"
       f" {MIN_SEEDS}."
     )
 
@@ -201,13 +199,14 @@ def _on_tests(summary: Summary) -> Iterator[str]:
   equal = [pair for pair in summary.pairs if _is_equal(pair)]
   if equal:
     yield (
-      f"Equal in every seed: {_join_pairs(equal)}. The t-test has no value"
-      " then; p is given as 1."
+      f"Equal in every seed: {_join_pairs(equal)}. The t-test is then not"
+      " defined, and p is shown as 1."
     )
   if any(pair.wilcoxon_p is None for pair in summary.pairs):
     yield (
-      f"The signed-rank test is left out below {MIN_SEEDS_OF_WILCOXON} common"
-      " seeds, where its p cannot be under 0.05."
+      "There is no signed-rank test with fewer than"
+      f" {MIN_SEEDS_OF_WILCOXON} common seeds, because its p could not be below"
+      " 0.05."
     )
 
 

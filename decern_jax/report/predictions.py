@@ -9,7 +9,7 @@ import numpy as np
 
 
 def check_writable(path: pathlib.Path) -> None:
-  """Checks that a file can be written, before it is computed.
+  """Checks that a file can be written, before its content is computed.
 
   Raises:
     ValueError: If it is a folder or a device, or its folder is missing or

@@ -1,4 +1,4 @@
-"""Files that a run leaves for people: TensorBoard events and pictures."""
+"""Writes the TensorBoard events and the pictures of a run."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -91,7 +91,7 @@ def open_writer(workdir: epath.PathLike) -> Iterator[Callable[[Record], None]]:
   ):
     elapsed = 0.0
 
-    # Protobuf defines the messages when it is imported: types do not show them.
+    # Protobuf defines these classes at import, unseen by type checkers.
     event_type = getattr(event_pb2, "Event")  # noqa: B009
     summary_type = getattr(summary_pb2, "Summary")  # noqa: B009
 

@@ -271,7 +271,7 @@ def t_test_p(differences: Sequence[float] | np.ndarray) -> float:
 
 
 def _p_value(result: Any) -> float:
-  """Returns the p-value of a test of SciPy, whose type does not show it."""
+  """Returns the p-value of a test of SciPy, which has no type for it."""
   return float(result.pvalue)
 
 
@@ -287,8 +287,8 @@ def _round(differences: Sequence[float] | np.ndarray) -> np.ndarray:
 def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
   """Corrects p-values for their number by Holm's method.
 
-  The k-th smallest of m p-values, k counted from 0, is multiplied by m - k.
-  Then none may be smaller than one before it, nor larger than 1.
+  The k-th smallest of m p-values, with k from 0, is multiplied by m - k. The
+  products are then made non-decreasing, and at most 1.
 
   Args:
     p_values: [tests], in [0, 1].
@@ -311,7 +311,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class PairResult:
-  """How the area under the learning curve differs between two strategies.
+  """The difference of the area under the learning curve of two strategies.
 
   Attributes:
     first: One strategy.
@@ -391,7 +391,7 @@ def compare_pairs(
 def penalty_matrix(
   curves: Mapping[str, Mapping[int, Sequence[float] | np.ndarray]],
 ) -> Float[np.ndarray, "strategies strategies"]:
-  """Returns at which share of the budgets a strategy beats another.
+  """Returns the share of the budgets at which a strategy beats another.
 
   Strategy i beats j at a budget if its mean over the common seeds is higher,
   and the paired t-test has p < 0.05.

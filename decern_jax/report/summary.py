@@ -183,7 +183,7 @@ def find_upper_bound(runs: Comparison, full_data: Comparison) -> UpperBound:
   Args:
     runs: The runs that the bound is for.
     full_data: Runs that end with all labels. They have the same settings except
-      for the budgets, and a single strategy, which makes no difference then.
+      for the budgets, and one strategy, which does not affect the result.
 
   Raises:
     ValueError: If data or settings differ, or labels are missing.
