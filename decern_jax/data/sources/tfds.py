@@ -45,87 +45,39 @@ def load_tfds(
   train_split: str = "train",
   test_split: str = "test",
   val_split: str | None = None,
-  image_key: str = "image",
+  image_keys: Sequence[str] = ("image",),
+  band_range: BandRange | None = None,
   label_key: str = "label",
   num_classes: int | None = None,
   num_examples: Mapping[str, int] | None = None,
 ) -> Dataset:
-  """Opens a data set of tfds that `python -m decern_jax.prepare` has written.
+  """Opens a data set of tfds that `decern-jax prepare` has written.
 
   Nothing is downloaded. The examples are read once for their labels; images
-  are decoded when they are read. Ids are "<split>/<index>". The order depends
-  only on the keys of the examples, so the indices are the same wherever this
-  version of the data set was prepared.
+  are decoded when they are read. Ids are "<split>/<index>": tfds shuffles the
+  examples when it writes them, in an order that only their keys determine, so
+  that the indices are the same wherever this version of the data set was
+  prepared.
 
   Args:
-    name: Name in tfds, with its config if it has one: "food101".
+    name: Name in tfds, with its config if it has one: "bigearthnet/rgb".
     data_dir: Where tfds keeps prepared data; None for its default.
     train_split: Split of the pool, or a slice of one ("train[:90%]").
-    test_split: Split that accuracy is reported on.
-    val_split: Split of further held-out examples, or None.
-    image_key: Feature that holds the image.
-    label_key: Feature that holds the class.
-    num_classes: Expected number of classes, or None.
-    num_examples: Expected number of examples by split. It is compared with the
-      record of the preparation, if there is one.
-
-  Raises:
-    ValueError: If the data are unknown, not prepared, in another format, lack a
-      split or a feature, have a label outside the classes, or differ in number
-      from what is expected.
-  """
-  builder = tfds_builder.open_builder(name, data_dir)
-  splits = _open_splits(builder, train_split, test_split, val_split)
-  tfds_builder.check_features(
-    builder, {image_key: "Image", label_key: "ClassLabel"}
-  )
-  class_names = tuple(tfds_builder.features_of(builder)[label_key].names)
-  reader = _Reader(
-    class_names,
-    lambda example: _check_label(example[label_key], len(class_names)),
-    lambda example: decode_image(example[image_key]),
-    lambda example: len(example[image_key]),
-  )
-  return _make_dataset(builder, splits, reader, num_classes, num_examples)
-
-
-def load_tfds_multilabel(
-  name: str,
-  *,
-  data_dir: str | os.PathLike[str] | None = None,
-  train_split: str = "train",
-  test_split: str = "test",
-  val_split: str | None = None,
-  image_keys: Sequence[str] = ("image",),
-  band_range: BandRange | None = None,
-  label_key: str = "labels",
-  num_classes: int | None = None,
-  num_examples: Mapping[str, int] | None = None,
-) -> Dataset:
-  """Opens a data set of tfds with several labels per image.
-
-  Nothing is downloaded, and ids are those of `load_tfds`. The labels of an
-  example are a sequence of classes, or a vector with an entry, 0 or 1, per
-  label.
-
-  Args:
-    name: Name in tfds, with its config: "bigearthnet/rgb".
-    data_dir: Where tfds keeps prepared data; None for its default.
-    train_split: Split of the pool, or a slice of one ("train[:60%]").
     test_split: Split, or slice of one, that metrics are reported on.
     val_split: Split of further held-out examples, or None.
     image_keys: The feature that holds the image; or the features that hold one
       band each, in this order. Smaller bands are enlarged to the largest.
     band_range: Values of the bands that become 0 and 255, see
       `decoding.scale_bands`; None if one feature holds the image.
-    label_key: Feature that holds the labels.
-    num_classes: Expected number of labels, or None.
+    label_key: Feature that holds the class; or, where an example may have
+      several labels, a sequence of classes or a vector of 0 and 1 per label.
+    num_classes: Expected number of classes, or None.
     num_examples: Expected number of examples by split. It is compared with the
       record of the preparation, if there is one.
 
   Returns:
-    The data set; its labels are int32 [examples, classes], 0 or 1. The labels
-    of a vector are named "0", "1", ...
+    The data set. Several labels per example are int32 [examples, classes], 0 or
+    1; those of a vector are named "0", "1", ...
 
   Raises:
     ValueError: If the data are unknown, not prepared, in another format, lack a
@@ -133,47 +85,27 @@ def load_tfds_multilabel(
       from what is expected.
   """
   builder = tfds_builder.open_builder(name, data_dir)
-  splits = _open_splits(builder, train_split, test_split, val_split)
-  reader = _make_reader(builder, image_keys, band_range, label_key)
-  return _make_dataset(
-    builder,
-    splits,
-    reader,
-    num_classes,
-    num_examples,
-    extra=(repr((tuple(image_keys), band_range)),),
-  )
-
-
-def _open_splits(
-  builder: "tfds.core.DatasetBuilder", *names: str | None
-) -> list[tuple[str, Sequence[Example]]]:
-  """Opens the splits that have a name."""
-  return [
-    (name, tfds_builder.open_split(builder, name)) for name in names if name
+  splits = [
+    (split, tfds_builder.open_split(builder, split))
+    for split in (train_split, test_split, val_split)
+    if split
   ]
-
-
-def _make_dataset(
-  builder: "tfds.core.DatasetBuilder",
-  splits: Sequence[tuple[str, Sequence[Example]]],
-  reader: _Reader,
-  num_classes: int | None,
-  num_examples: Mapping[str, int] | None,
-  extra: tuple[str, ...] = (),
-) -> Dataset:
-  """Reads the labels of train, test and, if there is one, val."""
+  reader = _make_reader(builder, image_keys, band_range, label_key)
   tfds_builder.check_counts(
     builder, reader.class_names, num_classes, num_examples or {}
   )
-  made = [_make_split(name, examples, reader) for name, examples in splits]
-  content = [builder.info.full_name, *extra, *(digest for _, digest in made)]
+  made = [_make_split(split, examples, reader) for split, examples in splits]
+  content = [
+    builder.info.full_name,
+    repr((tuple(image_keys), band_range)),
+    *(digest for _, digest in made),
+  ]
   return Dataset(
     name=builder.info.name,
     class_names=reader.class_names,
     train=made[0][0],
     test=made[1][0],
-    val=made[2][0] if len(made) > 2 else None,
+    val=made[2][0] if val_split else None,
     fingerprint=hex_digest(content),
   )
 
@@ -242,11 +174,14 @@ def _make_reader(
 
 def _label_reader(
   builder: "tfds.core.DatasetBuilder", key: str
-) -> tuple[tuple[str, ...], Callable[[Example], np.ndarray]]:
+) -> tuple[tuple[str, ...], Callable[[Example], int | np.ndarray]]:
   """Returns the names of the labels, and the function that reads them."""
   import tensorflow_datasets as tfds
 
   feature = tfds_builder.features_of(builder).get(key)
+  if isinstance(feature, tfds.features.ClassLabel):
+    names = tuple(feature.names)
+    return names, lambda example: _check_label(example[key], len(names))
   if isinstance(feature, tfds.features.Sequence):
     inner = feature.feature
     if isinstance(inner, tfds.features.ClassLabel):
@@ -258,8 +193,8 @@ def _label_reader(
     names = tuple(str(label) for label in range(shape[0]))
     return names, lambda example: _check_vector(example[key], len(names))
   raise ValueError(
-    f"Expected feature {key!r} of {builder.name} to be a sequence of classes "
-    f"or a vector with an entry per label, got {feature} among "
+    f"Expected feature {key!r} of {builder.name} to be a class, a sequence of "
+    f"classes or a vector with an entry per label, got {feature} among "
     f"{sorted(tfds_builder.features_of(builder))}."
   )
 
@@ -338,7 +273,7 @@ class _BigEarthNet(Source):
   band_range: BandRange | None = None
 
   def load(self, options: Options) -> Dataset:
-    return load_tfds_multilabel(
+    return load_tfds(
       self.tfds_name,
       data_dir=options.path,
       train_split="train[:60%]",
@@ -346,6 +281,7 @@ class _BigEarthNet(Source):
       test_split="train[80%:]",
       image_keys=self.image_keys,
       band_range=self.band_range,
+      label_key="labels",
       num_classes=self.num_classes,
     )
 
