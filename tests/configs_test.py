@@ -6,19 +6,20 @@ import re
 
 import pytest
 
-from configs import common
+from configs import common, pretrain_common
 from decern_jax.data import sources
 from decern_jax.models import MODELS
-from decern_jax.runs import check
+from decern_jax.runs import check, pretraining
 from tests import tiny
 from tests.table import each
 
-FILES = sorted(
+ALL_FILES = sorted(
   path.stem
   for path in (tiny.ROOT / "configs").glob("*.py")
-  if path.stem not in ("__init__", "common")
-  and not path.stem.startswith("pretrain_")
+  if path.stem not in ("__init__", "common", "pretrain_common")
 )
+PRETRAIN_FILES = [name for name in ALL_FILES if name.startswith("pretrain_")]
+FILES = [name for name in ALL_FILES if name not in PRETRAIN_FILES]
 each_file = each("name", FILES)
 
 
@@ -33,13 +34,24 @@ def docstring_of(name: str) -> str:
   return docstring
 
 
-COMMON = dict(tiny.leaves(common.get_config().to_dict()))
+def common_of(name: str):
+  """Returns the file of all fields of a configuration."""
+  return pretrain_common if name in PRETRAIN_FILES else common
+
+
+def fields_of(module) -> dict:
+  return dict(tiny.leaves(module.get_config().to_dict()))
+
+
+COMMON = fields_of(common)
 
 
 class TestCommon:
-  def test_has_no_field_that_a_flag_cannot_set(self):
+  @each("module", [common, pretrain_common])
+  def test_has_no_field_that_a_flag_cannot_set(self, module):
     """A list cannot be overridden; a tuple can."""
-    lists = [name for name, value in COMMON.items() if isinstance(value, list)]
+    fields = fields_of(module)
+    lists = [name for name, value in fields.items() if isinstance(value, list)]
     assert lists == []
 
   def test_names_neither_data_nor_model(self):
@@ -69,9 +81,10 @@ class TestCommon:
     assert COMMON["selection.options.uncertainty_gamma"] == 0.5
     assert COMMON["selection.options.diversity_gamma"] == 0.8
 
-  def test_each_call_makes_a_new_one(self):
-    common.get_config().train.num_epochs = 1
-    assert common.get_config().train.num_epochs == 200
+  @each("module", [common, pretrain_common])
+  def test_each_call_makes_a_new_one(self, module):
+    module.get_config().train.num_epochs = 1
+    assert module.get_config().train.num_epochs == 200
 
   def test_misspelled_field_is_refused_once_locked(self):
     config = common.get_config().lock()
@@ -79,23 +92,39 @@ class TestCommon:
       config.train.learning_rat = 1.0
 
 
+class TestPretrainCommon:
+  def test_has_the_published_values(self):
+    fields = fields_of(pretrain_common)
+    assert fields["pretrain.temperature"] == 0.2
+    assert fields["pretrain.off_diagonal_weight"] == 0.0051
+    assert fields["pretrain.momentum"] == 0.999
+
+  def test_opens_data_by_the_fields_of_all_configurations(self):
+    found = set(pretrain_common.get_config().dataset)
+    assert found == set(common.get_config().dataset)
+
+  def test_names_no_data(self):
+    assert pretrain_common.get_config().dataset.name is None
+
+
 class TestGetConfig:
-  @each_file
+  @each("name", ALL_FILES)
   def test_invents_no_field_and_keeps_types(self, name):
-    found = dict(tiny.leaves(load(name).get_config().to_dict()))
-    assert set(found) == set(COMMON)
+    found, expected = fields_of(load(name)), fields_of(common_of(name))
+    assert set(found) == set(expected)
     for field, value in found.items():
-      if COMMON[field] is not None:
-        assert type(value) is type(COMMON[field]), field
+      if expected[field] is not None:
+        assert type(value) is type(expected[field]), field
 
-  @each_file
+  @each("name", ALL_FILES)
   def test_has_values_in_range(self, name):
-    check.check(load(name).get_config().lock())
+    checker = pretraining if name in PRETRAIN_FILES else check
+    checker.check(load(name).get_config().lock())
 
-  @each_file
+  @each("name", ALL_FILES)
   def test_leaves_where_and_how_to_run_alone(self, name):
-    config = load(name).get_config()
-    assert config.system == common.get_config().system
+    expected = common_of(name).get_config().system
+    assert load(name).get_config().system == expected
 
   @each_file
   def test_docstring_has_the_command(self, name):
@@ -106,6 +135,21 @@ class TestGetConfig:
     assert file[1].partition(":")[0] == f"configs/{name}.py"
     for flag, _ in overrides:
       assert flag.removeprefix("config.") in COMMON
+
+  @each("name", PRETRAIN_FILES)
+  def test_docstring_has_the_command_of_pretraining(self, name):
+    text = re.sub(r"\s*\\\n\s*", " ", docstring_of(name))
+    line = re.findall(r"^  python -m decern_jax\.pretrain (.*)$", text, re.M)[0]
+    file, *overrides = re.findall(r"--([\w.]+)=(\S+)", line)
+    assert file == ("config", f"configs/{name}.py")
+    config = load(name).get_config()
+    for field, value in overrides:
+      if field.startswith("config."):
+        config.update_from_flattened_dict(
+          {field.removeprefix("config."): value}
+        )
+    assert "workdir" in dict(overrides)
+    pretraining.check(config.lock())
 
   @each_file
   def test_docstring_names_what_the_user_must_set(self, name):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import dataclasses
 import hashlib
 import itertools
-import operator
 import os
 
 import numpy as np
@@ -13,6 +12,7 @@ from decern_jax.data.dataset import Dataset, Split
 from decern_jax.data.registry import Options, Source, register
 from decern_jax.data.rendering.butterfly import PARTS, Kind
 from decern_jax.data.rendering.scene import draw_scene
+from decern_jax.io.validation import check_integer
 
 # Part of the fingerprint: raise it with every change that alters a picture.
 _VERSION = 2
@@ -91,22 +91,6 @@ def _split(
   return Split(ids=ids, labels=labels, read=read)
 
 
-def _check_integer(
-  name: str, value: int, low: int, high: int | None = None
-) -> int:
-  try:
-    number = operator.index(value)
-  except TypeError:
-    raise ValueError(
-      f"Expected `{name}` to be an integer, got {value!r}."
-    ) from None
-  if number < low:
-    raise ValueError(f"Expected `{name}` >= {low}, got {number}.")
-  if high is not None and number > high:
-    raise ValueError(f"Expected `{name}` <= {high}, got {number}.")
-  return number
-
-
 def _load(
   name: str,
   kinds: Sequence[Kind],
@@ -117,10 +101,12 @@ def _load(
   test_per_class: int,
   seed: int,
 ) -> Dataset:
-  num_classes = _check_integer("num_classes", num_classes, 2, len(kinds))
-  train_per_class = _check_integer("train_per_class", train_per_class, 1)
-  test_per_class = _check_integer("test_per_class", test_per_class, 1)
-  seed = _check_integer("seed", seed, 0)
+  num_classes = check_integer(
+    "num_classes", num_classes, low=2, high=len(kinds)
+  )
+  train_per_class = check_integer("train_per_class", train_per_class, low=1)
+  test_per_class = check_integer("test_per_class", test_per_class, low=1)
+  seed = check_integer("seed", seed, low=0)
   arguments = num_classes, train_per_class, test_per_class, seed
   digest = hashlib.sha256(repr((name, _VERSION, arguments)).encode())
   kinds = kinds[:num_classes]

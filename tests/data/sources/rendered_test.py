@@ -119,11 +119,11 @@ class TestLoadRendered:
   @each(
     "options, match",
     [
-      ({"num_classes": 1}, "`num_classes` >= 2, got 1"),
-      ({"num_classes": 65}, "`num_classes` <= 64, got 65"),
-      ({"train_per_class": 0}, "`train_per_class` >= 1, got 0"),
-      ({"test_per_class": 2.5}, r"`test_per_class` to be an integer, got 2\.5"),
-      ({"seed": -1}, "`seed` >= 0, got -1"),
+      ({"num_classes": 1}, "2 <= `num_classes` <= 64, got 1"),
+      ({"num_classes": 65}, "2 <= `num_classes` <= 64, got 65"),
+      ({"train_per_class": 0}, "1 <= `train_per_class`, got 0"),
+      ({"test_per_class": 2.5}, r"an integer 1 <= `test_per_class`, got 2\.5"),
+      ({"seed": -1}, "0 <= `seed`, got -1"),
     ],
   )
   def test_rejects_options_out_of_range(self, options, match):
