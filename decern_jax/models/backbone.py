@@ -179,11 +179,12 @@ def _compute(
 ) -> Any:
   """Computes what the functions of `Backbone` return."""
   use_batch = is_training and "batch_stats" in variables
+  options: dict[str, Any] = {"train": True} if use_batch else {}
   features, updated = module.apply(
     variables,
     normalize_images(images),
     mutable=["batch_stats"] * use_batch + [KEPT] * with_stages,
-    **({"train": True} if use_batch else {}),
+    **options,
   )
   found = (features, _pool(updated)) if with_stages else features
   return (found, updated.get("batch_stats", {})) if is_training else found

@@ -52,7 +52,7 @@ def render(
   if summary.pairs:
     tables.append(pairs_table(summary))
   return markup.render(
-    __package__,
+    "decern_jax.report",
     "comparison.html",
     title=_title(summary),
     lead=_verdict(summary),

@@ -31,7 +31,7 @@ def render(
     The page, without scripts and references to other files or hosts.
   """
   return markup.render(
-    __package__,
+    "decern_jax.annotation.quality",
     "findings.html",
     title=f"Labels for {found.title}",
     lead=_lead(found),
