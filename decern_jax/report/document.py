@@ -1,6 +1,6 @@
 """Writes a report: a page, its pictures, and its numbers as CSV and JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import csv
 import dataclasses
 import io
@@ -102,9 +102,14 @@ def write_numbers(
     (SUMMARY_FILE, summary_rows(summary)),
     (PAIRS_FILE, pair_rows(summary)),
   ):
-    file = io.StringIO()
-    csv.writer(file).writerows(rows)
-    write_text(folder / name, file.getvalue())
+    write_csv(folder / name, rows)
+
+
+def write_csv(path: epath.Path, rows: Iterable[Row]) -> None:
+  """Writes a CSV file, atomically."""
+  file = io.StringIO()
+  csv.writer(file).writerows(rows)
+  write_text(path, file.getvalue())
 
 
 def write_text(path: epath.Path, text: str) -> None:

@@ -205,7 +205,7 @@ class Difference:
 
   Attributes:
     num_seeds: Number of pairs.
-    mean: Mean of the differences; None without a pair.
+    difference: Mean of the differences; None without a pair.
     low: Lower end of the mean's 95 % interval; None below 2 pairs.
     high: Upper end.
     t_test_p: p-value of the two-sided paired t-test; None below 2 pairs.
@@ -213,7 +213,7 @@ class Difference:
   """
 
   num_seeds: int
-  mean: float | None = None
+  difference: float | None = None
   low: float | None = None
   high: float | None = None
   t_test_p: float | None = None
@@ -373,17 +373,7 @@ def compare_pairs(
   corrected = holm(list(p_values.values()))
   holm_p = dict(zip(p_values, corrected, strict=True))
   return [
-    PairResult(
-      first=key[0],
-      second=key[1],
-      num_seeds=pair.num_seeds,
-      difference=pair.mean,
-      low=pair.low,
-      high=pair.high,
-      t_test_p=pair.t_test_p,
-      holm_p=holm_p.get(key),
-      wilcoxon_p=pair.wilcoxon_p,
-    )
+    PairResult(*key, holm_p=holm_p.get(key), **vars(pair))
     for key, pair in found.items()
   ]
 

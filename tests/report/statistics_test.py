@@ -188,7 +188,7 @@ class TestPairedDifference:
     np.testing.assert_allclose(
       [found.t_test_p, found.low, found.high], [expected.pvalue, *interval]
     )
-    np.testing.assert_allclose(found.mean, (found.low + found.high) / 2)
+    np.testing.assert_allclose(found.difference, (found.low + found.high) / 2)
 
   def test_matches_a_table_of_t(self):
     # Differences 1, 2, 3: mean 2, error 1/√3, and t(2 degrees) is 4.30265.
@@ -196,7 +196,7 @@ class TestPairedDifference:
     half = 4.30265 / math.sqrt(3)
     expected = [2.0, 2.0 - half, 2.0 + half]
     np.testing.assert_allclose(
-      [found.mean, found.low, found.high], expected, rtol=1e-5
+      [found.difference, found.low, found.high], expected, rtol=1e-5
     )
 
   def test_pairs_seeds_whatever_their_order(self):
@@ -216,7 +216,8 @@ class TestPairedDifference:
     one = paired_difference(first, second)
     other = paired_difference(second, first)
     np.testing.assert_allclose(
-      [other.mean, other.low, other.high], [-one.mean, -one.high, -one.low]
+      [other.difference, other.low, other.high],
+      [-one.difference, -one.high, -one.low],
     )
     assert other.t_test_p == pytest.approx(one.t_test_p)
     assert other.wilcoxon_p == one.wilcoxon_p
@@ -387,7 +388,9 @@ class TestComparePairs:
     alone = [
       paired_difference(AREAS[pair.first], AREAS[pair.second]) for pair in found
     ]
-    assert [pair.difference for pair in found] == [one.mean for one in alone]
+    assert [pair.difference for pair in found] == [
+      one.difference for one in alone
+    ]
     assert [pair.t_test_p for pair in found] == [one.t_test_p for one in alone]
     corrected = statistics.holm([one.t_test_p for one in alone])
     assert [pair.holm_p for pair in found] == corrected

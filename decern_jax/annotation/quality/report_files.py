@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
-import csv
 import functools
 import io
 import json
@@ -50,9 +49,7 @@ def write(found: Findings, folder: epath.PathLike, *, read: Read) -> epath.Path:
   text = json.dumps(_plain(found), indent=1, allow_nan=False) + "\n"
   document.write_text(folder / JSON_FILE, text)
   for name, rows in _tables(found):
-    file = io.StringIO()
-    csv.writer(file).writerows(rows)
-    document.write_text(folder / name, file.getvalue())
+    document.write_csv(folder / name, rows)
   path = folder / PAGE_FILE
   document.write_text(
     path, report_page.render(found, pictures, _thumbnails(read))
