@@ -1,7 +1,6 @@
 """BigEarthNet with 43 labels of land cover, 18 rounds of 1,000 labels.
 
-  python -m decern_jax.compare --config=configs/bigearthnet.py \
-    --pretrain=configs/pretrain_bigearthnet.py
+  decern-jax compare --config=bigearthnet --pretrain=pretrain_bigearthnet
 
 590,326 patches of Sentinel-2 of 120 x 120 pixels, in red, green and blue; with
 `--config.dataset.name=bigearthnet_all --pretrain.dataset.name=bigearthnet_all`
@@ -11,10 +10,9 @@ in all twelve bands. This is the comparison of two papers
 round fine-tunes it by the same number of steps. A single strategy with given
 weights:
 
-  python -m decern_jax.main --config=configs/bigearthnet.py \
-    --config.model.weights=FILE.safetensors
+  decern-jax run --config=bigearthnet --config.model.weights=FILE.safetensors
 
-The images come from tfds: `python -m decern_jax.prepare bigearthnet`. Three
+The images come from tfds: `decern-jax prepare bigearthnet`. Three
 fifths are the pool, one is the validation split, and one the test split.
 
 Not run yet, because the data were not available: hardware, time and accuracy

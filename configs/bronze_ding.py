@@ -1,6 +1,6 @@
 """BronzeDing, 11 periods of ritual bronze vessels, as in DECERN's paper.
 
-  python -m decern_jax.main --config=configs/bronze_ding.py
+  decern-jax run --config=bronze_ding
 
 1,470 training images. 8 rounds of 22 labels.
 
@@ -10,7 +10,7 @@ name its folder with --config.dataset.path.
 
 The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
 published one, 2 labels per class. Others can be named after the file:
-`--config=configs/bronze_ding.py:resnet50/1x`, `:dinov2_small14` or `:1x`.
+`--config=bronze_ding:resnet50/1x`, `:dinov2_small14` or `:1x`.
 `configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 

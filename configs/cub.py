@@ -1,14 +1,14 @@
 """CUB-200-2011, 200 classes of birds, as in DECERN's paper.
 
-  python -m decern_jax.main --config=configs/cub.py
+  decern-jax run --config=cub
 
 5,994 training and 5,794 test images. 8 rounds of 400 labels.
 
-The images come from tfds: `python -m decern_jax.prepare caltech_birds2011`.
+The images come from tfds: `decern-jax prepare caltech_birds2011`.
 
 The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
 published one, 2 labels per class. Others can be named after the file:
-`--config=configs/cub.py:resnet50/1x`, `:dinov2_small14` or `:1x`.
+`--config=cub:resnet50/1x`, `:dinov2_small14` or `:1x`.
 `configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 

@@ -1,14 +1,14 @@
 """StanfordDogs, 120 breeds of dogs, as in DECERN's paper.
 
-  python -m decern_jax.main --config=configs/dogs.py
+  decern-jax run --config=dogs
 
 12,000 training and 8,580 test images. 8 rounds of 240 labels.
 
-The images come from tfds: `python -m decern_jax.prepare stanford_dogs`.
+The images come from tfds: `decern-jax prepare stanford_dogs`.
 
 The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
 published one, 2 labels per class. Others can be named after the file:
-`--config=configs/dogs.py:resnet50/1x`, `:dinov2_small14` or `:1x`.
+`--config=dogs:resnet50/1x`, `:dinov2_small14` or `:1x`.
 `configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 

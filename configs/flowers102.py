@@ -1,15 +1,15 @@
 """Flowers102, 102 classes of flowers, as in DECERN's paper.
 
-  python -m decern_jax.main --config=configs/flowers102.py
+  decern-jax run --config=flowers102
 
 1,020 training and 6,149 test images. 8 rounds of 102 labels.
 
 The images come from tfds. As published, its validation split is left out:
-`python -m decern_jax.prepare oxford_flowers102`.
+`decern-jax prepare oxford_flowers102`.
 
 The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
 published one, 1 label per class. Others can be named after the file:
-`--config=configs/flowers102.py:resnet50/2x`, `:dinov2_small14` or `:2x`.
+`--config=flowers102:resnet50/2x`, `:dinov2_small14` or `:2x`.
 `configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 

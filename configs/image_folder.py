@@ -1,7 +1,6 @@
 """DECERN on your own photos, with a frozen pre-trained backbone.
 
-  python -m decern_jax.main --config=configs/image_folder.py \
-    --config.dataset.path=DIR
+  decern-jax run --config=image_folder --config.dataset.path=DIR
 
 DIR holds {train,test}/<class>/*.jpg; png, jpeg, webp and others, of any size,
 gray or with alpha. A `val` folder is optional; it is evaluated too. The

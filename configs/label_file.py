@@ -1,7 +1,6 @@
 """Several labels per image, from a file of paths and labels.
 
-  python -m decern_jax.main --config=configs/label_file.py \
-    --config.dataset.path=FILE.csv
+  decern-jax run --config=label_file --config.dataset.path=FILE.csv
 
 The file has a row per image: its path, relative to the file, and a column of 0
 and 1 per label; or a column of label names, separated by `;`. A column `split`
@@ -10,8 +9,8 @@ The backbone is MobileNetV2 with ImageNet weights, which ship with the package.
 With `:resnet18` it is a ResNet-18 on images of 64 pixels. One command
 pre-trains it and compares strategies:
 
-  python -m decern_jax.compare --config=configs/label_file.py:resnet18 \
-    --pretrain=configs/pretrain_label_file.py \
+  decern-jax compare --config=label_file:resnet18 \
+    --pretrain=pretrain_label_file \
     --config.dataset.path=FILE.csv --pretrain.dataset.path=FILE.csv
 """
 

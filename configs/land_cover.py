@@ -1,14 +1,13 @@
 """Several labels per image, on embedded land cover: the multi-label quickstart.
 
-  python -m decern_jax.compare --config=configs/land_cover.py \
-    --pretrain=configs/pretrain_quickstart.py
+  decern-jax compare --config=land_cover --pretrain=pretrain_quickstart
 
 Rendered tiles of 64 pixels with eight kinds of cover, from frequent fields to
 rare ships. The backbone is pre-trained once, without labels. 6 rounds of 40
 labels train a head with an output per label. The metric is macro F1. A single
 strategy with those weights:
 
-  python -m decern_jax.main --config=configs/land_cover.py
+  decern-jax run --config=land_cover
 """
 
 from decern_jax.configs import common

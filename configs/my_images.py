@@ -1,7 +1,6 @@
 """DECERN on your own images, which you label when you are asked.
 
-  python -m decern_jax.main --config=configs/my_images.py \
-    --config.dataset.path=DIR
+  decern-jax run --config=my_images --config.dataset.path=DIR
 
 DIR holds the images, at any depth. The command says which images to label, and
 how. When you have labeled them, run it again: it trains, and asks for the next

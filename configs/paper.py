@@ -1,7 +1,6 @@
 """The paper's 26 settings: 7 data sets, 2 backbones, 1 or 2 labels per class.
 
-  python -m decern_jax.main \
-    --config=configs/paper.py:caltech_birds2011/resnet50/1x
+  decern-jax run --config=paper:caltech_birds2011/resnet50/1x
 
 The paper counts 26 settings without listing them in the text that we can read.
 All data sets with ResNet-50 and ViT-S/16, and with both budgets except
@@ -11,11 +10,11 @@ Flowers102 at 2x can be named in the same way.
 This runs all settings with five seeds, one after the other:
 
   for setting in $(python -m configs.paper); do
-    python -m decern_jax.main --config=configs/paper.py:$setting
+    decern-jax run --config=paper:$setting
   done
 
 It needs:
-- the images of six data sets, from `python -m decern_jax.prepare NAME` or from
+- the images of six data sets, from `decern-jax prepare NAME` or from
   the authors' release in --config.dataset.path=DIR;
 - BronzeDing in `data/bronze_ding`, see `configs/bronze_ding.py`;
 - CoOp's split of Caltech101 as `data/split_zhou_Caltech101.json`;

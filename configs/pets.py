@@ -1,14 +1,14 @@
 """OxfordIIITPet, 37 breeds of cats and dogs, as in DECERN's paper.
 
-  python -m decern_jax.main --config=configs/pets.py
+  decern-jax run --config=pets
 
 3,680 training and 3,669 test images. 8 rounds of 74 labels.
 
-The images come from tfds: `python -m decern_jax.prepare oxford_iiit_pet`.
+The images come from tfds: `decern-jax prepare oxford_iiit_pet`.
 
 The backbone is DINO's ViT-S/16 from the Hugging Face Hub, and the budget is the
 published one, 2 labels per class. Others can be named after the file:
-`--config=configs/pets.py:resnet50/1x`, `:dinov2_small14` or `:1x`.
+`--config=pets:resnet50/1x`, `:dinov2_small14` or `:1x`.
 `configs/paper.py` says how to get their weights. The paper uses five seeds:
 --config.seeds="(1, 11, 111, 1111, 11111)".
 

@@ -1,6 +1,6 @@
 """SimCLR of a ResNet-18 on the images of BigEarthNet, without its labels.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_bigearthnet.py \
+  decern-jax pretrain --config=pretrain_bigearthnet \
     --workdir=runs/pretrain_bigearthnet
 
 `configs/bigearthnet.py` uses the weights.

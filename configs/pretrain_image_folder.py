@@ -1,13 +1,13 @@
 """SimCLR of a ResNet-18 on your own photos.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_image_folder.py \
+  decern-jax pretrain --config=pretrain_image_folder \
     --workdir=runs/pretrain_mine --config.dataset.path=DIR
 
 DIR holds {train,test}/<class>/*.jpg as for `configs/image_folder.py`;
 only the images of `train` are used, and their classes only for the probe. A run
 starts from the weights by:
 
-  python -m decern_jax.main --config=configs/image_folder.py \
+  decern-jax run --config=image_folder \
     --config.dataset.path=DIR --config.model.name=resnet18 \
     --config.model.weights=runs/pretrain_mine/backbone.safetensors
 """

@@ -1,6 +1,6 @@
 """SimCLR of a ResNet-18 on the images of a label file, without its labels.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_label_file.py \
+  decern-jax pretrain --config=pretrain_label_file \
     --workdir=runs/pretrain_tiles --config.dataset.path=FILE.csv
 
 The file has a row per image: its path, relative to the file, and a column of 0

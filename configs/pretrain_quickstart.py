@@ -1,6 +1,6 @@
 """SimCLR on the embedded land cover: no download, about ten minutes.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_quickstart.py \
+  decern-jax pretrain --config=pretrain_quickstart \
     --workdir=runs/pretrain_quickstart
 
 A ResNet-18 from random weights, on 1,200 rendered tiles of 64 pixels, without

@@ -1,6 +1,6 @@
 """SimCLR of a ResNet-18 on the images of UC Merced, without its labels.
 
-  python -m decern_jax.pretrain --config=configs/pretrain_uc_merced.py \
+  decern-jax pretrain --config=pretrain_uc_merced \
     --workdir=runs/pretrain_uc_merced --config.dataset.label_file=FILE.csv
 
 FILE.csv is the label file of `configs/uc_merced.py`, which uses the weights.

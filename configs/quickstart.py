@@ -1,6 +1,6 @@
 """DECERN on an embedded fine-grained data set: no download, about a minute.
 
-  python -m decern_jax.main --config=configs/quickstart.py
+  decern-jax run --config=quickstart
 
 36 classes of rendered butterflies that share everything but small markings;
 6 rounds of 36 labels. The backbone is a small CNN that was pre-trained on other

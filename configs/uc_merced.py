@@ -1,7 +1,6 @@
 """UC Merced with 17 labels of land cover, 40 to 400 labels in steps of 20.
 
-  python -m decern_jax.compare --config=configs/uc_merced.py \
-    --pretrain=configs/pretrain_uc_merced.py \
+  decern-jax compare --config=uc_merced --pretrain=pretrain_uc_merced \
     --config.dataset.label_file=FILE.csv --pretrain.dataset.label_file=FILE.csv
 
 2,100 aerial images of 256 x 256 pixels, a fifth of them for the test. This is
@@ -9,10 +8,10 @@ the comparison of IGARSS 2023 (https://arxiv.org/abs/2306.06908): `--pretrain`
 pre-trains a ResNet-18 on the images without labels, and every round fine-tunes
 it by the same number of steps. A single strategy with given weights:
 
-  python -m decern_jax.main --config=configs/uc_merced.py \
+  decern-jax run --config=uc_merced \
     --config.dataset.label_file=FILE.csv --config.model.weights=FILE.safetensors
 
-The images come from tfds: `python -m decern_jax.prepare uc_merced`. The label
+The images come from tfds: `decern-jax prepare uc_merced`. The label
 file is that of Chaudhuri et al. (IEEE TGRS 2018), with a column of image names
 and a column of 0 and 1 per label.
 

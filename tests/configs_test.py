@@ -129,19 +129,19 @@ class TestGetConfig:
   @each_file
   def test_docstring_has_the_command(self, name):
     text = re.sub(r"\s*\\\n\s*", " ", docstring_of(name))
-    command = re.findall(r"^  python -m decern_jax\.main (.*)$", text, re.M)[0]
+    command = re.findall(r"^  decern-jax run (.*)$", text, re.M)[0]
     file, *overrides = re.findall(r"--([\w.]+)=(\S+(?: \d+\)\")*)", command)
     assert file[0] == "config"
-    assert file[1].partition(":")[0] == f"configs/{name}.py"
+    assert file[1].partition(":")[0] == name
     for flag, _ in overrides:
       assert flag.removeprefix("config.") in COMMON
 
   @each("name", PRETRAIN_FILES)
   def test_docstring_has_the_command_of_pretraining(self, name):
     text = re.sub(r"\s*\\\n\s*", " ", docstring_of(name))
-    line = re.findall(r"^  python -m decern_jax\.pretrain (.*)$", text, re.M)[0]
+    line = re.findall(r"^  decern-jax pretrain (.*)$", text, re.M)[0]
     file, *overrides = re.findall(r"--([\w.]+)=(\S+)", line)
-    assert file == ("config", f"configs/{name}.py")
+    assert file == ("config", name)
     config = load(name).get_config()
     for field, value in overrides:
       if field.startswith("config."):
@@ -164,7 +164,7 @@ class TestGetConfig:
     if config.dataset.name == "image_folder":
       assert "--config.dataset.path=" in docstring
     if sources.DATASETS[config.dataset.name].tfds_name and name != "paper":
-      assert f"decern_jax.prepare {config.dataset.name}`" in docstring
+      assert f"decern-jax prepare {config.dataset.name}`" in docstring
 
   def test_there_is_one_for_every_use(self):
     assert {"quickstart", "image_folder", "cub"} <= set(FILES)

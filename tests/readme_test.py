@@ -3,6 +3,7 @@
 import re
 
 from configs import common, pretrain_common
+from decern_jax.cli import config_files, console
 from tests import tiny
 from tests.table import each
 
@@ -55,14 +56,26 @@ class TestPages:
     commands = re.findall(
       r"python -m ((?:decern_jax|benchmarks)\.\w+)([^\n`]*)", text
     )
-    assert commands or page.name != "README.md"
-    for module, rest in commands:
+    verbs = re.findall(r"decern-jax (\w[\w-]*)([^\n`]*)", text)
+    assert (commands and verbs) or page.name != "README.md"
+    for module, rest in commands + verbs:
       path = tiny.ROOT / module.replace(".", "/")
       files = (path.with_suffix(".py"), path / "__main__.py")
-      assert any(file.is_file() for file in files), module
-      if module.startswith("decern_jax"):
+      is_verb = module in console.VERBS
+      assert is_verb or any(file.is_file() for file in files), module
+      if is_verb or module.startswith("decern_jax"):
         flags = re.findall(r" --(?:no)?(\w+)(?![\w.])", rest)
         assert set(flags) - FLAGS - {"config", "pretrain"} == set(), rest
+
+  @each("page", PAGES)
+  def test_configurations_exist(self, page):
+    named = re.findall(
+      r"--(config|pretrain)=([a-z]\w*)(?![\w./])", page.read_text()
+    )
+    assert named or page.name != "README.md"
+    kinds = {"config": config_files.RUN, "pretrain": config_files.PRETRAINING}
+    for flag, name in named:
+      assert name in config_files.names(kinds[flag]), name
 
   def test_tests_of_the_faults_exist(self):
     page = (tiny.ROOT / "docs" / "faults.md").read_text()

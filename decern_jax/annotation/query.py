@@ -136,7 +136,7 @@ def require_latest_round(workdir: epath.PathLike) -> int:
     folder = storage.as_path(workdir) / FOLDER
     raise ValueError(
       "Expected `workdir` of a run that asks for labels, got no query in"
-      f" {folder}: decern_jax.main writes one."
+      f" {folder}: `decern-jax run` writes one."
     )
   return found
 

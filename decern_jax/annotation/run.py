@@ -369,8 +369,8 @@ def describe_waiting(
     f" {progress.num_left} are left.",
     "",
     "To label them, one of these:",
-    f"  python -m decern_jax.label --workdir={folder}",
-    f"  python -m decern_jax.annotate --workdir={folder}   (Label Studio)",
+    f"  decern-jax label --workdir={folder}",
+    f"  decern-jax annotate --workdir={folder}   (Label Studio)",
     f"  fill in a file of {where}, and put it into"
     f" {folder / query.ANSWERS_FOLDER}",
     "",

@@ -68,7 +68,7 @@ class Source(abc.ABC):
     num_test: Published number of test examples, or None.
     split_file_url: Address of the published split file that the data set needs,
       or None if it needs none.
-    tfds_name: Name in tfds, where `python -m decern_jax.prepare` finds the data
+    tfds_name: Name in tfds, where `decern-jax prepare` finds the data
       set; "" if it comes from elsewhere.
     preparation: What the user does instead of that command.
     is_unlabeled: Whether people label the pool while the run goes on.

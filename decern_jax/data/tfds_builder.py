@@ -152,7 +152,7 @@ def _prepare_command(builder: "tfds.core.DatasetBuilder") -> str:
   """Returns the command that prepares the data in the folder of the builder."""
   from tensorflow_datasets.core import constants
 
-  command = ["python", "-m", "decern_jax.prepare", _name_of(builder)]
+  command = ["decern-jax", "prepare", _name_of(builder)]
   data_dir = os.fspath(builder.data_dir_root)
   if data_dir != os.path.expanduser(constants.DATA_DIR):
     command.append(f"--data_dir={data_dir}")

@@ -65,7 +65,7 @@ def run(
     raise ValueError(
       "Expected a data set with labels to compare strategies on, got"
       f" {config.dataset.name!r}, whose labels come from people:"
-      " `decern_jax.main` asks for them."
+      " `decern-jax run` asks for them."
     )
   settings = {
     seed: workdir.identity(config.to_dict(), seed) for seed in folders

@@ -84,7 +84,7 @@ class TestRounds:
   def test_wait_and_say_what_to_do(self, true_run, start, copy_stage, where):
     first = true_run.outputs[0]
     assert f"Round 0 waits for labels of {BUDGET} images" in first
-    assert "decern_jax.label" in first
+    assert "decern-jax label" in first
     assert "Then run the same command again" in first
     copy_stage(0)
     assert "Round 0 waits" in start()

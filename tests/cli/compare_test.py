@@ -118,7 +118,7 @@ class TestCompare:
     assert len(page.read_text()) < len(with_photos.read_text())
 
   def test_refuses_images_without_labels(self, start, tmp_path):
-    message = "a data set with labels.*'unlabeled_folder'.*decern_jax.main"
+    message = "a data set with labels.*'unlabeled_folder'.*decern-jax run"
     with pytest.raises(ValueError, match=message):
       start(dataset__name="unlabeled_folder")
     assert not (tmp_path / "runs" / "margin").exists()

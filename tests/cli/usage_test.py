@@ -78,11 +78,13 @@ class TestDescribe:
     )
     assert "  --[no]open\n      Opens the page." in text
     assert "  --top=5\n      Classes of each image.\n" in text
+    field = {field.name: field for field in usage.fields(RUN)}[
+      "system.num_devices"
+    ]
     assert (
       "\nsystem:\n  Settings that change no result beyond rounding. They may"
       " change between two\n  starts of a run.\n\n  --config.system.num_devices"
-      "=None\n      Number of devices that the pool is split over. None: all.\n"
-      "      An integer of at least 1, or None.\n"
+      f"=None\n      {field.meaning}\n      {field.values}\n"
     ) in text
     assert max(map(len, text.splitlines())) < 80
 

@@ -99,7 +99,7 @@ class CurrentQuery:
         "answers": {str(k): v for k, v in progress.answers.items()},
         "annotator": self._annotator,
         "command": (
-          "python -m decern_jax.main --config=…"
+          "decern-jax run --config=…"
           f" --workdir={shlex.quote(str(self._workdir))}"
         ),
         "log": str(self.log),

@@ -167,14 +167,14 @@ class TestLoadTfds:
 
   def test_rejects_unprepared_data_and_tells_the_command(self, tmp_path):
     command = (
-      r"pip install 'decern_jax\[prepare\]' && python -m decern_jax.prepare "
+      r"pip install 'decern_jax\[prepare\]' && decern-jax prepare "
       rf"caltech_birds2011 --data_dir={tmp_path}$"
     )
     with pytest.raises(ValueError, match=command):
       load_tfds("caltech_birds2011", data_dir=tmp_path)
 
   def test_command_omits_the_default_folder(self):
-    with pytest.raises(ValueError, match=r"decern_jax\.prepare tiny_birds$"):
+    with pytest.raises(ValueError, match=r"decern-jax prepare tiny_birds$"):
       load_tfds("tiny_birds")
 
   def test_command_names_the_config(self, tmp_path):
