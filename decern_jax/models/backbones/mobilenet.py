@@ -310,6 +310,7 @@ register(
     torch_name=torchvision_name,
     adapt=from_hugging_face,
     published=("block17.*", "last.*"),
+    packaged="mobilenet_v2_imagenet.safetensors",
   ),
 )
 # The weights of torchvision and timm. A name of its own, as a saved model does
@@ -325,6 +326,5 @@ register(
     torch_name=torchvision_name,
     adapt=from_torch,
     published=("block17.*", "last.*"),
-    packaged="mobilenet_v2_imagenet.safetensors",
   ),
 )
