@@ -103,7 +103,7 @@ BAD_SETTINGS = {
   "path not wanted": ({"dataset.name": "rendered"}, r"Expected no `path`"),
   "weights of another model": (
     {"model.name": "mobilenet_v2"},
-    r"weights of another model; got",
+    r"got those of another model",
   ),
   "no weights": ({"model.weights": "no.safetensors"}, r"no\.safetensors"),
   "no such devices": ({"system.num_devices": 99}, r"8 devices, got 99"),

@@ -288,7 +288,7 @@ class TestLoad:
     assert asked == [("small_cnn", "random", 7)]
 
   def test_rejects_weights_of_another_model(self, make_config, no_training):
-    with pytest.raises(ValueError, match="weights of another model"):
+    with pytest.raises(ValueError, match="got those of another model"):
       experiment.load(make_config(**{"model.name": "mobilenet_v2"}))
 
   def test_rejects_missing_weights(self, make_config, no_training):
