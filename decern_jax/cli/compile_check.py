@@ -113,7 +113,7 @@ def run(
       **_as_dict(setting, topology_name, limit, figures),
       "fits": not misfits if is_known else None,
     }
-    json_file.write_text(json.dumps(content, indent=2) + "\n")
+    json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
   if misfits:
     raise RuntimeError(
       "\n".join(_explain(*misfit, limit) for misfit in misfits)

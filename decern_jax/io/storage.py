@@ -32,7 +32,8 @@ SCHEME = "gs://"
 # A store rejects new versions of an object that arrive faster than this.
 SECONDS_BETWEEN_WRITES = 1.0
 
-_ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# At least two letters: one is a drive of Windows.
+_ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Entry(NamedTuple):

@@ -110,7 +110,7 @@ def save_address(path: epath.PathLike, address: PageAddress) -> None:
     # Another user may have the old file open, or be able to read it.
     epath.Path(path).unlink(missing_ok=True)
     only_if_new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with open(os.open(path, only_if_new, 0o600), "w") as file:
+    with open(os.open(path, only_if_new, 0o600), "w", encoding="ascii") as file:
       json.dump(dataclasses.asdict(address), file)
 
 
@@ -137,6 +137,8 @@ class Server(http_server.ThreadingHTTPServer):
 
   # Open connections do not keep the command from ending.
   daemon_threads = True
+  # On Windows, the option lets several programs share a port.
+  allow_reuse_address = os.name == "posix"
 
   def __init__(self, address: PageAddress, current_query: CurrentQuery):
     """Binds the port; `serve_forever` serves.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import posixpath
 import secrets
 from xml.etree import ElementTree
@@ -190,8 +191,9 @@ def show_folders(
 
 def _folder(item: Item) -> str:
   """Returns the root folder of the data set that an image belongs to."""
-  root = item.path.removesuffix(f"/{item.id}")
-  return posixpath.dirname(item.path) if root == item.path else root
+  path = item.path.replace(os.sep, "/")
+  root = path.removesuffix(f"/{item.id}")
+  return posixpath.dirname(path) if root == path else root
 
 
 def _create(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import posixpath
 from typing import Any
 
@@ -104,7 +105,8 @@ def _relative_path(item: Item, document_root: str) -> str:
   """Returns the path of an image relative to a folder; gs:// paths stay."""
   if storage.is_remote(item.path):
     return item.path
-  path = posixpath.relpath(item.path, document_root)
+  path, root = (p.replace(os.sep, "/") for p in (item.path, document_root))
+  path = posixpath.relpath(path, root)
   if path.split("/")[0] == "..":
     raise ValueError(
       f"Expected images below `document_root` {document_root}, got {item.path}."

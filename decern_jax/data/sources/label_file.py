@@ -104,22 +104,37 @@ def _list_images(
   file: pathlib.Path, root: pathlib.Path, table: LabelTable
 ) -> list[ImageFile]:
   """Lists the images of a table, without opening them."""
-  found, missing = [], []
+  found, missing, seen = [], [], {}
   for path, row in zip(table.paths, table.rows, strict=True):
+    place = _locate(root, path)
     try:
-      status = (root / path).stat()
+      status = place.stat()
     except OSError:
       missing.append(f"{path} (row {row})")
       continue
-    found.append(
-      ImageFile(path, root / path, "", status.st_size, status.st_mtime_ns)
-    )
+    # Links are different names of a file; these are one name on some disks.
+    name = pathlib.PureWindowsPath(path).as_posix().casefold()
+    key = (name, status.st_dev, status.st_ino)
+    if seen.setdefault(key, path) != path:
+      raise ValueError(
+        f"Expected every image of {file} once, got {seen[key]!r} and {path!r}"
+        f" (row {row}), which are one file."
+      )
+    found.append(ImageFile(path, place, "", status.st_size, status.st_mtime_ns))
   if missing:
     raise ValueError(
       f"Expected every image of {file} in {root}, got none for {len(missing)} "
       f"of {len(table.paths)}: {shorten(missing)}."
     )
   return found
+
+
+def _locate(root: pathlib.Path, path: str) -> pathlib.Path:
+  """Returns the file of a path, which may have been written on Windows."""
+  place = root / path
+  if "\\" in path and not place.exists():
+    return root / pathlib.PureWindowsPath(path).as_posix()
+  return place
 
 
 def _reader(

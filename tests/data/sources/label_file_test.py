@@ -1,6 +1,7 @@
 """Tests of decern_jax/data/label_file.py."""
 
 import pathlib
+import re
 
 import cv2
 import numpy as np
@@ -55,6 +56,28 @@ class TestLoadLabelFile:
     assert (dataset.train.read(1) == 2).all()
     assert (dataset.test.read(0) == 1).all()
     assert dataset.val.read(0).shape == (6, 8, 3)
+
+  def test_paths_may_be_written_on_windows(self, folder):
+    dataset = load(folder, text=TABLE.replace("deep/a", r"deep\a"))
+    assert dataset.train.ids == (r"deep\a.png", "c.png")
+    assert (dataset.train.read(0) == 0).all()
+
+  @each("name", [r"deep\a.png", "deep/A.png", "Deep/a.png"])
+  def test_rejects_two_names_of_one_file(self, folder, name):
+    # Links stand for what a disk without case, or with both slashes, does.
+    other = folder / name
+    other.parent.mkdir(exist_ok=True)
+    if not other.exists():
+      other.hardlink_to(folder / "deep/a.png")
+    text = f"{TABLE}{name},train,1,0\n"
+    message = re.escape(f"'deep/a.png' and {name!r} (row 6), which are one fil")
+    with pytest.raises(ValueError, match=message):
+      load(folder, text=text)
+
+  def test_names_that_differ_in_case_may_be_two_files(self, folder):
+    write_image(folder / "C.png", 9)
+    dataset = load(folder, text=f"{TABLE}C.png,train,1,0\n")
+    assert dataset.train.ids == ("deep/a.png", "c.png", "C.png")
 
   def test_is_named_after_its_folder(self, folder):
     assert load(folder).name == "coast"
