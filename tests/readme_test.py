@@ -56,7 +56,7 @@ class TestPages:
     commands = re.findall(
       r"python -m ((?:decern_jax|benchmarks)\.\w+)([^\n`]*)", text
     )
-    verbs = re.findall(r"decern-jax (\w[\w-]*)([^\n`]*)", text)
+    verbs = re.findall(r"decern-jax ([a-z][\w-]*)([^\n`]*)", text)
     assert (commands and verbs) or page.name != "README.md"
     for module, rest in commands + verbs:
       path = tiny.ROOT / module.replace(".", "/")

@@ -192,7 +192,7 @@ class Connection:
     )
     try:
       try:
-        reply = self._opener.open(request, timeout=self._timeout)
+        reply: Any = self._opener.open(request, timeout=self._timeout)
       except urllib.error.HTTPError as error:
         reply = error
       with reply:
