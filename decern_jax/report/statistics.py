@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxtyping import Bool, Float
 import numpy as np
-from scipy import stats
+import scipy
 
 # Below this number of seeds, no p-value of Wilcoxon's test can be under 0.05.
 MIN_SEEDS_OF_WILCOXON = 6
@@ -135,7 +135,7 @@ def wilson(share: float, count: int, *, level: float = LEVEL) -> Interval:
     inference", JASA 1927. Brown, Cai and DasGupta, "Interval estimation for a
     binomial proportion", Statistical Science 2001, recommend it.
   """
-  test = stats.binomtest(round(share * count), count)
+  test = scipy.stats.binomtest(round(share * count), count)
   interval = test.proportion_ci(level, method="wilson")
   return float(interval.low), float(interval.high)
 
@@ -240,12 +240,12 @@ def paired_difference(
     return Difference(count, float(values[0]) if count else None)
   mean = low = high = float(values.mean())
   if np.ptp(values):
-    test = stats.ttest_1samp(values, 0.0)
+    test = scipy.stats.ttest_1samp(values, 0.0)
     low, high = map(float, test.confidence_interval(LEVEL))
   wilcoxon_p = None
   if count >= MIN_SEEDS_OF_WILCOXON:
     # SciPy's p-value of differences that are all 0 depends on its version.
-    wilcoxon_p = _p_value(stats.wilcoxon(values)) if values.any() else 1.0
+    wilcoxon_p = _p_value(scipy.stats.wilcoxon(values)) if values.any() else 1.0
   return Difference(count, mean, low, high, t_test_p(values), wilcoxon_p)
 
 
@@ -267,7 +267,7 @@ def t_test_p(differences: Sequence[float] | np.ndarray) -> float:
     raise ValueError(f"Expected at least 2 `differences`, got {len(values)}.")
   if not np.ptp(values):
     return 0.0 if values.any() else 1.0
-  return _p_value(stats.ttest_1samp(values, 0.0))
+  return _p_value(scipy.stats.ttest_1samp(values, 0.0))
 
 
 def _p_value(result: Any) -> float:

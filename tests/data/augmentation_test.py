@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 import pytest
-from scipy import stats
+import scipy
 
 from decern_jax.data.augmentation import (
   random_box,
@@ -120,11 +120,11 @@ class TestRandomBox:
     area = height * width / 4000**2
     log_ratio = np.log(width / height)
     limit = math.log(4 / 3)
-    uniform = stats.uniform(0.08, 0.42).cdf
-    assert stats.kstest(area, uniform).pvalue > 0.01
-    uniform = stats.uniform(-limit, 2 * limit).cdf
-    assert stats.kstest(log_ratio, uniform).pvalue > 0.01
-    correlation = stats.spearmanr(area, log_ratio)
+    uniform = scipy.stats.uniform(0.08, 0.42).cdf
+    assert scipy.stats.kstest(area, uniform).pvalue > 0.01
+    uniform = scipy.stats.uniform(-limit, 2 * limit).cdf
+    assert scipy.stats.kstest(log_ratio, uniform).pvalue > 0.01
+    correlation = scipy.stats.spearmanr(area, log_ratio)
     # SciPy has no types, and makes the class of the result by a function.
     value = correlation.statistic  # pyright: ignore[reportAttributeAccessIssue]
     assert abs(value) < 0.06
@@ -133,7 +133,7 @@ class TestRandomBox:
     top, left, height, width = draw(4000, 4000, 3000, scale=(0.08, 0.5)).T
     for start, side in ((top, height), (left, width)):
       place = start / (4000 - side)
-      assert stats.kstest(place, stats.uniform.cdf).pvalue > 0.01
+      assert scipy.stats.kstest(place, scipy.stats.uniform.cdf).pvalue > 0.01
 
   @each("shape", [(400, 500), (500, 375), (300, 300)])
   def test_boxes_lie_in_the_image_and_within_bounds(self, shape: Shape):

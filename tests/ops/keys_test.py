@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy
 
 from decern_jax.ops import keys
 
@@ -20,7 +20,7 @@ class TestUniformAt:
     draws = np.asarray(uniform_at(key, jnp.arange(5000)))
     assert draws.min() >= 0.0
     assert draws.max() < 1.0
-    assert stats.kstest(draws, "uniform").pvalue > 0.01
+    assert scipy.stats.kstest(draws, "uniform").pvalue > 0.01
 
   def test_changes_with_the_key(self, key):
     indices = jnp.arange(20)

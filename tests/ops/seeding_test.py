@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy
 
 from decern_jax.ops import block, seeding
 from tests import oracle
@@ -29,7 +29,7 @@ class TestSampleRows:
     counts = np.bincount(draw(MASS), minlength=len(MASS))
     assert not counts[MASS == 0].any()
     expected = DRAWS * MASS[MASS > 0] / MASS.sum()
-    assert stats.chisquare(counts[MASS > 0], expected).pvalue > 0.01
+    assert scipy.stats.chisquare(counts[MASS > 0], expected).pvalue > 0.01
 
   def test_finds_the_only_mass(self):
     mass = np.zeros(16, np.float32)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+import scipy
 
 from decern_jax.ops import uncertainty
 from tests import oracle
@@ -15,7 +15,7 @@ class TestEntropy:
   def test_matches_scipy(self):
     np.testing.assert_allclose(
       uncertainty.entropy(jnp.asarray(PROBS, jnp.float32)),
-      stats.entropy(PROBS, axis=1),
+      scipy.stats.entropy(PROBS, axis=1),
       rtol=1e-5,
     )
 
@@ -64,7 +64,7 @@ class TestBinaryEntropy:
     pairs = np.stack([LABEL_PROBS, 1.0 - LABEL_PROBS])
     np.testing.assert_allclose(
       binary(uncertainty.binary_entropy),
-      stats.entropy(pairs, axis=0).sum(axis=1),
+      scipy.stats.entropy(pairs, axis=0).sum(axis=1),
       rtol=1e-5,
     )
 

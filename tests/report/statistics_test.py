@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from decern_jax.ops import multilabel_metrics
 from decern_jax.report import statistics
@@ -111,7 +111,7 @@ class TestWilson:
   @each("share", [0.0, 0.25, 0.9, 1.0])
   def test_is_that_of_scipy(self, share, count):
     hits = round(share * count)
-    expected = stats.binomtest(hits, count).proportion_ci(method="wilson")
+    expected = scipy.stats.binomtest(hits, count).proportion_ci(method="wilson")
     found = statistics.wilson(hits / count, count)
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
@@ -182,7 +182,7 @@ class TestPairedDifference:
   def test_matches_scipy(self, count):
     first, second = samples(count)
     found = paired_difference(first, second)
-    expected = stats.ttest_rel([*first.values()], [*second.values()])
+    expected = scipy.stats.ttest_rel([*first.values()], [*second.values()])
     interval = expected.confidence_interval(0.95)
     assert found.num_seeds == count
     np.testing.assert_allclose(
@@ -261,7 +261,7 @@ class TestSignedRanks:
 
   def test_match_scipy(self):
     first, second = samples(7)
-    _, expected = stats.wilcoxon([*first.values()], [*second.values()])
+    _, expected = scipy.stats.wilcoxon([*first.values()], [*second.values()])
     found = paired_difference(first, second).wilcoxon_p
     assert found == pytest.approx(expected)
 
@@ -276,7 +276,7 @@ class TestSignedRanks:
 class TestTTestP:
   def test_matches_scipy(self):
     values = np.random.default_rng(1).normal(0.3, 1.0, 9)
-    _, expected = stats.ttest_1samp(values, 0.0)
+    _, expected = scipy.stats.ttest_1samp(values, 0.0)
     assert statistics.t_test_p(values) == pytest.approx(expected)
 
   @each("values", [[0.0, 0.0, 0.0], [1e-16] * 3, [1e-16, -2e-16, 0.0]])
@@ -338,7 +338,7 @@ class TestPenaltyMatrix:
         for budget in range(6 if i != j else 0):
           one = [first[seed][budget] for seed in first]
           other = [second[seed][budget] for seed in first]
-          test = stats.ttest_rel(one, other)
+          test = scipy.stats.ttest_rel(one, other)
           expected[i, j] += test.pvalue < 0.05 and test.statistic > 0
     found = statistics.penalty_matrix(curves)
     np.testing.assert_allclose(found, expected / 6)

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from scipy import stats
+import scipy
 
 from decern_jax.strategies import bald
 from tests import oracle
@@ -34,15 +34,15 @@ def naive_passes(key, *, num_dropout_passes, dropout_rate) -> np.ndarray:
 
 def naive_scores(key, **options) -> np.ndarray:
   probs = oracle.softmax(naive_passes(key, **options))
-  each = stats.entropy(probs, axis=2).mean(axis=0)
-  return stats.entropy(probs.mean(axis=0), axis=1) - each
+  each = scipy.stats.entropy(probs, axis=2).mean(axis=0)
+  return scipy.stats.entropy(probs.mean(axis=0), axis=1) - each
 
 
 def naive_label_scores(key, **options) -> np.ndarray:
   probs = 1.0 / (1.0 + np.exp(-naive_passes(key, **options)))
   pairs = np.stack([probs, 1.0 - probs])
-  mean = stats.entropy(pairs.mean(axis=1), axis=0)
-  return (mean - stats.entropy(pairs, axis=0).mean(axis=0)).sum(axis=1)
+  mean = scipy.stats.entropy(pairs.mean(axis=1), axis=0)
+  return (mean - scipy.stats.entropy(pairs, axis=0).mean(axis=0)).sum(axis=1)
 
 
 FORMS = [

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from decern_jax import Anchors, Clusters
 from decern_jax.distributed.sharding import make_mesh, place_pool, replicate
@@ -303,7 +303,7 @@ class TestSelectByScore:
     counts = np.bincount(found[:, 1:].ravel(), minlength=POOL)
     rest = valid & (np.arange(POOL) != picked[0])
     assert not counts[~rest].any()
-    assert stats.chisquare(counts[rest]).pvalue > 0.01
+    assert scipy.stats.chisquare(counts[rest]).pvalue > 0.01
 
   def test_equal_points_give_distinct_indices(self):
     _, scores = make_groups()
@@ -427,7 +427,7 @@ class TestMoments:
     scores = oracle.float64(scores)
     np.testing.assert_allclose(mean, scores.mean(), rtol=1e-6)
     np.testing.assert_allclose(std, scores.std(), rtol=1e-5)
-    np.testing.assert_allclose(skewness, stats.skew(scores), rtol=1e-4)
+    np.testing.assert_allclose(skewness, scipy.stats.skew(scores), rtol=1e-4)
 
   @each("value", [0.0, 0.1, 3.0, 1e6])
   @each("size", [1, 7, SIZE])
@@ -446,7 +446,7 @@ class TestMoments:
     scores = 1.0 + 1e-4 * np.random.default_rng(0).gamma(1.0, size=SIZE)
     scores = scores.astype(np.float32)
     np.testing.assert_allclose(
-      moments_of(scores)[2], stats.skew(oracle.float64(scores)), rtol=1e-2
+      moments_of(scores)[2], scipy.stats.skew(oracle.float64(scores)), rtol=1e-2
     )
 
   def test_no_valid_score_gives_zeros(self):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from decern_jax.distributed.sharding import make_mesh, place_pool
 from decern_jax.ops.kmeans import weighted_kmeans
@@ -56,7 +56,7 @@ class TestPower:
     mass = np.where(CANDIDATES, np.float64(self.scores), 0.0) ** beta
     assert not counts[mass == 0.0].any()
     expected = 400 * mass[mass > 0.0] / mass.sum()
-    assert stats.chisquare(counts[mass > 0.0], expected).pvalue > 0.01
+    assert scipy.stats.chisquare(counts[mass > 0.0], expected).pvalue > 0.01
 
   def test_a_high_power_is_the_ranking(self):
     np.testing.assert_array_equal(
@@ -76,7 +76,7 @@ class TestPower:
       for beta in (1.0, 2.0, 1e6)
     )
     np.testing.assert_allclose(first - bare, 2 * (second - bare), atol=1e-3)
-    assert stats.kstest(first - bare, "gumbel_r").pvalue > 0.01
+    assert scipy.stats.kstest(first - bare, "gumbel_r").pvalue > 0.01
     if base == "entropy":
       plain = pools.select(base, pool).scores
       expected = np.log(np.asarray(plain)[CANDIDATES])
@@ -306,4 +306,4 @@ class TestPickDiverse:
         budget=BUDGET,
       )
       counts[np.asarray(picked)] += 1
-    assert stats.chisquare(counts[CANDIDATES]).pvalue > 0.01
+    assert scipy.stats.chisquare(counts[CANDIDATES]).pvalue > 0.01

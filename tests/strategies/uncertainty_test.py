@@ -4,7 +4,7 @@ import itertools
 
 import jax
 import numpy as np
-from scipy import stats
+import scipy
 
 from decern_jax.strategies import uncertainty
 from tests.strategies import pools
@@ -14,7 +14,7 @@ from tests.table import each
 
 def binary_entropies(probs) -> np.ndarray:
   pairs = np.stack([np.float64(probs), 1.0 - np.float64(probs)])
-  return stats.entropy(pairs, axis=0).sum(axis=1)
+  return scipy.stats.entropy(pairs, axis=0).sum(axis=1)
 
 
 def closeness(probs) -> np.ndarray:
@@ -35,7 +35,7 @@ def gradient_lengths(features, probs, labels) -> np.ndarray:
 
 
 NAIVE = {
-  ("entropy", False): stats.entropy(np.float64(PROBS), axis=1),
+  ("entropy", False): scipy.stats.entropy(np.float64(PROBS), axis=1),
   ("entropy", True): binary_entropies(LABEL_PROBS),
   ("least_confidence", False): 1.0 - np.float64(PROBS).max(axis=1),
   ("least_confidence", True): np.minimum(
@@ -131,5 +131,5 @@ class TestSelectRandom:
       )
       counts[np.asarray(selection.indices)] += 1
     assert not counts[~CANDIDATES].any()
-    assert stats.chisquare(counts[CANDIDATES]).pvalue > 0.01
+    assert scipy.stats.chisquare(counts[CANDIDATES]).pvalue > 0.01
     assert selection.scores is None

@@ -7,7 +7,7 @@ from typing import TypeVar
 from jaxtyping import UInt8
 import numpy as np
 from PIL import Image
-from scipy import fft
+import scipy
 
 # Side length that an image is reduced to, and the number of lowest frequencies
 # per axis that the hash keeps.
@@ -38,7 +38,9 @@ def perceptual_hash(image: UInt8[np.ndarray, "height width bands"]) -> int:
   else:
     grey = Image.fromarray(image.mean(axis=-1).round().astype(np.uint8))
   pixels = grey.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-  frequencies = np.asarray(fft.dctn(np.asarray(pixels, np.float64), type=2))
+  frequencies = np.asarray(
+    scipy.fft.dctn(np.asarray(pixels, np.float64), type=2)
+  )
   lowest = frequencies[:_NUM_FREQUENCIES, :_NUM_FREQUENCIES]
   bits = (lowest > np.median(lowest)).ravel()
   return int("".join("1" if bit else "0" for bit in bits), 2)
