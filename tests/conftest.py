@@ -1,12 +1,12 @@
 """Strict JAX settings for every test, compile caches, and shared fixtures."""
 
 import gc
+from importlib import metadata
 import os
 import pathlib
 
 from absl import logging
 import jax
-import jaxlib
 import jaxtyping
 import pytest
 
@@ -18,7 +18,7 @@ FAST_COMPILER = [
   "--xla_cpu_parallel_codegen_split_count=1",
 ]
 # XLA ends the process at a flag that it does not know, as 0.12 does here.
-if jaxlib.__version__ == "0.10.2":
+if metadata.version("jaxlib") == "0.10.2":
   FAST_COMPILER.append("--xla_cpu_use_fusion_emitters=false")
 # Set for the process that runs the tests that are marked `as_shipped`.
 AS_SHIPPED = "DECERN_JAX_TESTS_AS_SHIPPED"

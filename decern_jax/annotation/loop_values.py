@@ -78,7 +78,8 @@ class LabelParser:
       columns = range(array.shape[1])
       self.check(array.shape[1] - 1)
     return [
-      [columns[column] for column in np.flatnonzero(row)] for row in array
+      [columns[column] for column in np.flatnonzero(row).tolist()]
+      for row in array
     ]
 
   def _parse_label(self, value: Any) -> tuple[str, ...] | None:
@@ -102,7 +103,8 @@ class LabelParser:
     if isinstance(value, np.generic):
       value = value.item()
     is_name = isinstance(value, str) and bool(value.strip())
-    is_number = type(value) is int and value >= 0
+    number = value if type(value) is int and value >= 0 else None
+    is_number = number is not None
     if not is_name and not is_number:
       raise ValueError(
         "Expected the name of a class, its number >= 0, or None for a row that"
@@ -113,8 +115,8 @@ class LabelParser:
       expected = "names" if self.kind is str else "numbers"
       raise ValueError(f"Expected {expected} of classes, got {value!r}.")
     self.kind = kind
-    if is_number:
-      self.num_numbers = max(self.num_numbers, value + 1)
+    if number is not None:
+      self.num_numbers = max(self.num_numbers, number + 1)
     return str(value)
 
 

@@ -170,7 +170,7 @@ def read(folder: epath.Path) -> Run:
     ValueError: If a file is missing or damaged.
   """
   names = (STRATEGY, SEED, NUM_ROUNDS)
-  settings = workdir.read_settings(folder / workdir.CONFIG_FILE, names)
+  settings = workdir.read_settings(folder / workdir.CONFIG_FILE, names=names)
   found = records.read(folder)
   data = workdir.read_settings(folder / workdir.DATA_FILE) if found else {}
   return Run(folder, settings, data, found)

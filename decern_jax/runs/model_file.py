@@ -67,8 +67,10 @@ def load(directory: epath.PathLike) -> TrainedModel:
       f"Expected the folder of a finished run, got {directory} without"
       f" {', '.join(missing)}."
     )
-  settings = workdir.read_settings(directory / workdir.CONFIG_FILE, _SETTINGS)
-  data = workdir.read_settings(directory / workdir.DATA_FILE, _DATA)
+  settings = workdir.read_settings(
+    directory / workdir.CONFIG_FILE, names=_SETTINGS
+  )
+  data = workdir.read_settings(directory / workdir.DATA_FILE, names=_DATA)
   backbone = models.create(
     settings["model.name"],
     weights=directory / FILE_NAME,

@@ -53,7 +53,7 @@ def default_path(
 
 
 def read_settings(
-  path: epath.Path, names: Sequence[str] = ()
+  path: epath.Path, *, names: Sequence[str] = ()
 ) -> dict[str, Any]:
   """Returns the settings in a file.
 

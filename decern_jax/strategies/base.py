@@ -260,6 +260,9 @@ STRATEGIES: dict[str, Strategy] = {}
 def register(strategy: Strategy) -> Strategy:
   """Adds a strategy to the table.
 
+  Args:
+    strategy: Its row.
+
   Returns:
     The same strategy.
 

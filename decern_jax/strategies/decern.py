@@ -401,6 +401,9 @@ def uncertainty_threshold(
     valid: True at the rows that exist; None means all.
     gamma: Factor of the skew term.
 
+  Returns:
+    The threshold, which itself is not above it.
+
   Raises:
     ValueError: If shapes do not fit.
 

@@ -80,7 +80,7 @@ class TestSession:
     ids = loop.ask(48)
     assert set(ids) == {IDS[row] for row in np.flatnonzero(state.labeled)}
     for _ in range(2):
-      loop.tell(ids, [int(CLASSES[IDS.index(id_)]) for id_ in ids])
+      loop.tell(ids, [int(CLASSES[IDS.index(str(id_))]) for id_ in ids])
       state, record = rounds_lib.run_round(
         task, state, seed=5, learner=made, select=margin, needs=("probs",)
       )
@@ -225,7 +225,9 @@ class TestStrategy:
       FEATURES, strategy=name, is_multi_label=is_multi_label, recipe=RECIPE
     )
     ids = loop.ask(8)
-    labels = [[c] if is_multi_label else c for c in CLASSES[ids].tolist()]
+    labels = [
+      [c] if is_multi_label else c for c in CLASSES[np.array(ids, int)].tolist()
+    ]
     loop.tell(ids, labels)
     again = loop.ask(8)
     assert len({*ids, *again}) == 16
@@ -235,7 +237,7 @@ class TestSave:
   def test_the_next_queries_are_equal(self, tmp_path):
     loop = make_loop(ids=IDS, options={}, seed=3, class_names=["cat", "ant"])
     asked = loop.ask(10)
-    loop.tell(asked[:8], NAMES[[IDS.index(id_) % 3 for id_ in asked[:8]]])
+    loop.tell(asked[:8], NAMES[[IDS.index(str(id_)) % 3 for id_ in asked[:8]]])
     loop.tell(asked[8:9], [None], annotator="mira")
     loop.save(tmp_path / "loop.npz")
     again = Loop.load(tmp_path / "loop.npz")

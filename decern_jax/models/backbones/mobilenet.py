@@ -245,8 +245,9 @@ def _fold(
     )
     folded.pop(f"{norm}.num_batches_tracked", None)
     scale = gain / np.sqrt(variance + epsilon)
-    folded[f"{ours}.weight"] = np.float32(weight * scale[:, None, None, None])
-    folded[f"{ours}.bias"] = np.float32(bias - mean * scale)
+    weight = weight * scale[:, None, None, None]
+    folded[f"{ours}.weight"] = weight.astype(np.float32)
+    folded[f"{ours}.bias"] = (bias - mean * scale).astype(np.float32)
   return folded
 
 

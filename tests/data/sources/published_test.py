@@ -134,6 +134,7 @@ class TestRelease:
     classes = RELEASES[name](tmp_path)
     dataset = load(name, tmp_path)
     assert dataset.class_names == tuple(classes)
+    assert dataset.test is not None
     for split, values in ((dataset.train, (10, 30)), (dataset.test, (20, 40))):
       assert split.labels.tolist() == [0, 1]
       found = [int(split.read(i)[0, 0, 0]) for i in range(2)]
