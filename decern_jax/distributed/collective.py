@@ -43,6 +43,21 @@ def gather_rows(rows: Array, axis_name: AxisName) -> Array:
   return jax.lax.all_gather(rows, axis_name, tiled=True, to="invarying")
 
 
+def scatter_sum(rows: Array, axis_name: AxisName) -> Array:
+  """Returns the rows of this shard of a sum over the shards.
+
+  Args:
+    rows: [pool, ...], the summand of this shard for the whole pool.
+    axis_name: As in all functions here.
+
+  Returns:
+    [rows of this shard, ...].
+  """
+  if axis_name is None:
+    return rows
+  return jax.lax.psum_scatter(rows, axis_name, tiled=True)
+
+
 def varying(tree, axis_name: AxisName):
   """Marks arrays that are equal on every shard as different between shards.
 
