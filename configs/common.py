@@ -131,6 +131,10 @@ def get_config() -> Any:
   labels.formats = ("csv",)
 
   config.train = train = config_dict.ConfigDict()
+  # How a head is trained on features that do not change: "supervised", as
+  # published, by the settings below; "logistic", by logistic regression; or
+  # "propagation", by that with the unlabeled images of the pool.
+  train.method = "supervised"
   # What trains: "head" only, "published" for the head and the layers that the
   # authors train, or "all".
   train.scope = "head"

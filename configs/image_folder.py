@@ -15,4 +15,6 @@ def get_config():
   config = common.get_config()
   config.dataset.name = "image_folder"
   config.model.name = "mobilenet_v2"
+  config.train.method = "propagation"
+  config.selection.initial_strategy = "typiclust"
   return config

@@ -18,6 +18,7 @@ def get_config():
   config.num_rounds = 50
   config.dataset.name = "unlabeled_folder"
   config.model.name = "mobilenet_v2"
+  config.train.method = "propagation"
   config.selection.initial_strategy = "typiclust"
   config.selection.initial_budget = 50
   config.selection.budget = 50

@@ -18,4 +18,6 @@ def get_config():
   config.dataset.resize_size = 96
   config.dataset.image_size = 96
   config.model.name = "small_cnn"
+  config.train.method = "propagation"
+  config.selection.initial_strategy = "typiclust"
   return config

@@ -1,6 +1,6 @@
 """The nearest-neighbor graph of a pool, and smoothing over it."""
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from decern_jax.distributed.collective import (
   varying,
 )
 from decern_jax.distributed.rows import Rows
-from decern_jax.distributed.sharding import SPLIT, shard_rows
+from decern_jax.distributed.sharding import SPLIT, WHOLE, shard_rows
 from decern_jax.ops.block import fold_blocks, rows_at, set_rows_at
 from decern_jax.ops.distances import normalize
 
@@ -36,9 +36,7 @@ BLOCK_ROWS = 512
 BLOCK_COLUMNS = 256
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
   """A graph of the rows of a pool, split over devices as the pool is.
 
   The adjacency matrix is S = V + Vᵀ, where row i of V has the weights of the
@@ -63,6 +61,7 @@ class Graph:
 def make_graph(
   features: Rows,
   valid: Bool[Array, " pool"],
+  center: Float[Array, " dim"],
   *,
   num_neighbors: int = NUM_NEIGHBORS,
   block_size: int = BLOCK_ROWS,
@@ -70,8 +69,8 @@ def make_graph(
 ) -> Graph:
   """Joins each row to its nearest neighbors.
 
-  The neighbors are those of the largest cosine c, after the mean of the valid
-  rows is subtracted. The weight of an edge is max(c, 0)³ before normalization.
+  The neighbors are those of the largest cosine c, after the center is
+  subtracted. The weight of an edge is max(c, 0)³ before normalization.
   All pairs of rows are compared, block by block: the result is exact, and
   memory grows linearly with the pool.
 
@@ -79,6 +78,7 @@ def make_graph(
     features: [pool, dim]; rows on the host are read block by block.
     valid: True at the rows that exist. The others have no edges; in features
       on the devices they may hold anything.
+    center: The mean of the pool (`center_and_scale`).
     num_neighbors: Number of neighbors of each row, at least 1.
     block_size: Rows that are compared at once, at least 1.
     axis_name: Mesh axes that the pool is split over, inside `shard_map`.
@@ -93,7 +93,7 @@ def make_graph(
   cosines, neighbors = _nearest(
     features,
     valid,
-    mean_row(features, valid, axis_name=axis_name),
+    center,
     num_neighbors=num_neighbors,
     block_size=block_size,
     axis_name=axis_name,
@@ -107,31 +107,42 @@ def make_graph(
   return Graph(neighbors, weights * scale[:, None] * everywhere[neighbors])
 
 
-def mean_row(
+@shard_rows(rows=("features", "valid"), out=(WHOLE, WHOLE))
+def center_and_scale(
   features: Rows, valid: Bool[Array, " pool"], *, axis_name: AxisName = None
-) -> Float[Array, " dim"]:
-  """Returns the mean of the valid rows; call it inside `jax.jit`.
+) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+  """Returns the mean of the valid rows, and their mean distance to it.
 
   Args:
     features: [pool, dim]; rows on the host are read block by block.
-    valid: True at the rows that count.
+    valid: True at the rows that count, one or more.
     axis_name: Mesh axes that the pool is split over, inside `shard_map`.
+
+  Returns:
+    The mean, and the distance; 1 where all rows are equal.
   """
-
-  def add(total, start, fresh):
-    rows = rows_at(features, start, len(fresh))
-    counts = fresh & rows_at(valid, start, len(fresh))
-    return total + jnp.sum(jnp.where(counts[:, None], rows, 0.0), axis=0)
-
-  total = fold_blocks(
-    add,
-    varying(jnp.zeros(features.shape[1], features.dtype), axis_name),
-    num_rows=len(features),
-    max_rows=len(features),
-    block_size=BLOCK_ROWS,
-  )
   count = psum(jnp.sum(valid, dtype=features.dtype), axis_name)
-  return psum(total, axis_name) / jnp.maximum(count, 1.0)
+
+  def mean(compute, shape):
+    def add(total, start, fresh):
+      rows = compute(rows_at(features, start, len(fresh)))
+      counts = fresh & rows_at(valid, start, len(fresh))
+      return total + jnp.sum(jnp.where(counts[:, None], rows, 0.0), axis=0)
+
+    total = fold_blocks(
+      add,
+      varying(jnp.zeros(shape, features.dtype), axis_name),
+      num_rows=len(features),
+      max_rows=len(features),
+      block_size=BLOCK_ROWS,
+    )
+    return psum(total, axis_name) / count
+
+  center = mean(lambda rows: rows, features.shape[1])
+  distance = mean(
+    lambda rows: jnp.linalg.norm(rows - center[None], axis=1, keepdims=True), 1
+  )[0]
+  return center, jnp.where(distance > 0.0, distance, 1.0)
 
 
 def _nearest(
@@ -256,12 +267,13 @@ def smooth(
 def smooth_rows_at(
   graph: Graph,
   features: Rows,
+  center: Float[Array, " dim"],
   indices: Int[Array, " count"],
   num_indices: Int[Array, ""],
   *,
   axis_name: AxisName = None,
 ) -> Float[Array, "count dim"]:
-  """Returns some rows of smoothed features.
+  """Returns some rows of the smoothed features, relative to a center.
 
   As A is symmetric, its rows are smoothed unit vectors. So `BLOCK_COLUMNS` rows
   are computed at a time, and the smoothed features of the whole pool are never
@@ -271,12 +283,13 @@ def smooth_rows_at(
     graph: The graph.
     features: [pool, dim]; rows on the host are read block by block. Rows that
       do not exist must be finite.
+    center: Subtracted from each row before smoothing.
     indices: Rows of the pool.
     num_indices: Number of indices that count, the first ones.
     axis_name: Mesh axes that the pool is split over, inside `shard_map`.
 
   Returns:
-    Rows of `smooth(graph, features)`; 0 after those that count.
+    Rows of `smooth(graph, features - center)`; 0 after those that count.
   """
   rows = jnp.arange(len(graph.weights))
   rows = rows + row_offset(len(graph.weights), axis_name)
@@ -286,7 +299,7 @@ def smooth_rows_at(
     is_there = (rows[:, None] == wanted[None]) & fresh[None]
     units = is_there.astype(features.dtype)
     shares = smooth(graph, units, axis_name=axis_name)
-    smoothed = _weighted_sums(shares, features, axis_name)
+    smoothed = _weighted_sums(shares, features, center, axis_name)
     old = rows_at(found, start, len(fresh))
     kept = jnp.where(fresh[:, None], smoothed, old)
     return set_rows_at(found, kept, start)
@@ -300,15 +313,15 @@ def smooth_rows_at(
   )
 
 
-def _weighted_sums(shares, features, axis_name) -> jax.Array:
-  """Returns sharesᵀ features, [columns, dim], reading blocks of features."""
+def _weighted_sums(shares, features, center, axis_name) -> jax.Array:
+  """Returns sharesᵀ (features - center), [columns, dim], block by block."""
 
   def add(total, start, fresh):
     weights = rows_at(shares, start, len(fresh))
     weights = jnp.where(fresh[:, None], weights, 0.0)
     return total + jnp.matmul(
       weights.T,
-      rows_at(features, start, len(fresh)),
+      rows_at(features, start, len(fresh)) - center[None],
       precision=jax.lax.Precision.HIGHEST,
     )
 

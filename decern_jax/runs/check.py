@@ -11,6 +11,7 @@ import types
 import typing
 from typing import Any
 
+from decern_jax import models
 from decern_jax.io import storage
 from decern_jax.io.validation import check_integer, check_number
 from decern_jax.models import hub
@@ -141,6 +142,22 @@ def _check_learning_rates(config: Config) -> None:
     )
 
 
+def _check_method(config: Config) -> None:
+  """Refuses methods for fixed features where the features change."""
+  train = config.train
+  changes = {
+    "head": False,
+    "published": bool(models.MODELS[config.model.name].published),
+    "all": True,
+  }[train.scope]
+  if train.method != "supervised" and (changes or train.augment):
+    raise ValueError(
+      "Expected `train.method='supervised'` where the backbone trains or images"
+      f" are augmented, got {train.method!r} with `train.scope`"
+      f" {train.scope!r} and `train.augment` {train.augment}."
+    )
+
+
 def _check_initial_strategy(config: Config) -> None:
   """Refuses a strategy that needs a trained model for the initial set."""
   known = sorted(
@@ -177,6 +194,7 @@ def _check_options(config: Config) -> None:
 _RULES = (
   lambda config: check_dataset(config.dataset),
   _check_learning_rates,
+  _check_method,
   _check_initial_strategy,
   _check_options,
   # Last, because a store may be slow to answer.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol
 
 from decern_jax import models, strategies
 from decern_jax.data import sources, transforms
-from decern_jax.training.recipe import OPTIMIZERS
+from decern_jax.training.recipe import METHODS, OPTIMIZERS
 
 LARGEST_SEED = 2**32 - 1
 
@@ -98,6 +98,7 @@ class Labels(Section, Protocol):
 class Train(Section, Protocol):
   """The section `train`."""
 
+  method: Annotated[str, OneOf("training method", METHODS)]
   scope: Annotated[str, OneOf("training scope", models.SCOPES)]
   augment: bool
   freeze_batch_norm: bool

@@ -42,7 +42,13 @@ from decern_jax.runs.round import (
   select_first_state,
 )
 from decern_jax.strategies import STRATEGIES
-from decern_jax.training import auxiliary, finetune, frozen, learner
+from decern_jax.training import (
+  auxiliary,
+  finetune,
+  frozen,
+  learner,
+  propagation,
+)
 from decern_jax.training.recipe import Recipe
 from decern_jax.training.rounds import RoundState
 
@@ -66,6 +72,8 @@ class Assets:
     mesh: The mesh of all runs.
     num_workers: Number of threads that decode images.
     digest: Values that identify the data and the model, as JSON.
+    describe_pool: Returns what `train.method` needs of the features of the
+      pool, computed once; None where it needs nothing.
   """
 
   dataset: Dataset
@@ -77,6 +85,7 @@ class Assets:
   mesh: Mesh
   num_workers: int
   digest: dict[str, Any]
+  describe_pool: Callable[[], propagation.PoolGraph] | None = None
 
   @property
   def is_multi_label(self) -> bool:
@@ -137,7 +146,12 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
       "train.augment: every epoch computes the features of its augmented"
       " images; cached features serve only evaluation and selection."
     )
-  return dataclasses.replace(assets, splits=_cached_splits(config, assets))
+  splits = _cached_splits(config, assets)
+  return dataclasses.replace(
+    assets,
+    splits=splits,
+    describe_pool=_make_describe_pool(config, splits["train"]),
+  )
 
 
 def build(
@@ -433,6 +447,22 @@ def _cached_splits(
   return splits
 
 
+def _make_describe_pool(
+  config: Config, train: learner.PlacedSplit
+) -> Callable[[], propagation.PoolGraph] | None:
+  """Returns the function that describes the pool, for all rounds and seeds."""
+  if config.train.method == "supervised":
+    return None
+  return functools.cache(
+    functools.partial(
+      propagation.describe_pool,
+      train.features,
+      train.valid,
+      has_graph=config.train.method == "propagation",
+    )
+  )
+
+
 def _stays_on_host(
   config: Config, rows: feature_store.FeatureStore, mesh: Mesh
 ) -> bool:
@@ -444,14 +474,16 @@ def _stays_on_host(
   choice = config.system.pool_on_host
   if choice is None:
     choice = is_too_large(rows.shape, mesh)
-  name = config.selection.strategy
-  if choice and not STRATEGIES[name].reads_blocks:
-    known = sorted(n for n, s in STRATEGIES.items() if s.reads_blocks)
-    raise ValueError(
-      f"Expected a strategy that reads features on the host block by block, one"
-      f" of {known}, got {name!r} with {rows.shape[0]} x {rows.shape[1]}"
-      " features; `system.pool_on_host=False` puts them on the devices."
-    )
+  for field in ("strategy", "initial_strategy"):
+    name = config.selection[field]
+    if choice and not STRATEGIES[name].reads_blocks:
+      known = sorted(n for n, s in STRATEGIES.items() if s.reads_blocks)
+      raise ValueError(
+        f"Expected `selection.{field}` a strategy that reads features on the"
+        f" host block by block, one of {known}, got {name!r} with"
+        f" {rows.shape[0]} x {rows.shape[1]} features;"
+        " `system.pool_on_host=False` puts them on the devices."
+      )
   return choice
 
 
@@ -547,6 +579,7 @@ def _make_learner(
       seed=seed,
       recipe=make_recipe(config),
       auxiliary=module,
+      describe_pool=assets.describe_pool,
     )
   backbone = assets.backbone
   setup = finetune.Setup(

@@ -1,5 +1,6 @@
 """Training on frozen features: a fresh linear head in every round."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from decern_jax.distributed import sharding
 from decern_jax.ops import keys
 from decern_jax.strategies.base import Auxiliary
 from decern_jax.training import auxiliary as auxiliary_lib
-from decern_jax.training import learner, rounds
+from decern_jax.training import learner, propagation, rounds
 from decern_jax.training.head import start_head, train_head
 from decern_jax.training.recipe import Recipe
 
@@ -23,6 +24,7 @@ def make_learner(
   seed: int,
   recipe: Recipe,
   auxiliary: Auxiliary | None = None,
+  describe_pool: Callable[[], propagation.PoolGraph] | None = None,
 ) -> learner.Learner:
   """Makes a learner of heads.
 
@@ -36,15 +38,20 @@ def make_learner(
     recipe: How to train.
     auxiliary: The module that trains together with the head, if any; the head
       is the same with it.
+    describe_pool: Returns what `propagation.fit_head` needs of the features of
+      "train", the same in all rounds. None: the recipe trains the heads.
 
   Returns:
-    The learner, which ignores the mask of its `embed`.
+    The learner, which ignores the mask of its `embed`. Where the recipe does
+    not train the heads, the module trains with one that the recipe trains.
   """
 
   def fit(state: rounds.RoundState) -> learner.Fit:
-    rows = _labeled_rows(splits["train"], state, capacity)
     round_num, params = int(state.round), None
-    if auxiliary is None:
+    indices, rows = _labeled_rows(splits["train"], state, capacity)
+    if auxiliary is None and describe_pool is not None:
+      head, losses = fit_convex(indices, rows)
+    elif auxiliary is None:
       head, losses = train_head(
         *rows,
         seed=seed,
@@ -64,9 +71,25 @@ def make_learner(
         auxiliary=auxiliary,
         recipe=recipe,
       )
+      if describe_pool is not None:
+        head, losses = fit_convex(indices, rows)
     losses = np.asarray(losses)
     learner.check_losses(losses, round_num)
     return learner.Fit(variables, head, losses, params)
+
+  def fit_convex(indices, rows):
+    assert describe_pool is not None
+    labels = rows[1]
+    is_multi_label = labels.ndim > 1
+    solution = propagation.fit_head(
+      describe_pool(),
+      splits["train"].features,
+      indices,
+      rows[2],
+      labels if is_multi_label else np.eye(num_classes)[labels],
+      is_multi_label=is_multi_label,
+    )
+    return solution.head, solution.loss[None]
 
   return learner.Learner(
     fit=fit,
@@ -78,8 +101,12 @@ def make_learner(
 
 def _labeled_rows(
   train: learner.PlacedSplit, state: rounds.RoundState, capacity: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-  """Returns features and labels, labeled rows first, and their number."""
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, int]]:
+  """Returns the labeled rows, padded to the capacity.
+
+  Returns:
+    Their indices; their features, labels and number.
+  """
   indices = np.flatnonzero(state.labeled)
   padded = np.zeros(capacity, np.int32)
   padded[: len(indices)] = indices
@@ -87,4 +114,4 @@ def _labeled_rows(
     sharding.take_replicated(array, padded)
     for array in (train.features, train.labels)
   )
-  return rows, labels, len(indices)
+  return padded, (rows, labels, len(indices))

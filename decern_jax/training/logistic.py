@@ -142,9 +142,7 @@ def fit_logistic(
     direction = -_times_inverse_hessian(state)
     change = _matmul(inputs, direction)
     length, slope = _search(
-      functools.partial(
-        slopes, state.params, state.outputs, direction, change
-      )
+      functools.partial(slopes, state.params, state.outputs, direction, change)
     )
     params = state.params + length * direction
     outputs = state.outputs + length * change

@@ -10,6 +10,10 @@ from jaxtyping import Array, Float, Num
 import numpy as np
 import optax
 
+METHODS = ("supervised", "logistic", "propagation")
+"""How a head is trained on frozen features: by a `Recipe`, as published; by
+logistic regression; or by logistic regression with the unlabeled pool."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:

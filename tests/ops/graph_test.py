@@ -45,8 +45,9 @@ def naive_smooth(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def make_graph(features, valid) -> graph_lib.Graph:
+  center, _ = graph_lib.center_and_scale(features, valid)
   return graph_lib.make_graph(
-    features, valid, num_neighbors=NEIGHBORS, block_size=BLOCK
+    features, valid, center, num_neighbors=NEIGHBORS, block_size=BLOCK
   )
 
 
@@ -69,6 +70,21 @@ def matrix_of(graph: graph_lib.Graph) -> np.ndarray:
   for row, others in enumerate(np.asarray(graph.neighbors)):
     matrix[row, others] += np.asarray(graph.weights)[row]
   return matrix + matrix.T
+
+
+class TestCenterAndScale:
+  def test_are_means_over_the_valid_rows(self):
+    expected = make_features().mean(axis=0)
+    distance = np.linalg.norm(make_features() - expected, axis=1).mean()
+    for num_devices in (1, 8):
+      center, scale = graph_lib.center_and_scale(*place(num_devices))
+      np.testing.assert_allclose(center, expected, rtol=1e-5)
+      np.testing.assert_allclose(scale, distance, rtol=1e-5)
+
+  def test_scale_of_equal_rows_is_one(self):
+    features = jnp.ones((ROWS, DIM))
+    _, scale = graph_lib.center_and_scale(features, jnp.ones(ROWS, bool))
+    assert scale == 1.0
 
 
 class TestMakeGraph:
@@ -113,12 +129,17 @@ class TestSmoothRowsAt:
     # Two blocks, of which the second is moved back.
     monkeypatch.setattr(graph_lib, "BLOCK_COLUMNS", 2)
     matrix = naive_matrix(make_features())
-    expected = naive_smooth(matrix, make_features())[INDICES[:3]]
+    center = make_features().mean(axis=0)
+    expected = naive_smooth(matrix, make_features() - center)[INDICES[:3]]
     for num_devices in (1, 8):
       features, valid = place(num_devices)
       features = jnp.where(valid[:, None], features, 0.0)
       rows = graph_lib.smooth_rows_at(
-        graph_on(num_devices), features, jnp.asarray(INDICES), jnp.int32(3)
+        graph_on(num_devices),
+        features,
+        jnp.asarray(center),
+        jnp.asarray(INDICES),
+        jnp.int32(3),
       )
       np.testing.assert_allclose(rows[:3], expected, atol=1e-4)
       assert not np.asarray(rows[3:]).any()
