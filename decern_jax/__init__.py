@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     select_decern,
     uncertainty_threshold,
   )
+  from decern_jax.training.propagation import PoolGraph, make_graph, propagate
 
 __all__ = [
   "Anchors",
   "Clusters",
   "LinearHead",
   "Loop",
+  "PoolGraph",
   "calibrated_pick",
   "class_anchors",
   "discrepancy_confusion",
   "list_strategies",
+  "make_graph",
+  "propagate",
   "register",
   "saliency_mask",
   "score",
@@ -47,6 +51,7 @@ _HOMES = (
   "strategies.base",
   "strategies.decern",
   "annotation.loop",
+  "training.propagation",
 )
 
 

@@ -65,6 +65,7 @@ class TestCommon:
       if name.startswith("train.")
     }
     assert train == {
+      "method": "supervised",
       "scope": "head",
       "augment": False,
       "freeze_batch_norm": False,

@@ -14,7 +14,7 @@ from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.runs.round import Task, draw_first_state, run_round
 from decern_jax.strategies import STRATEGIES, Selection
-from decern_jax.training import frozen, learner
+from decern_jax.training import frozen, learner, propagation
 from decern_jax.training.recipe import Recipe
 from tests import tiny
 
@@ -79,7 +79,13 @@ def make_parts(
 
 
 def make_learner(
-  task, parts, *, seed: int = 1, recipe=RECIPE, auxiliary=None
+  task,
+  parts,
+  *,
+  seed: int = 1,
+  recipe=RECIPE,
+  auxiliary=None,
+  method: str = "supervised",
 ) -> learner.Learner:
   return frozen.make_learner(
     {"params": {}},
@@ -89,11 +95,34 @@ def make_learner(
     seed=seed,
     recipe=recipe,
     auxiliary=auxiliary,
+    describe_pool=None
+    if method == "supervised"
+    else describe_pool(parts, method),
+  )
+
+
+def describe_pool(parts, method):
+  """Returns what describes the pool for `train.method`, once."""
+  train = parts["train"]
+  return functools.cache(
+    functools.partial(
+      propagation.describe_pool,
+      train.features,
+      train.valid,
+      has_graph=method == "propagation",
+    )
   )
 
 
 def make_advance(
-  task, parts, strategy="decern", *, seed=1, recipe=RECIPE, **options
+  task,
+  parts,
+  strategy="decern",
+  *,
+  seed=1,
+  recipe=RECIPE,
+  method="supervised",
+  **options,
 ):
   row = STRATEGIES[strategy]
   select_options = row.choose_options({})
@@ -108,6 +137,7 @@ def make_advance(
       seed=seed,
       recipe=recipe,
       auxiliary=row.auxiliary,
+      method=method,
     ),
     select=functools.partial(row.select, **select_options),
     needs=row.needs,

@@ -388,7 +388,7 @@ def _prepare(
     key: None if value is None else as_numbers(key, value, _AXES[key])
     for key, value in values.items()
   }
-  label_array = _labels(labels)
+  label_array = as_labels(labels)
   if is_multi_label is None:
     is_multi_label = label_array is not None and label_array.ndim == 2
   form = strategy.require_form(is_multi_label=is_multi_label)
@@ -422,12 +422,12 @@ def _prepare(
       given.add("probs")
   _check_needs(strategy, given)
   if label_array is not None:
-    _check_labels(label_array, sizes, is_multi_label=is_multi_label)
+    check_labels(label_array, sizes, is_multi_label=is_multi_label)
   mask = _candidate_mask(candidates, label_array, size)
   if pending is not None:
     pending = _mask("pending", pending, size)
     mask = mask & ~pending
-  place = _placement(arrays, mesh)
+  place = find_placement(arrays, mesh)
 
   def compute_probs() -> jax.Array:
     if arrays["probs"] is not None:
@@ -523,7 +523,8 @@ def as_numbers(
   return array
 
 
-def _labels(labels: Any) -> np.ndarray | None:
+def as_labels(labels: Any) -> np.ndarray | None:
+  """Returns integer labels [pool] or [pool, classes]; None where none are."""
   if labels is None:
     return None
   array = np.asarray(as_array("labels", labels))
@@ -541,9 +542,10 @@ def _labels(labels: Any) -> np.ndarray | None:
   return array.astype(np.int64)
 
 
-def _check_labels(
+def check_labels(
   labels: np.ndarray, sizes: dict[str, int], *, is_multi_label: bool
 ) -> None:
+  """Refuses labels whose shape or values do not fit the pool."""
   if is_multi_label != (labels.ndim == 2):
     kind = "[pool, classes]" if is_multi_label else "[pool]"
     raise ValueError(f"Expected `labels` {kind}, got the shape {labels.shape}.")
@@ -703,7 +705,7 @@ def _mask(name: str, chosen: Any, size: int) -> np.ndarray:
   return mask
 
 
-def _placement(
+def find_placement(
   arrays: Mapping[str, np.ndarray | jax.Array | None], mesh: Mesh | None
 ) -> Callable[[np.ndarray | jax.Array], jax.Array]:
   """Returns the function that puts arrays of the pool on the devices."""

@@ -55,6 +55,7 @@ def make_config(folder: pathlib.Path, **changes) -> Any:
     "dataset.resize_size": tiny.SIZE,
     "model.name": "small_cnn",
     "model.weights": os.fspath(folder / "weights.safetensors"),
+    "train.method": "supervised",
     "train.num_epochs": 20,
     "selection.strategy": "margin",
     "selection.initial_strategy": "random",

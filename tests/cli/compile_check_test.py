@@ -180,6 +180,7 @@ class TestMain:
   ):
     check(
       "--topology=cpu:8",
+      "--config.train.method=supervised",
       "--config.train.scope=all",
       "--config.train.batch_size=12",
     )

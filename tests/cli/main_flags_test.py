@@ -69,7 +69,7 @@ class TestMain:
       (
         "configs/cub.py",
         ["--config.dataset.path=."],
-        "python -m decern_jax.prepare caltech_birds2011",
+        "decern-jax prepare caltech_birds2011",
       ),
     ],
   )

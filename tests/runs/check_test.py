@@ -12,7 +12,7 @@ from decern_jax.data import sources, transforms
 from decern_jax.io import storage
 from decern_jax.runs import check
 from decern_jax.runs.config import Config
-from decern_jax.training.recipe import OPTIMIZERS
+from decern_jax.training.recipe import METHODS, OPTIMIZERS
 from tests import tiny
 from tests.table import each
 
@@ -82,6 +82,7 @@ UNKNOWN = [
   ("model.name", "resnet", "model", models.MODELS),
   ("model.dtype", "float16", "dtype", models.DTYPES),
   ("train.scope", "last", "training scope", models.SCOPES),
+  ("train.method", "propagate", "training method", METHODS),
   ("train.optimizer", "adamv", "optimizer", OPTIMIZERS),
   (
     "dataset.interpolation",
@@ -151,6 +152,33 @@ class TestCheck:
       section[field] = value
     with pytest.raises(ValueError, match=message):
       check_config(config)
+
+  @each(
+    "model, scope, augment, is_fixed",
+    [
+      ("mobilenet_v2", "head", False, True),
+      ("dinov2_small14", "published", False, True),
+      ("mobilenet_v2", "head", True, False),
+      ("mobilenet_v2", "published", False, False),
+      ("dinov2_small14", "all", False, False),
+    ],
+  )
+  def test_other_methods_need_fixed_features(
+    self, model, scope, augment, is_fixed
+  ):
+    changes = {
+      "model.name": model,
+      "train.scope": scope,
+      "train.augment": augment,
+    }
+    check_config(make_config(**changes))
+    for method in ("logistic", "propagation"):
+      config = make_config(**changes, **{"train.method": method})
+      if is_fixed:
+        check_config(config)
+        continue
+      with pytest.raises(ValueError, match=f"'supervised'.*got '{method}'"):
+        check_config(config)
 
   def test_rejects_image_larger_than_resized(self):
     config = make_config(

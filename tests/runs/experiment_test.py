@@ -436,7 +436,11 @@ class TestFields:
     decern = strategies.STRATEGIES["decern"]
     options -= {f"selection.options.{name}" for name in decern.option_names}
     # Read with a pool that is thinned, and with features that all rounds share.
-    options |= {"dataset.long_tail_seed", "system.pool_on_host"}
+    options |= {
+      "dataset.long_tail_seed",
+      "system.pool_on_host",
+      "train.method",
+    }
     # Read where labels come from people.
     options |= {"labels.class_names", "labels.formats"}
     assert unread == {"seeds", "strategies"} | options
