@@ -189,5 +189,7 @@ class TestRequireLatestRound:
     assert query.require_latest_round(workdir) == 11
 
   def test_a_run_that_asks_nothing_is_refused(self, workdir):
-    with pytest.raises(ValueError, match=r"got no query in .*queries: decern_"):
+    with pytest.raises(
+      ValueError, match=r"got no query in .*queries: `decern-"
+    ):
       query.require_latest_round(workdir)

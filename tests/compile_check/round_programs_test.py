@@ -19,14 +19,14 @@ from decern_jax.features import embedding as features
 from decern_jax.models.backbones import small_cnn
 from decern_jax.runs import experiment
 from decern_jax.strategies import decern
-from decern_jax.training import evaluation, finetune, frozen
+from decern_jax.training import evaluation, finetune, head
 from tests import tiny
 from tests.table import each
 
 # Where a run finds the function of each program.
 PLACES = {
   "step of training": (finetune, "train_step"),
-  "training of the head": (frozen, "fit_head"),
+  "training of the head": (head, "fit_head"),
   "features of a batch": (features, "embed_batch"),
   "evaluation": (evaluation, "evaluate_head"),
 }

@@ -25,7 +25,7 @@ class TestMakeSetting:
     assert setting.mesh is mesh
     sizes = setting.num_train, setting.num_test, setting.num_classes
     assert sizes == (5994, 5794, 200)
-    assert (setting.budget, setting.capacity) == (200, 1600)
+    assert (setting.budget, setting.capacity) == (400, 3200)
     assert setting.image == (224, 224, 3)
     assert setting.train_batch_size == 128
 
@@ -56,8 +56,8 @@ class TestMakeSetting:
       run_setting.make_setting(config.get_config(), mesh, **UNKNOWN)
 
   def test_rejects_more_labels_than_examples(self, mesh):
-    sizes = {**UNKNOWN, "num_train": 1599}
-    with pytest.raises(ValueError, match="at most 1599 labels .* got 1600"):
+    sizes = {**UNKNOWN, "num_train": 3199}
+    with pytest.raises(ValueError, match="at most 3199 labels .* got 3200"):
       run_setting.make_setting(cub.get_config(), mesh, **sizes)
 
   @each(

@@ -133,7 +133,7 @@ class TestLoad:
       load(name, split_file="a.json")
 
   def test_caltech_tells_how_to_prepare_it(self, caltech_split, tmp_path):
-    command = f"decern_jax.prepare caltech101 --data_dir={tmp_path}"
+    command = f"decern-jax prepare caltech101 --data_dir={tmp_path}"
     with pytest.raises(ValueError, match=command):
       load("caltech101", path=tmp_path, split_file=caltech_split)
 

@@ -83,7 +83,7 @@ class TestOpenSplit:
 
   def test_rejects_unprepared_data_without_a_warning(self, tmp_path, caplog):
     builder = tfds_builder.open_builder("tiny_shells", tmp_path)
-    with pytest.raises(ValueError, match="decern_jax.prepare tiny_shells"):
+    with pytest.raises(ValueError, match="decern-jax prepare tiny_shells"):
       tfds_builder.open_split(builder, "train")
     assert not caplog.records
 

@@ -199,7 +199,7 @@ class TestEnd:
     text = browser.text()
     assert "All 6 images have an answer." in text
     assert "5 images labeled, 1 skipped." in text
-    assert f"main --config=… --workdir={workdir}" in text
+    assert f"run --config=… --workdir={workdir}" in text
     assert browser.evaluate("document.activeElement.id") == "verdict"
 
   def test_counts_what_is_left(self, open_page, browser):

@@ -184,7 +184,7 @@ class TestLoadTfdsResplit:
   def test_rejects_unprepared_data_and_tells_the_command(self, load, tmp_path):
     file = tmp_path / "split.json"
     file.write_text(json.dumps(SPLIT))
-    command = f"decern_jax.prepare caltech101 --data_dir={tmp_path}"
+    command = f"decern-jax prepare caltech101 --data_dir={tmp_path}"
     with pytest.raises(ValueError, match=command):
       load_tfds_resplit(
         "caltech101", file, data_dir=tmp_path, file_key="image/file_name"
