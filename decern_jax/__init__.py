@@ -10,8 +10,13 @@ if TYPE_CHECKING:
   from decern_jax.ops.head import LinearHead
   from decern_jax.ops.kmeans import Clusters, weighted_kmeans
   from decern_jax.ops.saliency import saliency_mask
-  from decern_jax.strategies.api import list_strategies, score, select
-  from decern_jax.strategies.base import register
+  from decern_jax.strategies.api import (
+    get_strategy,
+    list_strategies,
+    score,
+    select,
+  )
+  from decern_jax.strategies.base import Pool, Selection, Strategy, register
   from decern_jax.strategies.decern import (
     calibrated_pick,
     select_decern,
@@ -24,10 +29,14 @@ __all__ = [
   "Clusters",
   "LinearHead",
   "Loop",
+  "Pool",
   "PoolGraph",
+  "Selection",
+  "Strategy",
   "calibrated_pick",
   "class_anchors",
   "discrepancy_confusion",
+  "get_strategy",
   "list_strategies",
   "make_graph",
   "propagate",

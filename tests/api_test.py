@@ -64,10 +64,14 @@ class TestPublicNames:
       "Clusters",
       "LinearHead",
       "Loop",
+      "Pool",
       "PoolGraph",
+      "Selection",
+      "Strategy",
       "calibrated_pick",
       "class_anchors",
       "discrepancy_confusion",
+      "get_strategy",
       "list_strategies",
       "make_graph",
       "propagate",
@@ -80,9 +84,14 @@ class TestPublicNames:
       "weighted_kmeans",
     ]
 
-  def test_are_functions_named_tuples_or_the_loop(self):
+  def test_are_functions_named_tuples_or_classes(self):
     assert len(FUNCTIONS) + len(CLASSES) == len(PUBLIC)
-    assert {*CLASSES} - {*TUPLES} == {decern_jax.Loop}
+    assert {*CLASSES} - {*TUPLES} == {
+      decern_jax.Loop,
+      decern_jax.Pool,
+      decern_jax.Selection,
+      decern_jax.Strategy,
+    }
     assert LinearHead._fields == ("kernel", "bias")
     assert decern_jax.Anchors._fields == ("features", "probs")
     fields = "centers", "assignments", "inertia", "num_steps"

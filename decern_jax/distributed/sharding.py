@@ -1,18 +1,25 @@
 """The mesh of a run, arrays that are split over it, and functions of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import contextvars
 import dataclasses
 import functools
 import inspect
+import math
 import os
 from typing import Any, Generic, TypeVar
 
 import jax
 from jax.core import Tracer
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AbstractMesh,
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+)
 import numpy as np
 
 from decern_jax.distributed.collective import AxisName, take_rows
@@ -46,13 +53,68 @@ class Layout:
     axis: Names of the mesh axes that split the rows, in order.
   """
 
-  mesh: Mesh
+  mesh: Mesh | AbstractMesh
   axis: tuple[str, ...]
 
   @property
   def rows(self) -> PartitionSpec:
     """The partition of an array whose first axis is the pool."""
     return PartitionSpec(self.axis)
+
+  @property
+  def is_explicit(self) -> bool:
+    """Whether types of arrays show how they are split."""
+    return AxisType.Explicit in self.mesh.axis_types
+
+  def with_auto_axes(self) -> "Layout":
+    """Returns the same split of rows over a mesh with axes of type Auto."""
+    mesh = self.mesh
+    types = (AxisType.Auto,) * len(mesh.axis_names)
+    if isinstance(mesh, Mesh):
+      mesh = Mesh(mesh.devices, mesh.axis_names, axis_types=types)
+    else:
+      mesh = mesh.update_axis_types(
+        dict(zip(mesh.axis_names, types, strict=True))
+      )
+    return Layout(mesh, self.axis)
+
+  def check(self, num_rows: int) -> None:
+    """Checks that rows can be split equally.
+
+    Raises:
+      ValueError: If they cannot.
+    """
+    count = math.prod(self.mesh.shape[name] for name in self.axis)
+    if num_rows % count:
+      raise ValueError(
+        f"Expected rows that {count} devices share equally, got {num_rows}:"
+        " pad them, and leave the added rows out by `valid` or `candidates`."
+      )
+
+
+def make_layout(
+  mesh: Mesh | AbstractMesh | None, axis: str | Sequence[str] | None
+) -> Layout | None:
+  """Returns the layout that a caller names.
+
+  Args:
+    mesh: The mesh, or None.
+    axis: Names of its axes that split the rows; None for all of them.
+
+  Raises:
+    ValueError: If the mesh has no such axis, or there is no mesh.
+  """
+  if mesh is None:
+    if axis is not None:
+      raise ValueError(f"Expected `mesh` with `axis` {axis!r}, got none.")
+    return None
+  names = (axis,) if isinstance(axis, str) else axis or mesh.axis_names
+  unknown = [name for name in names if name not in mesh.axis_names]
+  if unknown:
+    raise ValueError(
+      f"Expected `axis` among {mesh.axis_names}, got {unknown[0]!r}."
+    )
+  return Layout(mesh, tuple(names))
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh:
@@ -113,7 +175,8 @@ def place_pool(array: np.ndarray, mesh: Mesh) -> jax.Array:
   Args:
     array: [pool, ...], equal in every process. It must not be changed later,
       because on a CPU the shards may share its memory.
-    mesh: A mesh with the axis `pool`.
+    mesh: A mesh. The rows are split by its axis `pool`, or by all of its axes
+      if none has that name.
 
   Returns:
     The array [padded pool, ...] on the mesh; the rows added at the end are
@@ -148,7 +211,8 @@ def place_rows(
       rows = np.pad(rows, ((0, missing), *[(0, 0)] * (rows.ndim - 1)))
     return rows
 
-  sharding = NamedSharding(mesh, PartitionSpec(POOL_AXIS))
+  axis = POOL_AXIS if POOL_AXIS in mesh.axis_names else mesh.axis_names
+  sharding = NamedSharding(mesh, PartitionSpec(axis))
   return jax.make_array_from_callback(padded, sharding, read_shard)
 
 
@@ -266,32 +330,87 @@ def take_replicated(
   return np.asarray(take(array, indices))
 
 
+_ASSUMED: contextvars.ContextVar[tuple[Layout, int] | None]
+_ASSUMED = contextvars.ContextVar("assumed", default=None)
+
+
+@contextlib.contextmanager
+def assume_split(layout: Layout, num_rows: int) -> Iterator[None]:
+  """Says how the rows of a pool are split where types do not show it.
+
+  That is the case in `jax.jit` on axes of type Auto.
+
+  Args:
+    layout: How traced arrays of so many rows are split.
+    num_rows: Rows of the pool.
+  """
+  layout.check(num_rows)
+  token = _ASSUMED.set((layout, num_rows))
+  try:
+    yield
+  finally:
+    _ASSUMED.reset(token)
+
+
 def pool_layout(array: object) -> Layout | None:
   """Returns how the rows of an array are split over devices.
 
   Args:
-    array: Anything. Only a concrete `jax.Array`, its `jax.ShapeDtypeStruct`
-      and `HostRows` can be split over devices.
+    array: Anything. Only a `jax.Array`, its `jax.ShapeDtypeStruct` and
+      `HostRows` can be split over devices. The type of an array inside
+      `jax.jit` shows the split over axes of type Explicit; over others, the
+      layout is that of `assume_split`.
 
   Returns:
     The layout, or None where one device, or each device, holds all rows.
+
+  Raises:
+    ValueError: If the array is split along another axis.
   """
   if isinstance(array, HostRows):
     return pool_layout(array.indices)
-  is_array = isinstance(array, jax.Array | jax.ShapeDtypeStruct)
-  if not is_array or isinstance(array, Tracer):
+  if not isinstance(array, jax.Array | jax.ShapeDtypeStruct):
     return None
-  sharding = array.sharding
-  if not isinstance(sharding, NamedSharding) or not sharding.spec:
+  is_traced = isinstance(array, Tracer)
+  assumed = _ASSUMED.get()
+  if is_traced and assumed is not None:
+    layout, num_rows = assumed
+    return layout if array.shape[:1] == (num_rows,) else None
+  sharding = (jax.typeof(array) if is_traced else array).sharding
+  if not isinstance(sharding, NamedSharding):
     return None
-  axis = sharding.spec[0]
-  if axis is None:
-    return None
-  axis = (axis,) if isinstance(axis, str) else tuple(axis)
-  if all(sharding.mesh.shape[name] == 1 for name in axis):
-    return None
-  assert isinstance(sharding.mesh, Mesh)
-  return Layout(sharding.mesh, axis)
+
+  def names_of(entry) -> tuple[str, ...]:
+    names = (entry,) if isinstance(entry, str) else tuple(entry or ())
+    return names if any(sharding.mesh.shape[n] > 1 for n in names) else ()
+
+  axis, *others = map(names_of, sharding.spec or (None,))
+  if any(others):
+    raise ValueError(
+      "Expected arrays that are split along their first axis only, got"
+      f" {sharding.spec} of the shape {array.shape}."
+    )
+  return Layout(sharding.mesh, axis) if axis else None
+
+
+def find_layout(arrays: Iterable[object]) -> Layout | None:
+  """Returns the layout of the first array whose rows are split, or None."""
+  layouts = map(pool_layout, arrays)
+  return next((found for found in layouts if found is not None), None)
+
+
+def in_32_bits(tree: Any) -> Any:
+  """Returns arrays with 64-bit numbers as 32-bit ones; the others unchanged."""
+
+  def narrow(leaf):
+    if not (isinstance(leaf, jax.Array) and leaf.dtype.name in _NARROW):
+      return leaf
+    return leaf.astype(_NARROW[leaf.dtype.name])
+
+  return jax.tree.map(narrow, tree)
+
+
+_NARROW = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,7 +485,13 @@ class ShardedFunction(Generic[R]):
     self._compiled = jax.jit(run, static_argnames=(*static_argnames, "layout"))
 
   def __call__(self, *args: Any, **kwargs: Any) -> R:
-    """Calls the function on arrays, each device on its own rows."""
+    """Calls the function on arrays, each device on its own rows.
+
+    Args:
+      *args: Its arguments.
+      **kwargs: Its keyword arguments; also `mesh` and `axis` of `make_layout`,
+        which say how the rows are split where types do not show it.
+    """
     if kwargs.get("axis_name") is not None:
       # The caller is already inside `shard_map`.
       return self._function(*args, **kwargs)
@@ -375,7 +500,9 @@ class ShardedFunction(Generic[R]):
       result = self._eval_shape(args, kwargs)
       calls.append(Call(self, args, kwargs, result))
       return result
-    return self._compiled(**self._bind(args, kwargs))
+    arguments = self._bind(args, kwargs)
+    with jax.enable_x64(False):
+      return self._compiled(**arguments)
 
   def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
     """Lowers the function for arguments, as `jax.jit(...).lower` does.
@@ -387,7 +514,9 @@ class ShardedFunction(Generic[R]):
     Returns:
       The lowered program, for the layout that the arguments have.
     """
-    return self._compiled.lower(**self._bind(args, kwargs))
+    arguments = self._bind(args, kwargs)
+    with jax.enable_x64(False):
+      return self._compiled.lower(**arguments)
 
   def _eval_shape(self, args, kwargs):
     """Returns the results as `jax.ShapeDtypeStruct`s, with their shardings."""
@@ -416,12 +545,14 @@ class ShardedFunction(Generic[R]):
 
   def _bind(self, args, kwargs) -> dict[str, Any]:
     """Returns all arguments by name, and the layout of the rows."""
+    kwargs = dict(kwargs)
+    given = make_layout(kwargs.pop("mesh", None), kwargs.pop("axis", None))
     bound = self._signature.bind(*args, **kwargs)
     bound.apply_defaults()
     arguments = dict(bound.arguments)
     del arguments["axis_name"]
-    layouts = (pool_layout(arguments[name]) for name in self._rows)
-    layout = next((found for found in layouts if found is not None), None)
+    arguments = in_32_bits(arguments)
+    layout = given or find_layout(arguments[name] for name in self._rows)
     return {**arguments, "layout": layout}
 
   def _run(self, *, layout: Layout | None, **arguments):
@@ -436,10 +567,19 @@ class ShardedFunction(Generic[R]):
     def spec_of(is_split: bool) -> PartitionSpec:
       return layout.rows if is_split else PartitionSpec()
 
+    specs = {name: spec_of(name in self._rows) for name in arguments}
+    if layout.is_explicit:
+      # Types must equal the specifications there.
+      arguments = {
+        name: jax.sharding.reshard(
+          value, NamedSharding(layout.mesh, specs[name])
+        )
+        for name, value in arguments.items()
+      }
     return jax.shard_map(
       run_shard,
       mesh=layout.mesh,
-      in_specs=({name: spec_of(name in self._rows) for name in arguments},),
+      in_specs=(specs,),
       out_specs=jax.tree.map(spec_of, self._out),
     )(arguments)
 
@@ -456,8 +596,11 @@ def shard_rows(
   as `axis_name`. A caller that is itself inside `shard_map` passes its own
   `axis_name`, and the function is called as it is.
 
-  Inside another `jax.jit`, arrays do not show how they are split. The function
-  is then traced as for one device.
+  Inside another `jax.jit`, the types of arrays show how they are split over
+  axes of type Explicit. Over axes of type Auto they do not: the function is
+  then traced as for one device, unless the caller passes `mesh` and `axis`.
+
+  The function computes in 32 bits, also under `jax_enable_x64`.
 
   Args:
     rows: Names of the arguments whose first axis is the pool, arrays or

@@ -1,9 +1,11 @@
 """Class anchors, the means of the labeled examples of each class."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from decern_jax.distributed.collective import AxisName, psum, varying
@@ -39,6 +41,8 @@ def class_anchors(
   labels: Int[jax.typing.ArrayLike, " rows"],
   *,
   num_classes: int,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Anchors:
   """Returns the mean feature and mean prediction of every class.
 
@@ -51,6 +55,9 @@ def class_anchors(
     labels: Class of each example in [0, num_classes). Rows with another value,
       such as -1 for no label yet, are left out.
     num_classes: Number of classes.
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     `Anchors(features [classes, dim], probs [classes, classes])`.
@@ -76,6 +83,8 @@ def class_anchors(
     # A narrow type cannot hold the number of classes: 256 is 0 in uint8.
     as_int32(labels),
     num_classes=num_classes,
+    mesh=mesh,
+    axis=axis,
   )
 
 

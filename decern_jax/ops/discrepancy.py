@@ -15,11 +15,13 @@ All arrays of a block are class-major, [classes, rows]: the sums over classes
 then run over whole vectors of rows.
 """
 
+from collections.abc import Sequence
 import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
@@ -109,6 +111,8 @@ def discrepancy_confusion(
   num_bins: int = NUM_BINS,
   num_top_bins: int = NUM_TOP_BINS,
   block_size: int | None = None,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Float[Array, " pool"]:
   """Scores how uncertain the classification of each example of a pool is.
 
@@ -136,6 +140,9 @@ def discrepancy_confusion(
     num_top_bins: Salient bins, in [1, num_bins].
     block_size: Rows of the pool to work on at once. None chooses a number that
       suits the backend.
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     The scores, at least 0; 0 where `valid` is False.
@@ -160,6 +167,8 @@ def discrepancy_confusion(
     num_top_bins=num_top_bins,
     block_size=block_size,
     tile_size=tile_size,
+    mesh=mesh,
+    axis=axis,
   )
 
 

@@ -1,9 +1,11 @@
 """Weighted k-means: Lloyd's algorithm over a pool that may be sharded."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from decern_jax.distributed.collective import (
@@ -17,6 +19,7 @@ from decern_jax.distributed.rows import HostRows, Rows, in_order
 from decern_jax.distributed.sharding import SPLIT, WHOLE, block_rows, shard_rows
 from decern_jax.io.validation import (
   as_float32,
+  as_int32,
   check_integer,
   check_number,
   check_shapes,
@@ -76,9 +79,12 @@ def weighted_kmeans(
   points: Float[jax.typing.ArrayLike, "points dim"] | HostRows,
   weights: Float[jax.typing.ArrayLike, " points"],
   *,
-  num_clusters: int,
+  num_clusters: int | Int[Array, ""],
+  max_clusters: int | None = None,
   max_steps: int = MAX_STEPS,
   tolerance: float = TOLERANCE,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Clusters:
   """Clusters weighted points by k-means.
 
@@ -90,11 +96,18 @@ def weighted_kmeans(
     key: Random key.
     points: The points.
     weights: Weight of each point, at least 0.
-    num_clusters: Number of clusters, in [1, points].
+    num_clusters: Number of clusters, in [1, points]. With `max_clusters` it may
+      depend on data: an int32 scalar in [1, max_clusters].
+    max_clusters: Number of centers to return, in [1, points]; those after the
+      first `num_clusters` are zero and have no points. One program then serves
+      every `num_clusters`. None means `num_clusters`.
     max_steps: Largest number of Lloyd's steps, at least 1.
     tolerance: The steps end when the squared shift of all centers is at most
       `tolerance` times the mean variance of the coordinates (scikit-learn's
       rule).
+    mesh: Mesh that the points are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the points; None for all.
 
   Returns:
     `Clusters(centers [k, dim], assignments [points], inertia [], num_steps
@@ -110,16 +123,29 @@ def weighted_kmeans(
   sizes = check_shapes(
     {}, points=(points, ("points", "dim")), weights=(weights, ("points",))
   )
+  num_used = None
+  if max_clusters is None:
+    max_clusters = check_integer(
+      "num_clusters", num_clusters, low=1, high=sizes["points"]
+    )
+  else:
+    max_clusters = check_integer(
+      "max_clusters", max_clusters, low=1, high=sizes["points"]
+    )
+    if not isinstance(num_clusters, jax.Array):
+      check_integer("num_clusters", num_clusters, low=1, high=max_clusters)
+    num_used = as_int32(num_clusters)
   return _weighted_kmeans(
     key,
     as_float32(points),
     as_float32(weights),
-    num_clusters=check_integer(
-      "num_clusters", num_clusters, low=1, high=sizes["points"]
-    ),
+    num_clusters=max_clusters,
+    num_used=num_used,
     max_steps=check_integer("max_steps", max_steps, low=1),
     tolerance=check_number("tolerance", tolerance, low=0.0),
     block_size=block_rows(sizes["dim"]),
+    mesh=mesh,
+    axis=axis,
   )
 
 
@@ -137,6 +163,7 @@ def _weighted_kmeans(
   max_steps: int,
   tolerance: float | Float[Array, ""],
   block_size: int,
+  num_used: Int[Array, ""] | None = None,
   axis_name: AxisName = None,
 ) -> Clusters:
   order = compaction(weights > 0.0)
@@ -149,6 +176,7 @@ def _weighted_kmeans(
     max_steps=max_steps,
     tolerance=tolerance,
     block_size=block_size,
+    num_used=num_used,
     slots=slots_of(order),
     axis_name=axis_name,
   )
@@ -167,6 +195,7 @@ def cluster_first_rows(
   max_steps: int | Int[Array, ""],
   tolerance: float | Float[Array, ""],
   block_size: int,
+  num_used: int | Int[Array, ""] | None = None,
   slots: Int[Array, " points"] | None = None,
   axis_name: AxisName = None,
 ) -> Clusters:
@@ -188,6 +217,8 @@ def cluster_first_rows(
     max_steps: Largest number of steps.
     tolerance: Relative bound of the shift.
     block_size: Points whose products with the centers are in memory at once.
+    num_used: The first so many clusters are used; the centers of the others
+      are zero. None means all.
     slots: Index in `points` of each row of the pool: `block.slots_of` of the
       order of the points. It makes the start the same for any number of shards.
       None if the points are in the order of the pool.
@@ -209,8 +240,12 @@ def cluster_first_rows(
     num_points=num_points,
     num_clusters=num_clusters,
     block_size=block_size,
+    num_used=num_used,
     slots=slots,
     axis_name=axis_name,
+  )
+  is_used = jnp.arange(num_clusters) < (
+    num_clusters if num_used is None else num_used
   )
   # Options of every pass over the points.
   shared = {"block_size": block_size, "axis_name": axis_name}
@@ -223,8 +258,8 @@ def cluster_first_rows(
 
   def move(state):
     centers, previous, _, _, step = state
-    found = _assign(points, weights, centers, num_points, **shared)
-    moved = _new_centers(points, weights, centers, found, axis_name)
+    found = _assign(points, weights, centers, is_used, num_points, **shared)
+    moved = _new_centers(points, weights, centers, is_used, found, axis_name)
     changed = psum(jnp.sum(found.assignments != previous), axis_name) > 0
     shift = jnp.sum((moved - centers) ** 2)
     return moved, found.assignments, shift, changed, step + 1
@@ -238,17 +273,19 @@ def cluster_first_rows(
     jnp.array(0, jnp.int32),
   )
   centers, _, _, _, num_steps = jax.lax.while_loop(is_moving, move, start)
-  found = _assign(points, weights, centers, len(points), **shared)
+  found = _assign(points, weights, centers, is_used, len(points), **shared)
   inertia = _inertia(points, weights, centers, found, num_points, **shared)
   return Clusters(centers, found.assignments, inertia, num_steps)
 
 
 def _assign(
-  points, weights, centers, num_points, *, block_size, axis_name
+  points, weights, centers, is_used, num_points, *, block_size, axis_name
 ) -> _Assignment:
   """Finds the nearest center of each point, and sums the points by cluster."""
   highest = jax.lax.Precision.HIGHEST
   half_norms = 0.5 * jnp.sum(centers**2, axis=-1)
+  # No point is near a center that is not used.
+  half_norms = jnp.where(is_used, half_norms, jnp.inf)
 
   def step(found, start, fresh):
     size = len(fresh)
@@ -311,22 +348,30 @@ def _inertia(
   return psum(total, axis_name)
 
 
-def _new_centers(points, weights, centers, found, axis_name):
+def _new_centers(points, weights, centers, is_used, found, axis_name):
   """Returns the cluster means, with empty clusters moved to far points."""
   sums = psum(found.sums, axis_name)
   totals = psum(found.weights, axis_name)
 
   def relocate(sums, totals):
-    return _relocate(points, weights, centers, found, sums, totals, axis_name)
+    return _relocate(
+      points, weights, centers, is_used, found, sums, totals, axis_name
+    )
 
   sums, totals = jax.lax.cond(
-    jnp.any(totals == 0.0), relocate, lambda *same: same, sums, totals
+    jnp.any(is_used & (totals == 0.0)),
+    relocate,
+    lambda *same: same,
+    sums,
+    totals,
   )
   means = sums / jnp.where(totals > 0.0, totals, 1.0)[:, None]
   return jnp.where((totals > 0.0)[:, None], means, centers)
 
 
-def _relocate(points, weights, centers, found, sums, totals, axis_name):
+def _relocate(
+  points, weights, centers, is_used, found, sums, totals, axis_name
+):
   """Gives the r-th empty cluster the r-th farthest point of the others.
 
   A cluster gives a point away only if other points stay in it, so that filling
@@ -345,7 +390,7 @@ def _relocate(points, weights, centers, found, sums, totals, axis_name):
 
   def give(donor, state):
     sums, totals = state
-    empty = jnp.argmin(totals)
+    empty = jnp.argmin(jnp.where(is_used, totals, jnp.inf))
     old = owner[donor]
     # A point that has the whole weight of its cluster is the last one in it.
     is_spare = totals[old] > weight[donor] * (1.0 + 1e-6)

@@ -6,8 +6,11 @@ residual of the softmax. It needs no backward pass, and pooling it to bins is
 one product with the pooled kernel.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
@@ -122,6 +125,8 @@ def saliency_mask(
   *,
   num_bins: int = NUM_BINS,
   num_top_bins: int = NUM_TOP_BINS,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Bool[Array, "rows dim"]:
   """Marks the coordinates of each feature that its prediction depends on.
 
@@ -134,6 +139,9 @@ def saliency_mask(
     head: The linear head, of two classes or more.
     num_bins: Bins that the coordinates are pooled to, at least 1.
     num_top_bins: Bins to mark, in [1, num_bins].
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     The mask, True at salient coordinates.
@@ -153,6 +161,8 @@ def saliency_mask(
     float32_tree(head),
     num_bins=num_bins,
     num_top_bins=num_top_bins,
+    mesh=mesh,
+    axis=axis,
   )
 
 

@@ -136,6 +136,7 @@ def greedy_centers(
   num_points: int | Int[Array, ""],
   num_clusters: int,
   block_size: int,
+  num_used: int | Int[Array, ""] | None = None,
   slots: Int[Array, " points"] | None = None,
   axis_name: AxisName = None,
 ) -> Float[Array, "clusters dim"]:
@@ -153,6 +154,8 @@ def greedy_centers(
     num_points: Points that count, on this shard.
     num_clusters: Number of centers.
     block_size: Points whose products are in memory at once.
+    num_used: Centers to choose, the first ones; the others are zero. None
+      means all.
     slots: Index in `points` of each row of the pool; see `sample_rows`.
     axis_name: Mesh axes that the points are split over, inside `shard_map`.
 
@@ -202,7 +205,8 @@ def greedy_centers(
   distances = nearest(center[None], infinite)[:, 0]
   centers = jnp.zeros((num_clusters, points.shape[-1]), points.dtype)
   centers = centers.at[0].set(center)
-  centers, _ = jax.lax.fori_loop(1, num_clusters, add, (centers, distances))
+  num_used = num_clusters if num_used is None else num_used
+  centers, _ = jax.lax.fori_loop(1, num_used, add, (centers, distances))
   return centers
 
 

@@ -34,8 +34,10 @@ def margin(probs: Float[Array, "*batch classes"]) -> Float[Array, "*batch"]:
     Scheffer, Decomain and Wrobel, "Active Hidden Markov Models for Information
     Extraction", IDA 2001.
   """
-  top, _ = jax.lax.top_k(probs, 2)
-  return top[..., 0] - top[..., 1]
+  # Not `top_k`, for which XLA would gather the whole pool on every device.
+  top = jnp.argmax(probs, axis=-1)
+  is_top = jax.nn.one_hot(top, probs.shape[-1], dtype=bool)
+  return jnp.max(probs, -1) - jnp.max(jnp.where(is_top, -jnp.inf, probs), -1)
 
 
 def least_confidence(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import difflib
+import functools
 import inspect
 from typing import Any, Literal, overload
 
@@ -19,7 +20,13 @@ from decern_jax.distributed.sharding import (
 from decern_jax.features.embedding import predict
 from decern_jax.io.validation import check_integer, check_shapes
 from decern_jax.ops.head import LinearHead
-from decern_jax.strategies.base import Pool, Select, Selection, Strategy
+from decern_jax.strategies.base import (
+  NEEDS,
+  Pool,
+  Select,
+  Selection,
+  Strategy,
+)
 from decern_jax.strategies.limits import Limit, fill, group_limit, quota_limit
 from decern_jax.strategies.registry import STRATEGIES
 
@@ -56,6 +63,72 @@ class StrategyInfo:
 def list_strategies() -> list[StrategyInfo]:
   """Returns what each registered strategy is and needs, by name."""
   return [_describe(strategy) for _, strategy in sorted(STRATEGIES.items())]
+
+
+def get_strategy(name: str, *, is_multi_label: bool = False) -> Select:
+  """Returns a strategy as a function that may be called inside `jax.jit`.
+
+  It maps `(key, pool, *, budget, mesh=None, axis=None, **options)` to a
+  `Selection`. The pool is a `Pool` of JAX arrays, which may be split by rows
+  over a mesh. `list_strategies` shows the fields that the strategy needs.
+
+  Nothing is checked but shapes and options, because values are not known inside
+  `jax.jit`. With NaN or infinity in a field, or with a budget above the number
+  of candidates, some of the indices are not candidates, or occur twice.
+  `select` checks all of this.
+
+  Over axes of type Auto, types do not show how the pool is split inside
+  `jax.jit`. `mesh` is then the mesh, and `axis` the names of its axes that
+  split the rows (None for all). Without them the answer is the same, but each
+  device holds the whole pool.
+
+  Args:
+    name: Name of the strategy.
+    is_multi_label: Whether an example may have several labels.
+
+  Returns:
+    The function.
+
+  Raises:
+    ValueError: If the name is unknown, or the form is not supported.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> probs = jax.nn.softmax(jnp.arange(12.0).reshape(4, 3) ** 2 / 9)
+    >>> pool = Pool(candidates=jnp.ones(4, bool), probs=probs)
+    >>> margin = get_strategy("margin")
+    >>> choose = jax.jit(lambda key, pool: margin(key, pool, budget=2).indices)
+    >>> choose(jax.random.key(0), pool).tolist()
+    [0, 1]
+  """
+  strategy = find_strategy(name)
+  form = strategy.require_form(is_multi_label=is_multi_label)
+
+  @functools.wraps(form)
+  def choose(
+    key: jax.Array,
+    pool: Pool,
+    *,
+    budget: int,
+    mesh: Mesh | None = None,
+    axis: str | Sequence[str] | None = None,
+    **options,
+  ) -> Selection:
+    size = len(pool.candidates)
+    given = {need for need in NEEDS if getattr(pool, need) is not None}
+    # There are none in the first round.
+    _check_needs(strategy, given | {"previous_probs"})
+    return form(
+      key,
+      pool,
+      budget=check_integer("budget", budget, low=1, high=size),
+      mesh=mesh,
+      axis=axis,
+      **choose_options(strategy, options),
+    )
+
+  return choose
 
 
 @overload
@@ -138,7 +211,7 @@ def select(
   Arrays may come from NumPy, JAX, PyTorch (on the CPU) or pandas.
   `list_strategies` shows which arguments a strategy reads; the others are
   optional, and are checked if they are given. The checks need concrete values,
-  so do not call this inside `jax.jit`.
+  so do not call this inside `jax.jit`: `get_strategy` is for that.
 
   Args:
     name: Name of the strategy.
@@ -173,8 +246,9 @@ def select(
     options: Options of the strategy by name; the others have their defaults.
     seed: Seed of the draws, 0 by default.
     key: A JAX key in place of a seed.
-    mesh: A mesh with the axis `pool` to split the pool over. By default the
-      work is done where `features` (or `probs`) are.
+    mesh: A mesh to split the pool over, by its axis `pool`, or by all of its
+      axes if none has that name. By default the work is done where `features`
+      (or `probs`) are, which may be split by rows over any mesh.
     return_scores: Whether to return the scores of the selected examples too.
 
   Returns:

@@ -182,7 +182,8 @@ def _forward(vectors, candidates, covariance, *, num_steps):
     gain = jnp.where(free, sandwich / (1.0 + inverse), -1.0)
     best = jnp.argmax(gain)
     is_any = free[best]
-    vector = jnp.where(is_any, vectors[best], 0.0)
+    # By an array of indices: XLA would gather the whole pool for a scalar one.
+    vector = jnp.where(is_any, vectors[best[None]][0], 0.0)
     covariance, forms = _change(vectors, covariance, forms, vector, 1.0)
     free = free & (jnp.arange(len(free)) != best)
     taken = taken.at[step].set(best.astype(jnp.int32))

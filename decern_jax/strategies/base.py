@@ -1,12 +1,23 @@
 """What a strategy is: its inputs, its answer, its options, its registration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, cast
 
 import jax
+from jax.core import Tracer
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from decern_jax.distributed.sharding import (
+  Layout,
+  assume_split,
+  find_layout,
+  in_32_bits,
+  make_layout,
+)
 from decern_jax.io.validation import check_integer, check_number
 from decern_jax.ops.head import LinearHead
 
@@ -209,8 +220,17 @@ class Strategy:
     return self.streams or "features" not in self.needs
 
   def form(self, *, is_multi_label: bool) -> Select | None:
-    """Returns the strategy for one label per example, or for several."""
-    return self.select_multi_label if is_multi_label else self.select
+    """Returns the strategy for one label per example, or for several.
+
+    Args:
+      is_multi_label: Whether an example may have several labels.
+
+    Returns:
+      The strategy on any mesh and inside `jax.jit`, as `on_any_mesh` makes it.
+      None if this form is not supported.
+    """
+    select = self.select_multi_label if is_multi_label else self.select
+    return None if select is None else on_any_mesh(select)
 
   def require_form(self, *, is_multi_label: bool) -> Select:
     """Returns the strategy for this kind of labels.
@@ -251,6 +271,102 @@ class Strategy:
       option.name: option.check(values.get(option.name, option.default))
       for option in self.options
     }
+
+
+@functools.cache
+def on_any_mesh(select: Select) -> Select:
+  """Makes a strategy work wherever the pool is, also inside `jax.jit`.
+
+  A strategy is written for one device, or for arrays over axes of type Auto,
+  and for 32 bits. Over axes of type Explicit, JAX would refuse the sorts and
+  gathers along the pool that selection is made of.
+
+  Args:
+    select: The strategy.
+
+  Returns:
+    The strategy with two more arguments, `mesh` and `axis`. Inside a `jax.jit`
+    over axes of type Auto, where types do not show how the pool is split, they
+    say so; without them the strategy is correct, but each device holds the
+    whole pool. The rows must be a multiple of the devices. The indices are on
+    every device, and the scores are split as the pool is.
+  """
+
+  @functools.wraps(select)
+  def run(
+    key: jax.Array,
+    pool: Pool,
+    *,
+    budget: int,
+    mesh: Mesh | None = None,
+    axis: str | Sequence[str] | None = None,
+    **options,
+  ) -> Selection:
+    layout = make_layout(mesh, axis) or find_layout(_rows_of(pool))
+    pool = in_32_bits(pool)
+    choose = functools.partial(select, budget=budget, **options)
+    is_traced = any(isinstance(x, Tracer) for x in jax.tree.leaves((key, pool)))
+    with jax.enable_x64(False):
+      if layout is None:
+        return choose(key, pool)
+      if is_traced:
+        return _trace(choose, key, pool, layout)
+      if mesh is None and not layout.is_explicit:
+        return choose(key, pool)
+      return _place_and_choose(choose, key, pool, layout)
+
+  return run
+
+
+def _rows_of(pool: Pool) -> list[Any]:
+  """Returns the fields of a pool whose first axis is the pool."""
+  fields = dataclasses.fields(Pool)
+  return [getattr(pool, f.name) for f in fields if f.name != "head"]
+
+
+def _trace(choose, key, pool: Pool, layout: Layout) -> Selection:
+  """Selects inside the caller's `jax.jit`, each device from its own rows."""
+  num_rows = len(pool.candidates)
+  if not layout.is_explicit:
+    with assume_split(layout, num_rows):
+      return choose(key, pool)
+  layout = Layout(layout.mesh.abstract_mesh, layout.axis)
+  auto = layout.with_auto_axes()
+  with (
+    jax.sharding.use_abstract_mesh(cast(AbstractMesh, auto.mesh)),
+    assume_split(auto, num_rows),
+  ):
+    # This changes only the types: the rows stay where they are.
+    key, pool = jax.sharding.reshard((key, pool), PartitionSpec())
+    found = choose(key, pool)
+  return _move(found, layout, jax.sharding.reshard)
+
+
+def _place_and_choose(choose, key, pool: Pool, layout: Layout) -> Selection:
+  """Selects on the devices of a layout, over axes of type Auto."""
+  layout.check(len(pool.candidates))
+  auto = layout.with_auto_axes()
+  key = jax.device_put(key, NamedSharding(auto.mesh, PartitionSpec()))
+  # A mesh that the caller has set would be refused beside this one.
+  is_set = not jax.sharding.get_abstract_mesh().empty
+  mesh = cast(Mesh, auto.mesh)  # the arrays are on devices
+  with jax.set_mesh(mesh) if is_set else contextlib.nullcontext():
+    found = choose(key, _move(pool, auto, jax.device_put))
+  return _move(found, layout, jax.device_put)
+
+
+def _move(tree: Any, layout: Layout, move: Callable) -> Any:
+  """Splits the rows of a pool or a selection; all else is on each device."""
+
+  def place(name: str, value: Any) -> Any:
+    is_split = name not in ("head", "indices")
+    spec = layout.rows if is_split else PartitionSpec()
+    return move(value, NamedSharding(layout.mesh, spec))
+
+  fields = {f.name: getattr(tree, f.name) for f in dataclasses.fields(tree)}
+  return type(tree)(
+    **{k: v if v is None else place(k, v) for k, v in fields.items()}
+  )
 
 
 STRATEGIES: dict[str, Strategy] = {}

@@ -9,11 +9,13 @@ Diversity for Active Fine-Grained Image Classification", ECCV 2026,
 https://arxiv.org/abs/2509.24181.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.core import Tracer
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Key
 import numpy as np
 
@@ -138,6 +140,8 @@ def select_decern(
   valid: Bool[jax.typing.ArrayLike, " pool"] | None = None,
   uncertainty_gamma: float = 0.5,
   diversity_gamma: float = 0.8,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Int[Array, " budget"]:
   """Selects the examples of a pool to label next, by DECERN.
 
@@ -151,6 +155,9 @@ def select_decern(
     valid: True at the rows that exist; None means all.
     uncertainty_gamma: Factor of the skew term in the uncertainty threshold.
     diversity_gamma: Weight of nearness to the cluster's center, in [0, 1].
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     Distinct indices of rows, int32, exactly `budget` of them. A budget
@@ -173,8 +180,9 @@ def select_decern(
     uncertainty_gamma=uncertainty_gamma,
     diversity_gamma=diversity_gamma,
   )
-  scores = discrepancy_confusion(features, probs, anchors, head, valid=valid)
-  return select_by_score(key, features, scores, anchors, valid=valid, **options)
+  where = {"valid": valid, "mesh": mesh, "axis": axis}
+  scores = discrepancy_confusion(features, probs, anchors, head, **where)
+  return select_by_score(key, features, scores, anchors, **where, **options)
 
 
 def select_by_score(
@@ -187,6 +195,8 @@ def select_by_score(
   valid: Bool[jax.typing.ArrayLike, " pool"] | None = None,
   uncertainty_gamma: float = 0.5,
   diversity_gamma: float = 0.8,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Int[Array, " budget"]:
   """Selects by DECERN's threshold, clustering and pick, given any scores.
 
@@ -205,6 +215,9 @@ def select_by_score(
     valid: True at the rows that exist; None means all.
     uncertainty_gamma: Factor of the skew term in the uncertainty threshold.
     diversity_gamma: Weight of nearness to the cluster's center, in [0, 1].
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     Distinct indices of rows, int32, exactly `budget` of them.
@@ -237,6 +250,8 @@ def select_by_score(
     tolerance=TOLERANCE,
     block_size=block_rows(sizes["dim"]),
     **options,
+    mesh=mesh,
+    axis=axis,
   )
 
 
@@ -390,6 +405,8 @@ def uncertainty_threshold(
   *,
   valid: Bool[jax.typing.ArrayLike, " pool"] | None = None,
   gamma: float = 0.5,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> Float[Array, ""]:
   """Returns the score above which an example is a candidate.
 
@@ -400,6 +417,9 @@ def uncertainty_threshold(
     scores: Scores of a pool.
     valid: True at the rows that exist; None means all.
     gamma: Factor of the skew term.
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     The threshold, which itself is not above it.
@@ -414,7 +434,9 @@ def uncertainty_threshold(
   if valid is not None:
     check_shapes(sizes, valid=(valid, ("pool",)))
   gamma = check_number("gamma", gamma, low=-float("inf"))
-  return _uncertainty_threshold(as_float32(scores), valid, gamma)
+  return _uncertainty_threshold(
+    as_float32(scores), valid, gamma, mesh=mesh, axis=axis
+  )
 
 
 @shard_rows(rows=("scores", "valid"))
@@ -476,6 +498,8 @@ def calibrated_pick(
   *,
   weights: Float[jax.typing.ArrayLike, " points"] | None = None,
   gamma: float = 0.8,
+  mesh: Mesh | None = None,
+  axis: str | Sequence[str] | None = None,
 ) -> tuple[Int[Array, " clusters"], Bool[Array, " clusters"]]:
   """Picks from each cluster an example that is typical of it, yet new.
 
@@ -491,6 +515,9 @@ def calibrated_pick(
     weights: Weight of each point; a point of weight zero cannot be picked and
       does not set the scale. None if all points can be picked.
     gamma: Weight of nearness to the center, in [0, 1].
+    mesh: Mesh that the rows are split over. Needed only inside `jax.jit` on
+      axes of type Auto, where types do not show it.
+    axis: The names of its axes that split the rows; None for all.
 
   Returns:
     `(indices [k], valid [k])`: entry k is the index in `features` of the pick
@@ -521,6 +548,8 @@ def calibrated_pick(
     float32_tree(anchors),
     gamma=check_number("gamma", gamma, low=0.0, high=1.0),
     block_size=block_rows(sizes["dim"]),
+    mesh=mesh,
+    axis=axis,
   )
 
 

@@ -49,11 +49,14 @@ def select(key: Key[Array, ""], pool: Pool, *, budget: int) -> Selection:
   """
   labeled = pool.covered
   members = (labeled | pool.candidates).astype(jnp.float32)
+  # A constant number of centers, so that all rounds have one program.
+  most = min(MAX_CLUSTERS, len(members))
   clusters = weighted_kmeans(
     key,
     pool.features,
     members,
-    num_clusters=min(int(jnp.sum(labeled)) + budget, MAX_CLUSTERS),
+    num_clusters=jnp.minimum(jnp.sum(labeled) + budget, most),
+    max_clusters=most,
   )
   return _select(
     pool.features,

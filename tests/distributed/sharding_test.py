@@ -68,11 +68,20 @@ class TestPoolLayout:
     assert layout is not None
     assert layout.axis == ("host", "chip")
 
-  @each("spec", [(), (None,), (None, "pool")])
+  @each("spec", [(), (None,), (None, None)])
   def test_is_none_where_every_device_holds_all_rows(self, spec):
     placing = NamedSharding(sharding.make_mesh(4), PartitionSpec(*spec))
     array = jax.device_put(np.ones((8, 4)), placing)
     assert sharding.pool_layout(array) is None
+
+  def test_refuses_arrays_that_are_split_by_columns(self):
+    spec = PartitionSpec(None, "pool")
+    placing = NamedSharding(sharding.make_mesh(4), spec)
+    array = jax.device_put(np.ones((8, 4)), placing)
+    with pytest.raises(
+      ValueError, match=r"first axis only.*None, 'pool'.*8, 4"
+    ):
+      sharding.pool_layout(array)
 
   def test_is_none_on_one_device(self):
     array = sharding.place_pool(np.ones(8), sharding.make_mesh(1))
@@ -90,8 +99,44 @@ class TestPoolLayout:
       seen.append(sharding.pool_layout(array))
       return array
 
-    trace(sharding.place_pool(np.ones(8), sharding.make_mesh(4)))
+    mesh = sharding.make_mesh(4)
+    trace(sharding.place_pool(np.ones(8), mesh))
     assert seen == [None]
+    assumed = sharding.Layout(mesh, ("pool",))
+    with sharding.assume_split(assumed, 12):
+      trace(np.ones(12))
+      trace(np.ones(16))
+    assert seen[1:] == [assumed, None]
+
+  def test_types_show_explicit_axes_inside_of_a_users_jit(self):
+    mesh = jax.make_mesh((4, 2), ("data", "model"))
+    placing = NamedSharding(mesh, PartitionSpec("data"))
+    seen = []
+
+    @jax.jit
+    def trace(array):
+      seen.append(sharding.pool_layout(array))
+      return array
+
+    trace(jax.device_put(np.ones(8), placing))
+    assert seen == [sharding.Layout(mesh.abstract_mesh, ("data",))]
+
+
+class TestMakeLayout:
+  MESH = Mesh(np.reshape(jax.devices(), (2, 4)), ("host", "chip"))
+
+  @each("axis, names", [("chip", ("chip",)), (None, ("host", "chip"))])
+  def test_takes_the_axes_that_are_named_or_all(self, axis, names):
+    layout = sharding.make_layout(self.MESH, axis)
+    assert layout == sharding.Layout(self.MESH, names)
+
+  def test_auto_axes_are_those_of_the_same_devices(self):
+    mesh = jax.make_mesh((4,), ("pool",))
+    layout = sharding.Layout(mesh, ("pool",))
+    assert layout.is_explicit
+    auto = layout.with_auto_axes()
+    assert not auto.is_explicit
+    assert auto.mesh == sharding.make_mesh(4)
 
 
 seen = []
@@ -139,6 +184,36 @@ class TestShardRows:
     weights = self.place(4, self.weights)
     weigh(self.features, weights, self.scale, power=3)
     assert seen[-1] == (2, ("pool",))
+
+  @each("is_explicit", [False, True])
+  @each("is_jitted", [False, True])
+  def test_splits_rows_over_axes_that_the_caller_names(
+    self, is_explicit, is_jitted
+  ):
+    kind = AxisType.Explicit if is_explicit else AxisType.Auto
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
+    where = {} if is_explicit else {"mesh": mesh, "axis": "data"}
+
+    def call(features, weights):
+      return weigh(features, weights, self.scale, power=2, **where)
+
+    placing = NamedSharding(mesh, PartitionSpec("data"))
+    features = jax.device_put(self.features, placing)
+    # On the host, in 64 bits: the types differ from those of the features.
+    weights = self.weights.astype(np.float64)
+    rows, count = (jax.jit(call) if is_jitted else call)(features, weights)
+    np.testing.assert_array_equal(
+      rows, 2.0 * self.weights[:, None] * self.features**2
+    )
+    assert count == 15
+    assert seen[-1] == (2, ("data",))
+
+  def test_computes_in_32_bits(self):
+    with jax.enable_x64(True):
+      features = jnp.asarray(self.features, "float64")
+      rows, count = weigh(features, None, self.scale, power=2)
+    assert rows.dtype == np.float32
+    assert count.dtype == np.int32
 
   def test_rows_may_be_none(self):
     features = self.place(4, self.features)

@@ -218,6 +218,20 @@ class TestWeightedKmeans:
     expected = (WEIGHTS * squares.min(axis=1)).sum()
     np.testing.assert_allclose(found.inertia, expected, rtol=1e-5)
 
+  @each("num_clusters", [1, 4, 9])
+  def test_leaves_clusters_above_the_number_out(self, num_clusters):
+    found = run(num_clusters=num_clusters, max_clusters=9, tolerance=0.0)
+    centers, assignments = np.asarray(found.centers), found.assignments
+    assert len(centers) == 9
+    assert not centers[num_clusters:].any()
+    squares = squared_distances(POINTS, centers[:num_clusters])
+    np.testing.assert_array_equal(assignments, squares.argmin(axis=1))
+    assert len(np.unique(assignments)) == num_clusters
+    for k, center in enumerate(centers[:num_clusters]):
+      own = np.asarray(assignments) == k
+      mean = np.average(POINTS[own], axis=0, weights=WEIGHTS[own])
+      np.testing.assert_allclose(center, mean, atol=1e-5)
+
   @each("shift", [0.0, 1000.0])
   def test_a_common_shift_only_moves_the_centers(self, shift):
     # Quarters, which float32 holds exactly after the shift as well.
@@ -289,6 +303,10 @@ class TestWeightedKmeans:
       run(num_clusters=204)
     with pytest.raises(ValueError, match="1 <= `num_clusters` <= 203, got 0"):
       run(num_clusters=0)
+    with pytest.raises(ValueError, match="`num_clusters` <= 5, got 6"):
+      run(num_clusters=6, max_clusters=5)
+    with pytest.raises(ValueError, match="`max_clusters` <= 203, got 204"):
+      run(num_clusters=5, max_clusters=204)
     with pytest.raises(ValueError, match="1 <= `max_steps`, got 0"):
       run(max_steps=0)
     with pytest.raises(ValueError, match=r"<= `tolerance` <= inf, got -0\.5"):

@@ -107,7 +107,9 @@ class TestStrategy:
   def test_form_is_the_one_for_the_labels(self, is_multi_label):
     row = STRATEGIES["margin"]
     expected = row.select_multi_label if is_multi_label else row.select
-    assert row.form(is_multi_label=is_multi_label) is expected
+    form = row.form(is_multi_label=is_multi_label)
+    assert form is not None
+    assert form.__wrapped__ is expected
 
   def test_reads_blocks_where_it_streams_or_needs_no_features(self):
     found = {name for name, row in STRATEGIES.items() if row.reads_blocks}

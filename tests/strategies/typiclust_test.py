@@ -1,5 +1,6 @@
 """Tests of decern_jax/strategies/typiclust.py."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,6 +19,7 @@ def cluster(key, pool, budget) -> np.ndarray:
     pool.features,
     members.astype(np.float32),
     num_clusters=min(int(pool.labeled.sum()) + budget, 500),
+    max_clusters=min(500, len(members)),
   )
   return np.where(members, clusters.assignments, -1)
 
@@ -74,6 +76,20 @@ class TestSelect:
     assert sizes.min() < 5
     found = typiclust.select(key, pool, budget=BUDGET)
     np.testing.assert_array_equal(found.indices, naive(key, pool, BUDGET))
+
+  def test_one_program_serves_any_number_of_labels(self, key):
+    num_traces = []
+
+    @jax.jit
+    def select(key, pool):
+      num_traces.append(1)
+      return typiclust.select(key, pool, budget=BUDGET)
+
+    for labeled in (pools.LABELED, pools.NO_ROWS):
+      pool = pools.make_pool(labeled=labeled)
+      found = select(key, pool)
+      np.testing.assert_array_equal(found.indices, naive(key, pool, BUDGET))
+    assert len(num_traces) == 1
 
   def test_scores_match_naive_neighbors_over_several_blocks(self, key):
     rows = np.arange(pools.ROWS)
