@@ -3,8 +3,9 @@
 import ast
 import pathlib
 import re
-import subprocess
 import sys
+
+from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "decern_jax"
@@ -181,18 +182,6 @@ class TestImporting:
     ]
     assert found == []
 
-  def run(self, script: str) -> str:
-    done = subprocess.run(
-      [sys.executable, "-c", script],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-      timeout=120,
-      check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
   def test_touches_no_device_and_no_tensorflow(self):
     names = [
       name_of(path).removesuffix(".__init__")
@@ -213,4 +202,4 @@ jax.devices()
 assert xla_bridge._backends, "the check sees backends"
 print("done")
 """
-    assert self.run(script) == "done\n"
+    assert tiny.run_script(script) == "done\n"

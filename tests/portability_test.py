@@ -2,8 +2,6 @@
 
 import ast
 import pathlib
-import subprocess
-import sys
 
 from tests import tiny
 
@@ -111,11 +109,4 @@ for module in console.VERBS.values():
   importlib.import_module(f"decern_jax.cli.{{module}}")
 print(config_files.load("quickstart", config_files.RUN).dataset.name)
 """
-  done = subprocess.run(
-    [sys.executable, "-c", script],
-    cwd=tiny.ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.stdout == "rendered\n", done.stderr
+  assert tiny.run_script(script) == "rendered\n"

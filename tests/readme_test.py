@@ -21,13 +21,9 @@ FLAGS = {
 }
 
 
-def blocks(language: str) -> list[str]:
-  return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
 class TestReadme:
   def test_examples_of_the_functions_run(self):
-    one_call, functions = blocks("python")
+    one_call, functions = tiny.code_blocks("README.md")
     names = {}
     exec(one_call, names)
     assert len(set(names["indices"].tolist())) == 20
@@ -38,7 +34,7 @@ class TestReadme:
     assert names["scores"].shape == (950,)
 
   def test_commands_begin_with_the_main_job_and_the_tests(self):
-    first, second = blocks("sh")[0].strip().splitlines()
+    first, second = tiny.code_blocks("README.md", "sh")[0].strip().splitlines()
     assert first.endswith("-m decern_jax.main --config=configs/quickstart.py")
     assert second.endswith("-m pytest")
 

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 import os
 import pathlib
+import re
 import struct
+import subprocess
+import sys
 from typing import Any
 import zlib
 
@@ -126,6 +129,32 @@ def write_inputs(folder: pathlib.Path, **counts: Any) -> Callable[..., Any]:
     return make_config(data, weights, cache, **changes)
 
   return make
+
+
+def run_script(script: str, **environment: str) -> str:
+  """Runs Python code in a process of its own, and returns what it printed."""
+  done = subprocess.run(
+    [sys.executable, "-c", script],
+    cwd=ROOT,
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  return done.stdout
+
+
+def code_blocks(page: str, language: str = "python") -> list[str]:
+  """Returns the blocks of code of a page.
+
+  Args:
+    page: Its path in the repository.
+    language: The language of the blocks.
+  """
+  text = (ROOT / page).read_text(encoding="utf-8")
+  return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def without_costs(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,9 +1,6 @@
 """Tests of decern_jax/annotation/loop.py."""
 
 import pathlib
-import re
-import subprocess
-import sys
 import tempfile
 import threading
 
@@ -531,18 +528,10 @@ import decern_jax
 assert "decern_jax.annotation" not in sys.modules
 print(decern_jax.Loop([[0.0], [1.0]], seed=1).num_left)
 """
-    done = subprocess.run(
-      [sys.executable, "-c", script],
-      cwd=tiny.ROOT,
-      capture_output=True,
-      text=True,
-      check=False,
-    )
-    assert done.stdout == "2\n", done.stderr
+    assert tiny.run_script(script) == "2\n"
 
   def test_page_is_true(self, tmp_path, monkeypatch):
-    page = (tiny.ROOT / "docs" / "loop.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = tiny.code_blocks("docs/loop.md")
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code, names)

@@ -1,9 +1,5 @@
 """Tests on as many devices as cores: two, in a process of their own."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests import tiny
@@ -38,13 +34,4 @@ for _ in range(2):
 def test_scores_on_two_devices_are_those_on_one():
   """Chunks of 8,192 rows gave hundreds of wrong scores, differing each time."""
   flag = "--xla_force_host_platform_device_count=2"
-  environment = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
-  done = subprocess.run(
-    [sys.executable, "-c", SCRIPT],
-    cwd=tiny.ROOT,
-    env=environment,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
+  tiny.run_script(SCRIPT, XLA_FLAGS=flag, JAX_PLATFORMS="cpu")

@@ -3,8 +3,9 @@
 import dataclasses
 import http.server
 import json
-import threading
 from typing import Any
+
+from tests.annotation.studio.listener import Listener
 
 
 @dataclasses.dataclass
@@ -17,11 +18,10 @@ class Request:
   body: Any
 
 
-class LocalServer:
-  """Answers requests from a table, and notes them; a context manager.
+class LocalServer(Listener):
+  """Answers requests from a table, and notes them.
 
   Attributes:
-    url: Its address.
     answers: For "METHOD /path" without the query, the next answers: (status,
       body) or (status, body, headers), where the body is bytes or goes out as
       JSON; None ends the connection without an answer. The last one stays.
@@ -31,31 +31,7 @@ class LocalServer:
   def __init__(self):
     self.answers: dict[str, list] = {}
     self.requests: list[Request] = []
-    server = self
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-      def log_message(self, *unused):
-        pass
-
-      def handle_any(self):
-        server.handle(self)
-
-      do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
-
-    self._listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    self.url = f"http://127.0.0.1:{self._listener.server_address[1]}"
-    self._thread = threading.Thread(
-      target=self._listener.serve_forever, args=(0.01,)
-    )
-
-  def __enter__(self) -> "LocalServer":
-    self._thread.start()
-    return self
-
-  def __exit__(self, *error: object) -> None:
-    self._listener.shutdown()
-    self._thread.join()
-    self._listener.server_close()
+    super().__init__()
 
   def handle(self, handler: http.server.BaseHTTPRequestHandler) -> None:
     """Notes a request, and answers it."""

@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tests.annotation.studio.listener import Listener
+
 EMAIL = "ada@example.com"
 PASSWORD = "a long password"
 
@@ -124,11 +126,10 @@ def log_in(url: str):
   return session, answer.json()["token"]
 
 
-class Wire:
-  """A connection to a server that fails as it is told; a context manager.
+class Wire(Listener):
+  """A connection to a server that fails as it is told.
 
   Attributes:
-    url: Its address.
     script: What becomes of the next requests to import tasks: "cut before" the
       server gets it, "cut after" it has answered, "late": cut, and brought to
       the server some time later, "503": refused, "pass".
@@ -145,35 +146,14 @@ class Wire:
     self.num_imports = 0
     self._port = port
     self._late: list[threading.Timer] = []
-    wire = self
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-      protocol_version = "HTTP/1.1"
-
-      def log_message(self, *unused):
-        pass
-
-      def handle_any(self):
-        wire.carry(self)
-
-      do_GET = do_POST = do_PATCH = handle_any  # noqa: N815
-
-    self._listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    self.url = f"http://127.0.0.1:{self._listener.server_address[1]}"
-    self._thread = threading.Thread(target=self._listener.serve_forever)
-
-  def __enter__(self) -> "Wire":
-    self._thread.start()
-    return self
+    super().__init__("HTTP/1.1")
 
   def __exit__(self, *error: object) -> None:
-    self._listener.shutdown()
-    self._thread.join()
-    self._listener.server_close()
+    super().__exit__(*error)
     for timer in self._late:
       timer.join()
 
-  def carry(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+  def handle(self, handler: http.server.BaseHTTPRequestHandler) -> None:
     """Brings a request to the server, and its answer back, or fails."""
     length = int(handler.headers.get("Content-Length") or 0)
     body = handler.rfile.read(length)
