@@ -14,7 +14,7 @@ from decern_jax.data.dataset import Split
 from decern_jax.distributed.sharding import make_mesh
 from decern_jax.runs.round import Task, draw_first_state, run_round
 from decern_jax.strategies import STRATEGIES, Selection
-from decern_jax.training import frozen, learner, propagation
+from decern_jax.training import frozen, learner
 from decern_jax.training.recipe import Recipe
 from tests import tiny
 
@@ -95,22 +95,7 @@ def make_learner(
     seed=seed,
     recipe=recipe,
     auxiliary=auxiliary,
-    describe_pool=None
-    if method == "supervised"
-    else describe_pool(parts, method),
-  )
-
-
-def describe_pool(parts, method):
-  """Returns what describes the pool for `train.method`, once."""
-  train = parts["train"]
-  return functools.cache(
-    functools.partial(
-      propagation.describe_pool,
-      train.features,
-      train.valid,
-      has_graph=method == "propagation",
-    )
+    describe_pool=frozen.pool_description(method, parts["train"]),
   )
 
 

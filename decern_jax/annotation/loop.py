@@ -35,17 +35,7 @@ from decern_jax.strategies.api import (
 )
 from decern_jax.strategies.base import Strategy
 from decern_jax.training.head import train_head
-from decern_jax.training.recipe import Recipe
-
-# The recipe of configs/common.py.
-RECIPE = Recipe(
-  num_epochs=200,
-  batch_size=128,
-  learning_rate=1e-3,
-  warmup_epochs=5,
-  warmup_learning_rate=1e-6,
-  final_learning_rate=1e-5,
-)
+from decern_jax.training.recipe import PUBLISHED, Recipe
 
 # The arrays of a training have at least this length, and otherwise a power of
 # two, because each length needs its own compilation.
@@ -85,7 +75,7 @@ class Loop:
     class_names: Sequence[str] | Sequence[int] = (),
     is_multi_label: bool = False,
     options: Mapping[str, int | float | str] | None = None,
-    recipe: Recipe = RECIPE,
+    recipe: Recipe = PUBLISHED,
     seed: int = 0,
   ):
     """Starts without labels.

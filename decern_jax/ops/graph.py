@@ -58,7 +58,7 @@ class Graph(NamedTuple):
   out=SPLIT,
   static_argnames=("num_neighbors", "block_size"),
 )
-def make_graph(
+def join_neighbors(
   features: Rows,
   valid: Bool[Array, " pool"],
   center: Float[Array, " dim"],
@@ -129,14 +129,7 @@ def center_and_scale(
       counts = fresh & rows_at(valid, start, len(fresh))
       return total + jnp.sum(jnp.where(counts[:, None], rows, 0.0), axis=0)
 
-    total = fold_blocks(
-      add,
-      varying(jnp.zeros(shape, features.dtype), axis_name),
-      num_rows=len(features),
-      max_rows=len(features),
-      block_size=BLOCK_ROWS,
-    )
-    return psum(total, axis_name) / count
+    return _sum_blocks(add, shape, features, axis_name) / count
 
   center = mean(lambda rows: rows, features.shape[1])
   distance = mean(
@@ -313,6 +306,18 @@ def smooth_rows_at(
   )
 
 
+def _sum_blocks(add, shape, features, axis_name) -> jax.Array:
+  """Returns what `add` sums over the rows of all devices, block by block."""
+  total = fold_blocks(
+    add,
+    varying(jnp.zeros(shape, features.dtype), axis_name),
+    num_rows=len(features),
+    max_rows=len(features),
+    block_size=BLOCK_ROWS,
+  )
+  return psum(total, axis_name)
+
+
 def _weighted_sums(shares, features, center, axis_name) -> jax.Array:
   """Returns sharesᵀ (features - center), [columns, dim], block by block."""
 
@@ -326,11 +331,4 @@ def _weighted_sums(shares, features, center, axis_name) -> jax.Array:
     )
 
   shape = (shares.shape[1], features.shape[1])
-  total = fold_blocks(
-    add,
-    varying(jnp.zeros(shape, features.dtype), axis_name),
-    num_rows=len(features),
-    max_rows=len(features),
-    block_size=BLOCK_ROWS,
-  )
-  return psum(total, axis_name)
+  return _sum_blocks(add, shape, features, axis_name)

@@ -150,7 +150,7 @@ def load(config: Config, *, dataset: Dataset | None = None) -> Assets:
   return dataclasses.replace(
     assets,
     splits=splits,
-    describe_pool=_make_describe_pool(config, splits["train"]),
+    describe_pool=frozen.pool_description(config.train.method, splits["train"]),
   )
 
 
@@ -445,22 +445,6 @@ def _cached_splits(
     on_host = name == "train" and _stays_on_host(config, rows, assets.mesh)
     splits[name] = learner.place(rows, split, assets.mesh, on_host=on_host)
   return splits
-
-
-def _make_describe_pool(
-  config: Config, train: learner.PlacedSplit
-) -> Callable[[], propagation.PoolGraph] | None:
-  """Returns the function that describes the pool, for all rounds and seeds."""
-  if config.train.method == "supervised":
-    return None
-  return functools.cache(
-    functools.partial(
-      propagation.describe_pool,
-      train.features,
-      train.valid,
-      has_graph=config.train.method == "propagation",
-    )
-  )
 
 
 def _stays_on_host(

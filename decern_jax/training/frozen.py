@@ -1,6 +1,7 @@
 """Training on frozen features: a fresh linear head in every round."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -38,8 +39,9 @@ def make_learner(
     recipe: How to train.
     auxiliary: The module that trains together with the head, if any; the head
       is the same with it.
-    describe_pool: Returns what `propagation.fit_head` needs of the features of
-      "train", the same in all rounds. None: the recipe trains the heads.
+    describe_pool: Returns what `propagation.fit_with_pool` needs of the
+      features of "train", the same in all rounds. None if the recipe trains the
+      heads.
 
   Returns:
     The learner, which ignores the mask of its `embed`. Where the recipe does
@@ -81,7 +83,7 @@ def make_learner(
     assert describe_pool is not None
     labels = rows[1]
     is_multi_label = labels.ndim > 1
-    solution = propagation.fit_head(
+    solution = propagation.fit_with_pool(
       describe_pool(),
       splits["train"].features,
       indices,
@@ -96,6 +98,31 @@ def make_learner(
     embed=lambda model, wanted: learner.with_predictions(
       splits, auxiliary, model.auxiliary
     ),
+  )
+
+
+def pool_description(
+  method: str, train: learner.PlacedSplit
+) -> Callable[[], propagation.PoolGraph] | None:
+  """Returns the `describe_pool` of a method, which computes it once.
+
+  Args:
+    method: One of `recipe.METHODS`.
+    train: The features of the pool.
+
+  Returns:
+    The function, for all rounds and seeds; None for "supervised", which needs
+    nothing.
+  """
+  if method == "supervised":
+    return None
+  return functools.cache(
+    functools.partial(
+      propagation.describe_pool,
+      train.features,
+      train.valid,
+      has_graph=method == "propagation",
+    )
   )
 
 

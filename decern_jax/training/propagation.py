@@ -65,13 +65,13 @@ def describe_pool(
   center, scale = graph_lib.center_and_scale(features, valid)
   graph = None
   if has_graph:
-    graph = graph_lib.make_graph(
+    graph = graph_lib.join_neighbors(
       features, valid, center, num_neighbors=num_neighbors
     )
   return PoolGraph(center, scale, graph)
 
 
-def fit_head(
+def fit_with_pool(
   pool: PoolGraph,
   features: Rows,
   indices: Int[jax.typing.ArrayLike, " labels"],
@@ -219,8 +219,8 @@ def propagate(
   """Predicts the classes of a pool from few labels and all of its features.
 
   Fits a linear classifier by logistic regression to the labeled examples, as
-  they are and smoothed over the graph of the pool (see `fit_head`). Nothing is
-  drawn at random.
+  they are and smoothed over the graph of the pool (see `fit_with_pool`).
+  Nothing is drawn at random.
 
   Args:
     features: [pool, dim], from NumPy, JAX, PyTorch (on the CPU) or pandas.
@@ -286,7 +286,7 @@ def propagate(
   padded = np.zeros(1 << (len(indices) - 1).bit_length(), np.int32)
   padded[: len(indices)] = indices
   targets = known[padded]
-  solution = fit_head(
+  solution = fit_with_pool(
     graph,
     rows,
     padded,

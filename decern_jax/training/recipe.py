@@ -55,6 +55,17 @@ class Recipe:
     return self.num_epochs * self.epoch_steps
 
 
+PUBLISHED = Recipe(
+  num_epochs=200,
+  batch_size=128,
+  learning_rate=1e-3,
+  warmup_epochs=5,
+  warmup_learning_rate=1e-6,
+  final_learning_rate=1e-5,
+)
+"""How the authors of DECERN train a head on frozen features."""
+
+
 def learning_rates(
   recipe: Recipe, times: Num[Array, "*times"], *, by_step: bool = False
 ) -> Float[Array, "*times"]:

@@ -46,7 +46,7 @@ def naive_smooth(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def make_graph(features, valid) -> graph_lib.Graph:
   center, _ = graph_lib.center_and_scale(features, valid)
-  return graph_lib.make_graph(
+  return graph_lib.join_neighbors(
     features, valid, center, num_neighbors=NEIGHBORS, block_size=BLOCK
   )
 

@@ -1,7 +1,6 @@
 """Tests of decern_jax/training/propagation.py."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +49,7 @@ class TestPropagate:
     assert probs.dtype == np.float32
     np.testing.assert_allclose(probs.sum(axis=1), 1.0, rtol=1e-5)
     alone = make_graph()._replace(graph=None)
-    solution = propagation.fit_head(
+    solution = propagation.fit_with_pool(
       alone, jnp.asarray(features), np.array(LABELED), 2, np.eye(2)
     )
     kernel, bias = (np.asarray(array) for array in solution.head)
@@ -138,13 +137,13 @@ class TestFitHead:
       place_on_host(InMemory(features), mesh),
     ):
       pool = propagation.describe_pool(rows, valid, has_graph=True)
-      heads.append(propagation.fit_head(pool, rows, indices, 2, targets).head)
+      heads.append(
+        propagation.fit_with_pool(pool, rows, indices, 2, targets).head
+      )
     for ours, theirs in zip(*heads, strict=True):
       np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_code_of_the_page_works():
-  page = (tiny.ROOT / "docs" / "labels.md").read_text()
-  blocks = re.findall(r"```python\n(.*?)```", page, re.S)
-  assert len(blocks) == 1
-  exec(blocks[0], {})
+  (code,) = tiny.code_blocks("docs/labels.md")
+  exec(code, {})

@@ -10,19 +10,9 @@ import numpy as np
 
 from decern_jax.features import embedding
 from decern_jax.training.head import fit_head, init_head
-from decern_jax.training.recipe import Recipe
+from decern_jax.training.recipe import PUBLISHED
 
 NUM_FOLDS = 5
-
-# The published recipe of a head on frozen features.
-RECIPE = Recipe(
-  num_epochs=200,
-  batch_size=128,
-  learning_rate=1e-3,
-  warmup_epochs=5,
-  warmup_learning_rate=1e-6,
-  final_learning_rate=1e-5,
-)
 
 # Lower bound of a class threshold: a mean probability below it says nothing.
 MIN_THRESHOLD = 2e-6
@@ -131,7 +121,7 @@ def predict_out_of_sample(
       jax.random.fold_in(order_key, fold),
       head,
       *_move_first(features, labels, ~is_out),
-      recipe=RECIPE,
+      recipe=PUBLISHED,
     )
     found = embedding.predict(
       trained, jnp.asarray(features), is_multi_label=labels.ndim > 1
