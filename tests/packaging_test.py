@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from decern_jax import cli
+from decern_jax.cli import console
 from decern_jax.data import table, tfds_builder
 from decern_jax.models import hub
 from tests import tiny
@@ -131,7 +131,7 @@ import decern_jax
 print(decern_jax.select("margin", probs=np.eye(3) * 0.9 + 0.1 / 3, budget=1))
 print([name for name in hidden if name in sys.modules])
 """
-    hidden = ",".join(cli.RUN_MODULES)
+    hidden = ",".join(console.RUN_MODULES)
     found = run_python("-c", ABSENT, hidden, script, where=tiny.ROOT)
     assert found == "[0]\n[]\n"
 
@@ -145,21 +145,34 @@ print([name for name in hidden if name in sys.modules])
     homes = importlib.metadata.packages_distributions()
     homes = {
       module: {name.lower().replace("_", "-") for name in homes[module]}
-      for module in cli.RUN_MODULES
+      for module in console.RUN_MODULES
     }
     assert {name for names in homes.values() for name in names & needed} == (
       needed
     )
     assert [name for name in homes if not homes[name] & needed] == []
-    label = "import decern_jax.cli.label"
+    label = """
+from decern_jax.cli import console
+console.main("label")
+"""
     found = run_python("-c", ABSENT, "flax,cv2", label, where=tiny.ROOT)
     assert found == (
       "error: A command of decern_jax needs the packages cv2, flax, which are"
       " not installed: pip install 'decern_jax[run]'\n"
     )
 
+  def test_the_list_of_verbs_needs_no_extra(self):
+    hidden = ",".join(console.RUN_MODULES)
+    script = """
+sys.argv[1:] = ["--help"]
+from decern_jax.cli import console
+console.main()
+"""
+    found = run_python("-c", ABSENT, hidden, script, where=tiny.ROOT)
+    assert found == f"{console.describe()}\n"
+
   def test_other_extras_are_imported_where_they_are_used(self):
-    known = {*CORE, *cli.RUN_MODULES}
+    known = {*CORE, *console.RUN_MODULES}
     others = set()
     for path in (tiny.ROOT / "decern_jax").rglob("*.py"):
       at_top, anywhere = imported(path)

@@ -15,6 +15,26 @@ from decern_jax.io import extras
 
 PROGRAM = "decern-jax"
 
+# The modules that the extra `run` installs.
+RUN_MODULES = (
+  "PIL",
+  "absl",
+  "cv2",
+  "etils",
+  "filelock",
+  "flax",
+  "fsspec",
+  "jinja2",
+  "markupsafe",
+  "matplotlib",
+  "ml_collections",
+  "orbax",
+  "safetensors",
+  "scipy",
+  "tensorboardX",
+  "tqdm",
+)
+
 VERBS = {
   "run": "main",
   "compare": "compare",
@@ -55,6 +75,8 @@ def main(verb: str | None = None) -> None:
   # Configuration files are read by a library that looks at the command line.
   sys.argv[:] = [f"{PROGRAM} {verb}", *arguments]
   try:
+    # First, to name all of them.
+    extras.check_installed(RUN_MODULES, "run", "A command of decern_jax")
     with extras.needed("run", f"{PROGRAM} {verb}"):
       module = importlib.import_module(f"decern_jax.cli.{VERBS[verb]}")
       command = importlib.import_module("decern_jax.cli.command")
