@@ -55,23 +55,22 @@ def read_safetensors(path: epath.PathLike) -> dict[str, np.ndarray]:
   if not file.is_file():
     found = "a folder" if file.is_dir() else "no such file"
     raise ValueError(f"Expected a .safetensors file, got {file}: {found}.")
-  try:
-    with (
-      storage.local_input(file) as local,
-      safetensors.safe_open(local, framework="np") as tensors,
-    ):
-      names = tensors.keys()
-      return {name: tensors.get_tensor(name) for name in names}
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f"Expected a whole .safetensors file, got {file}:"
-      f" {_what_it_is(file) or error}."
-    ) from error
+  with storage.local_input(file) as local:
+    try:
+      with safetensors.safe_open(local, framework="np") as tensors:
+        names = tensors.keys()
+        return {name: tensors.get_tensor(name) for name in names}
+    except safetensors.SafetensorError as error:
+      raise ValueError(
+        f"Expected a whole .safetensors file, got {file}:"
+        f" {_what_it_is(local) or error}."
+      ) from error
 
 
-def _what_it_is(file: epath.Path) -> str | None:
+def _what_it_is(file: str) -> str | None:
   """Says what a file is that has the wrong format; None if unknown."""
-  start = storage.read_bytes(file)[:64]
+  with open(file, "rb") as opened:
+    start = opened.read(64)
   if start.startswith(b"version https://git-lfs"):
     return "a pointer of Git LFS; `git lfs pull` downloads the weights"
   if start.startswith((b"PK\x03\x04", b"\x80")):

@@ -43,14 +43,14 @@ class Release:
     folder: Folder that the archive contains, or "" if it has none.
     markers: Files and folders by which the layout is recognized.
     images: Folder of images.
-    read: Reads the lists of images. Its arguments are the folder of the release
-      and the split file, if the user gave one.
+    read: Reads the lists of images in the folder of the release, or in the
+      split file for a data set that has one.
   """
 
   folder: str
   markers: tuple[str, ...]
   images: str
-  read: Callable[[epath.Path, epath.PathLike | None], Listing]
+  read: Callable[[epath.Path], Listing]
 
   def find(self, path: epath.PathLike | None) -> epath.Path | None:
     """Returns the folder of the release, or None if it is not there.
@@ -101,7 +101,7 @@ def load_release(
       be read.
   """
   try:
-    listing = release.read(root, split_file)
+    listing = release.read(storage.as_path(split_file or root))
   except (KeyError, IndexError, UnicodeDecodeError, TypeError) as error:
     raise ValueError(
       f"Expected the lists of {name} as published in {root}, got one that"
@@ -187,9 +187,8 @@ def _matlab(path: epath.Path) -> dict[str, Any]:
   return scipy.io.loadmat(io.BytesIO(storage.read_bytes(path)))
 
 
-def _read_birds(root: epath.Path, split_file: object) -> Listing:
+def _read_birds(root: epath.Path) -> Listing:
   """Reads CUB-200-2011: number and value of each image, in four lists."""
-  del split_file
   tables = [
     dict(_rows(root / f"{name}.txt"))
     for name in ("images", "image_class_labels", "train_test_split", "classes")
@@ -204,9 +203,8 @@ def _read_birds(root: epath.Path, split_file: object) -> Listing:
   return Listing([name_of[number] for number in classes], splits)
 
 
-def _read_flowers(root: epath.Path, split_file: object) -> Listing:
+def _read_flowers(root: epath.Path) -> Listing:
   """Reads Flowers102, whose validation images the paper leaves out."""
-  del split_file
   labels = _matlab(root / "imagelabels.mat")["labels"].ravel()
   ids = _matlab(root / "setid.mat")
   splits = {
@@ -220,9 +218,8 @@ def _read_flowers(root: epath.Path, split_file: object) -> Listing:
   return Listing([str(i + 1) for i in range(int(labels.max()))], splits)
 
 
-def _read_pets(root: epath.Path, split_file: object) -> Listing:
+def _read_pets(root: epath.Path) -> Listing:
   """Reads Oxford-IIIT Pet: name of the image, number of the class."""
-  del split_file
   lists = {
     split: _rows(root / "annotations" / f"{name}.txt")
     for split, name in (("train", "trainval"), ("test", "test"))
@@ -239,9 +236,8 @@ def _read_pets(root: epath.Path, split_file: object) -> Listing:
   return Listing([names[label] for label in range(len(names))], splits)
 
 
-def _read_dogs(root: epath.Path, split_file: object) -> Listing:
+def _read_dogs(root: epath.Path) -> Listing:
   """Reads Stanford Dogs: a path and the number of a class."""
-  del split_file
   splits, names = {}, {}
   for split in ("train", "test"):
     lists = _matlab(root / f"{split}_list.mat")
@@ -255,9 +251,8 @@ def _read_dogs(root: epath.Path, split_file: object) -> Listing:
   return Listing([names[label] for label in range(len(names))], splits)
 
 
-def _read_food(root: epath.Path, split_file: object) -> Listing:
+def _read_food(root: epath.Path) -> Listing:
   """Reads Food-101: paths without their ending, which start with the class."""
-  del split_file
   names = [row[0] for row in _rows(root / "meta" / "classes.txt")]
   label_of = {name: label for label, name in enumerate(names)}
   splits = {
@@ -270,12 +265,8 @@ def _read_food(root: epath.Path, split_file: object) -> Listing:
   return Listing(names, splits)
 
 
-def _read_objects(
-  root: epath.Path, split_file: epath.PathLike | None
-) -> Listing:
+def _read_objects(split_file: epath.Path) -> Listing:
   """Reads Caltech101, whose split is in CoOp's file."""
-  del root
-  assert split_file is not None
   listed = read_split_file(split_file)
   splits = {
     split: [(image.path, image.label) for image in images]
@@ -341,7 +332,10 @@ class Published(Source):
 
   def _check_split_file(self, split_file: epath.PathLike | None) -> None:
     """Refuses a missing split file."""
-    if split_file is None or not storage.as_path(split_file).exists():
+    if (
+      split_file is None
+      or not storage.as_path(split_file).expanduser().exists()
+    ):
       found = "None" if split_file is None else f"{split_file}, not a file"
       raise ValueError(
         f"Expected `split_file`, the published split of {self.tfds_name}, got"

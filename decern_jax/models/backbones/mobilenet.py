@@ -273,9 +273,8 @@ def _timm_layers(name: str, block: int, ours: str) -> tuple[str, str]:
   del ours
   if block == 0:
     return {"stem": ("conv_stem", "bn1"), "last": ("conv_head", "bn2")}[name]
-  index, stage = block - 1, 0
-  while index >= STAGES[stage][2]:
-    index, stage = index - STAGES[stage][2], stage + 1
+  places = [(s, i) for s, row in enumerate(STAGES) for i in range(row[2])]
+  stage, index = places[block - 1]
   layers = {
     "expand": ("conv_pw", "bn1"),
     "depthwise": ("conv_dw", "bn2"),

@@ -184,6 +184,17 @@ class TestRelease:
 
 
 class TestSplitFile:
+  def test_may_be_in_the_home_folder(self, tmp_path, monkeypatch):
+    classes = write_objects(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    sizes = {"num_classes": 2, "num_train": 2, "num_test": 2}
+    options = registry.Options(
+      path=tmp_path, num_workers=1, split_file="~/split.json"
+    )
+    source = dataclasses.replace(DATASETS["caltech101"], **sizes)
+    assert source.load(options).class_names == tuple(classes)
+
   @each(
     "given, found", [(None, "None"), ("none.json", "none.json, not a file")]
   )
