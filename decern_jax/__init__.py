@@ -70,7 +70,8 @@ def __getattr__(name: str) -> Any:
       module = importlib.import_module(f"decern_jax.{home}")
       found = getattr(module, name, None)
       if getattr(found, "__module__", None) == module.__name__:
-        return found
+        # Later uses find it without this function.
+        return globals().setdefault(name, found)
   raise AttributeError(f"module 'decern_jax' has no attribute {name!r}")
 
 
