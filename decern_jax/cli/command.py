@@ -76,7 +76,7 @@ def describe(module: Any) -> str:
 
 
 def parse(argv: Sequence[str], *, required: Sequence[str] = ()) -> list[str]:
-  """Parses flags; what is unknown or malformed is told in a line.
+  """Parses flags, and explains an unknown or malformed one in a line.
 
   Args:
     argv: The command line.

@@ -93,7 +93,7 @@ def _simulated_devices(topology: str, count: str) -> list[Any]:
     )
   flags = os.environ.get("XLA_FLAGS", "")
   if _SIMULATION_FLAG not in flags:
-    # The CPU backend reads this when it starts, on the next line at the latest.
+    # The CPU backend reads this when it starts: below, if it has not started.
     os.environ["XLA_FLAGS"] = f"{flags} {_SIMULATION_FLAG}={count}".strip()
   devices = jax.devices("cpu")
   if len(devices) < int(count):

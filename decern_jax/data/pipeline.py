@@ -162,7 +162,7 @@ def training_batches(
     rng = np.random.default_rng((*seed, index))
     return _read(split, index, lambda image: augment(image, rng))
 
-  # The look-ahead is several plans ahead of the batching.
+  # Images are loaded for several plans before the first batch is made.
   ahead, current = itertools.tee(_checked(plans, len(split.ids)))
   images = map_ordered(
     load,

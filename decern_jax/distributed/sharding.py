@@ -336,12 +336,12 @@ _ASSUMED = contextvars.ContextVar("assumed", default=None)
 
 @contextlib.contextmanager
 def assume_split(layout: Layout, num_rows: int) -> Iterator[None]:
-  """Says how the rows of a pool are split where types do not show it.
+  """Sets the layout of traced arrays whose types do not show it.
 
-  That is the case in `jax.jit` on axes of type Auto.
+  In `jax.jit`, types do not show the layout over axes of type Auto.
 
   Args:
-    layout: How traced arrays of so many rows are split.
+    layout: The layout of all traced arrays with `num_rows` rows.
     num_rows: Rows of the pool.
   """
   layout.check(num_rows)
@@ -489,8 +489,9 @@ class ShardedFunction(Generic[R]):
 
     Args:
       *args: Its arguments.
-      **kwargs: Its keyword arguments; also `mesh` and `axis` of `make_layout`,
-        which say how the rows are split where types do not show it.
+      **kwargs: Its keyword arguments; also `mesh` and `axis` of `make_layout`.
+        They are needed in `jax.jit` over axes of type Auto, where the types of
+        arrays do not show how the rows are split.
     """
     if kwargs.get("axis_name") is not None:
       # The caller is already inside `shard_map`.

@@ -249,11 +249,11 @@ def widen_input(variables: Variables, num_bands: int) -> dict[str, Any]:
 def widen_moments(
   values: tuple[float, float, float], num_bands: int
 ) -> tuple[float, ...]:
-  """Returns the mean or deviation of each band: the average of the colors.
+  """Returns a value for each band: the average of the three colors' values.
 
   Args:
-    values: Values of the three colors.
-    num_bands: Number of bands; 3 changes nothing.
+    values: Means or standard deviations of the three colors.
+    num_bands: Number of bands. With 3 bands, the values are returned unchanged.
   """
   if num_bands == NUM_COLORS:
     return values

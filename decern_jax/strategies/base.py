@@ -347,7 +347,7 @@ def _place_and_choose(choose, key, pool: Pool, layout: Layout) -> Selection:
   layout.check(len(pool.candidates))
   auto = layout.with_auto_axes()
   key = jax.device_put(key, NamedSharding(auto.mesh, PartitionSpec()))
-  # A mesh that the caller has set would be refused beside this one.
+  # JAX refuses arrays over another mesh than the one that the caller has set.
   is_set = not jax.sharding.get_abstract_mesh().empty
   mesh = cast(Mesh, auto.mesh)  # the arrays are on devices
   with jax.set_mesh(mesh) if is_set else contextlib.nullcontext():

@@ -30,7 +30,7 @@ class Limit:
 def group_limit(
   candidates: np.ndarray, budget: int, groups: Any, max_per_group: int
 ) -> Limit:
-  """Limits what is selected of each group, after a check that this can be met.
+  """Checks and returns the limit on the examples of each group.
 
   Args:
     candidates: bool [pool], the examples that may be selected.
@@ -56,7 +56,7 @@ def group_limit(
 def quota_limit(
   candidates: np.ndarray, budget: int, strata: Any, quotas: Mapping[Any, int]
 ) -> Limit:
-  """Limits what is selected of each stratum to its quota, after a check.
+  """Checks and returns the quotas of the strata as a limit.
 
   Args:
     candidates: bool [pool], the examples that may be selected.

@@ -150,7 +150,7 @@ class _ImageHandler:
 
   def end(self, name: str) -> None:
     """Handles the end of an element."""
-    # An image counts from its end on: if it is cut off, tags may be missing.
+    # An image without an end is left out, since its last tags may be missing.
     if self._open == ["annotations", "image"] and self._tags:
       where = f"image {self._num_images}"
       self._images.append((where, self._name, self._tags))
